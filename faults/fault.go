@@ -53,6 +53,8 @@ type Env struct {
 type Effect struct {
 	Targets []string       // nodes
 	Links   []cluster.Link // links
+	// Lasts is set by an action that goes on until the fault phase ends, when its undo steps are run.
+	Lasts bool
 	// Prove returns evidence that the fault is in effect, and fails with ErrNotYet while it may still come. It is polled.
 	Prove func(ctx context.Context) (evidence string, err error)
 	// Gone likewise, after the undo. nil for faults without an undo.

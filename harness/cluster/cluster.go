@@ -61,6 +61,7 @@ type Cluster interface {
 	Spec() *Spec
 	Status(node string) (Status, error)
 	Dialer
+	Prober
 	Lifecycle
 	Runner
 	Linker
@@ -92,6 +93,13 @@ type Dialer interface {
 	Dial(ctx context.Context, from, network, address string) (net.Conn, error)
 	// DialPlane connects from the plane itself and passes by the rules: for scraping and observing, never for load.
 	DialPlane(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Prober gives probes a place to connect to, so that a link can be tried whatever the programs at its ends do.
+type Prober interface {
+	// Listen opens a TCP listener in the node's own network, at its address and a free port. Connections dialled to it
+	// from another node take the link between the two, with its rules and toxics.
+	Listen(ctx context.Context, node string) (net.Listener, error)
 }
 
 // Lifecycle is what can be done to a node's program.

@@ -237,7 +237,10 @@ type Target struct {
 	Service string `json:"service,omitempty"`
 	Group   string `json:"group,omitempty"`
 	Zone    string `json:"zone,omitempty"`
-	Pick    Pick   `json:"pick,omitempty"`
+	// Any is the name of a node (the client among them), a service or a group, looked for in this order: what from and to of a link
+	// fault take. It is not written in a Target of a scenario file.
+	Any  string `json:"-"`
+	Pick Pick   `json:"pick,omitempty"`
 }
 
 // Phases of a round, in order. Up, Ready, Verify, Drain, Audit and Down carry no load.

@@ -1,0 +1,111 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// probeTimeout is how long a probe waits for an answer that a fault may keep from it. A link that works answers within
+// a millisecond; on a busy machine within some tens.
+const probeTimeout = 400 * time.Millisecond
+
+// sighting is what one probe over a link saw.
+type sighting struct {
+	link    cluster.Link
+	connect time.Duration // until the connection stood
+	echo    time.Duration // from a byte sent to the byte back
+	err     error
+}
+
+// timeout reports that the probe got no answer, as over a link that drops.
+func (s sighting) timeout() bool {
+	var ne net.Error
+	return errors.Is(s.err, context.DeadlineExceeded) || errors.As(s.err, &ne) && ne.Timeout()
+}
+
+// probe connects over every link, from its source to a listener of our own in its destination, and sends one byte
+// there and back. Nothing of it depends on the programs of the nodes: a link can be probed while they are dead.
+func probe(ctx context.Context, c cluster.Cluster, links []cluster.Link, wait time.Duration) ([]sighting, error) {
+	listeners := map[string]net.Listener{}
+	var serving sync.WaitGroup
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+		serving.Wait()
+	}()
+	for _, l := range links {
+		if listeners[l.To] != nil {
+			continue
+		}
+		ln, err := c.Listen(ctx, l.To)
+		if err != nil {
+			return nil, fmt.Errorf("open a listener for a probe in %s: %w", l.To, err)
+		}
+		listeners[l.To] = ln
+		serving.Go(func() { echo(ln) })
+	}
+	seen := make([]sighting, len(links))
+	var probing sync.WaitGroup
+	for i, l := range links {
+		probing.Go(func() {
+			seen[i] = probeOne(ctx, c, l, listeners[l.To].Addr().String(), wait)
+		})
+	}
+	probing.Wait()
+	return seen, ctx.Err()
+}
+
+func probeOne(ctx context.Context, c cluster.Cluster, l cluster.Link, addr string, wait time.Duration) (s sighting) {
+	s.link = l
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	begin := time.Now()
+	conn, err := c.Dial(ctx, l.From, "tcp", addr)
+	if err != nil {
+		s.err = err
+		return s
+	}
+	defer conn.Close()
+	s.connect = time.Since(begin)
+	if d, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(d)
+	}
+	b := []byte{'p'}
+	begin = time.Now()
+	if _, s.err = conn.Write(b); s.err != nil {
+		return s
+	}
+	_, s.err = io.ReadFull(conn, b)
+	s.echo = time.Since(begin)
+	return s
+}
+
+// echo answers each connection's first byte and ends with the listener; connections have a deadline of their own.
+func echo(ln net.Listener) {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		conns.Go(func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(5 * time.Second))
+			b := make([]byte, 1)
+			if _, err := io.ReadFull(conn, b); err == nil {
+				conn.Write(b)
+			}
+			// The reader closes first, so that no byte is lost to a reset.
+			io.ReadFull(conn, b)
+		})
+	}
+}

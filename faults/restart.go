@@ -1,0 +1,109 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+// Restart stops the selected nodes gracefully and starts them again: all at once, or one after the other. It is over when the last one is ready.
+type Restart struct {
+	plan.Target
+	Rolling *Rolling     `json:"rolling,omitempty"`
+	With    *RestartWith `json:"with,omitempty"`
+}
+
+// Rolling restarts one node after the other.
+type Rolling struct {
+	Wait string    `json:"wait,omitempty"` // ready (the default): the next one only when this one is ready | none
+	Gap  plan.Span `json:"gap,omitzero"`   // pause between one and the next
+}
+
+// RestartWith is what changes with the restart.
+type RestartWith struct {
+	Env map[string]string `json:"env,omitempty"` // added to the program's environment from now on
+}
+
+// Validate returns every error.
+func (r *Restart) Validate() error {
+	errs := []error{ValidateTarget(r.Target)}
+	if r.Rolling != nil {
+		switch r.Rolling.Wait {
+		case "", "ready", "none":
+		default:
+			errs = append(errs, fmt.Errorf("rolling.wait %q: ready or none", r.Rolling.Wait))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Targets are the nodes.
+func (r *Restart) Targets() []plan.Target { return []plan.Target{r.Target} }
+
+// Inject restarts, and returns when the last node is ready.
+func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
+	nodes, err := env.Resolve(ctx, r.Target)
+	if err != nil {
+		return nil, err
+	}
+	var with map[string]string
+	if r.With != nil {
+		with = r.With.Env
+	}
+	restart := func(n string) (string, error) {
+		begin := time.Now()
+		if err := env.Cluster.Restart(ctx, n, with); err != nil {
+			return "", err
+		}
+		if r.Rolling == nil || r.Rolling.Wait != "none" {
+			if err := env.Cluster.AwaitReady(ctx, n); err != nil {
+				return "", fmt.Errorf("%s did not become ready after its restart: %w", n, err)
+			}
+		}
+		s, err := env.Cluster.Status(n)
+		if err != nil {
+			return "", err
+		}
+		// The start that is running now must be younger than this fault, or nothing was restarted.
+		if !s.Started.After(begin) {
+			return "", fmt.Errorf("%s still runs the program that was started before", n)
+		}
+		return fmt.Sprintf("%s in %v", n, time.Since(begin).Round(time.Millisecond)), nil
+	}
+	var said []string
+	if r.Rolling == nil {
+		said, err = each(nodes, restart)
+	} else {
+		for i, n := range nodes {
+			if i > 0 {
+				if err = wait(ctx, r.Rolling.Gap.D()); err != nil {
+					break
+				}
+			}
+			var s string
+			if s, err = restart(n); err != nil {
+				break
+			}
+			said = append(said, s)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Effect{Targets: nodes, Prove: func(context.Context) (string, error) {
+		return "restarted and ready: " + strings.Join(said, ", "), nil
+	}}, nil
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

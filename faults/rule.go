@@ -1,0 +1,116 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// rule is a fault that is one rule on some links: how it is set, proved, asked for its prey and removed.
+type rule struct {
+	env   *Env
+	links []cluster.Link
+	id    cluster.RuleID
+	// own counts the packets that our probes spent on each link, so that a rule which only ever met a probe does not pass for one that bit.
+	own map[cluster.Link]uint64
+}
+
+func inflict(ctx context.Context, env *Env, links []cluster.Link, r cluster.Rule) (*rule, error) {
+	if len(links) == 0 {
+		return nil, fmt.Errorf("no link is meant: from and to are the same single node")
+	}
+	f := &rule{env: env, links: links, own: map[cluster.Link]uint64{}}
+	applied := false
+	env.Undo("remove the rule", func(ctx context.Context) error {
+		if !applied {
+			return nil
+		}
+		return env.Cluster.Remove(ctx, f.id)
+	})
+	id, err := env.Cluster.Apply(ctx, links, r)
+	if err != nil {
+		return nil, fmt.Errorf("set a rule on %s: %w", describe(links), err)
+	}
+	f.id, applied = id, true
+	return f, nil
+}
+
+// settle remembers what the rule counted so far as the probes' own.
+func (f *rule) settle(ctx context.Context) error {
+	cs, err := f.env.Cluster.Counters(ctx, f.id)
+	if err != nil {
+		return err
+	}
+	for _, c := range cs {
+		f.own[c.Link] = c.Packets
+	}
+	return nil
+}
+
+// bitten says what the rule acted on beside the probes.
+func (f *rule) bitten(unit string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		cs, err := f.env.Cluster.Counters(ctx, f.id)
+		if err != nil {
+			return "", err
+		}
+		var packets, busy uint64
+		for _, c := range cs {
+			if n := c.Packets - min(c.Packets, f.own[c.Link]); n > 0 {
+				packets += n
+				busy++
+			}
+		}
+		if packets == 0 {
+			return "", NotYet("no traffic on %s while the fault held: it had nothing to act on", describe(f.links))
+		}
+		return fmt.Sprintf("%d %s on %d of %d links", packets, unit, busy, len(f.links)), nil
+	}
+}
+
+// silent proves that nothing gets over the links: every probe timed out.
+func (f *rule) silent(ctx context.Context) (string, error) {
+	seen, err := probe(ctx, f.env.Cluster, f.links, probeTimeout)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range seen {
+		if !s.timeout() {
+			return "", NotYet("a probe over %s got an answer (%v)", s.link, s.err)
+		}
+	}
+	if err := f.settle(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d of %d probes got no answer within %v", len(seen), len(seen), probeTimeout), nil
+}
+
+// answered proves that every link carries data again.
+func answered(env *Env, links []cluster.Link) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		seen, err := probe(ctx, env.Cluster, links, 2*probeTimeout)
+		if err != nil {
+			return "", err
+		}
+		var worst time.Duration
+		for _, s := range seen {
+			if s.err != nil {
+				return "", NotYet("a probe over %s: %v", s.link, s.err)
+			}
+			worst = max(worst, s.connect+s.echo)
+		}
+		return fmt.Sprintf("%d of %d probes were answered, the slowest in %v", len(seen), len(seen), worst.Round(10*time.Microsecond)), nil
+	}
+}
+
+func describe(links []cluster.Link) string {
+	switch len(links) {
+	case 0:
+		return "no link"
+	case 1:
+		return links[0].String()
+	}
+	return fmt.Sprintf("%s and %d more links", links[0], len(links)-1)
+}

@@ -1,0 +1,62 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+// Scale changes the number of replicas of a service. The undo brings the number back.
+type Scale struct {
+	Service  string `json:"service"`
+	Replicas int    `json:"replicas"`
+}
+
+// Validate returns every error.
+func (s *Scale) Validate() error {
+	var errs []error
+	if s.Service == "" {
+		errs = append(errs, errors.New("service is missing"))
+	}
+	if s.Replicas < 0 || s.Replicas > 200 {
+		errs = append(errs, fmt.Errorf("replicas %d: 0 to 200", s.Replicas))
+	}
+	return errors.Join(errs...)
+}
+
+// Targets is the service.
+func (s *Scale) Targets() []plan.Target { return []plan.Target{{Service: s.Service}} }
+
+// Inject scales.
+func (s *Scale) Inject(ctx context.Context, env *Env) (*Effect, error) {
+	before := s.count(env)
+	if before == s.Replicas {
+		return nil, fmt.Errorf("%s has %d replicas already", s.Service, before)
+	}
+	env.Undo(fmt.Sprintf("scale %s back to %d", s.Service, before), func(ctx context.Context) error {
+		return env.Cluster.Scale(ctx, s.Service, before)
+	})
+	if err := env.Cluster.Scale(ctx, s.Service, s.Replicas); err != nil {
+		return nil, err
+	}
+	counted := func(want int) func(context.Context) (string, error) {
+		return func(context.Context) (string, error) {
+			if n := s.count(env); n != want {
+				return "", NotYet("%s has %d replicas, not %d", s.Service, n, want)
+			}
+			return fmt.Sprintf("%s has %d replicas", s.Service, want), nil
+		}
+	}
+	return &Effect{Prove: counted(s.Replicas), Gone: counted(before)}, nil
+}
+
+func (s *Scale) count(env *Env) (n int) {
+	for _, i := range env.Cluster.Nodes() {
+		if i.Service == s.Service {
+			n++
+		}
+	}
+	return n
+}

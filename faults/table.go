@@ -1,0 +1,97 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+// Table lists every fault that a scenario file may name.
+var Table = []Kind{
+	{Name: "drop", Layer: "packets", Undo: true, Needs: []cluster.Capability{cluster.PacketRules}, New: func() Params { return &Drop{} },
+		Doc: "Discards every packet of a link. New connections time out; live ones stall and go on after the heal."},
+	{Name: "reject", Layer: "packets", Undo: true, Needs: []cluster.Capability{cluster.PacketRules}, New: func() Params { return &Reject{} },
+		Doc: "Refuses every packet of a link: TCP reset or port unreachable. The sender learns at once, the other end does not."},
+	{Name: "reset", Layer: "packets", Needs: []cluster.Capability{cluster.PacketRules}, New: func() Params { return &Reset{} },
+		Doc: "Ends the live TCP connections of a link, idle ones too, with a reset at both ends."},
+	{Name: "delay", Layer: "packets", Undo: true, Needs: []cluster.Capability{cluster.PacketDelay}, New: func() Params { return &Delay{} },
+		Doc: "Holds the packets of a link back, one way, in netem's words: time, jitter, distribution."},
+	{Name: "partition", Layer: "packets", Undo: true, Needs: []cluster.Capability{cluster.PacketRules}, New: func() Params { return &Partition{} },
+		Doc: "Cuts nodes off from the rest of their group or from all nodes, both ways or one, by dropping packets."},
+	{Name: "latency", Layer: "stream", Undo: true, Needs: []cluster.Capability{cluster.Toxics}, New: func() Params { return &Latency{} },
+		Doc: "toxiproxy's toxic: holds the data of TCP connections back, in its words: latency, jitter, stream, toxicity."},
+	{Name: "kill", Layer: "node", Undo: true, Needs: []cluster.Capability{cluster.Signals}, New: func() Params { return &Kill{} },
+		Doc: "Ends every process of the nodes with SIGKILL; the undo starts them again."},
+	{Name: "terminate", Layer: "node", Undo: true, Needs: []cluster.Capability{cluster.Signals}, New: func() Params { return &Terminate{} },
+		Doc: "Stops nodes as an orchestrator does: stop signal, grace period, SIGKILL; the undo starts them again."},
+	{Name: "pause", Layer: "node", Undo: true, Needs: []cluster.Capability{cluster.Signals}, New: func() Params { return &Pause{} },
+		Doc: "Stops every process of the nodes (SIGSTOP); the undo lets them go on."},
+	{Name: "restart", Layer: "node", Needs: []cluster.Capability{cluster.Signals}, New: func() Params { return &Restart{} },
+		Doc: "Stops nodes gracefully and starts them again, at once or rolling, with another environment if asked."},
+	{Name: "scale", Layer: "node", Undo: true, New: func() Params { return &Scale{} },
+		Doc: "Changes the number of replicas of a service; the undo brings it back."},
+	{Name: "do", Layer: "action", New: func() Params { return &Do{} },
+		Doc: "Runs a program in a node, or sends a signal to nodes; its exit status is its proof."},
+
+	later("loss", "packets", "Loses a share of a link's packets."),
+	later("duplicate", "packets", "Duplicates a share of a link's packets."),
+	later("corrupt", "packets", "Corrupts a share of a link's packets."),
+	later("reorder", "packets", "Lets a share of a link's packets overtake others."),
+	later("rate", "packets", "Bounds the bytes a second of a link."),
+	later("dns", "packets", "Makes names fail, lag or go stale."),
+	later("bandwidth", "stream", "toxiproxy's toxic: bounds the bytes a second of a stream."),
+	later("slow_close", "stream", "toxiproxy's toxic: delays the end of a stream."),
+	later("slicer", "stream", "toxiproxy's toxic: cuts data into small pieces."),
+	later("limit_data", "stream", "toxiproxy's toxic: ends a stream after so many bytes."),
+	later("timeout", "stream", "toxiproxy's toxic: stops all data and ends the stream after a time."),
+	later("reset_peer", "stream", "toxiproxy's toxic: ends a stream with a reset after a time."),
+	later("http-error", "stream", "Replies with an HTTP error for a share of requests."),
+	later("grpc-error", "stream", "Replies with a gRPC status for a share of calls."),
+	later("cpu", "node", "Bounds the CPU of nodes."),
+	later("memory", "node", "Bounds the memory of nodes."),
+	later("descriptors", "node", "Bounds the open files of nodes."),
+	later("disk-full", "node", "Fills a volume."),
+	later("disk-stall", "node", "Stalls a volume."),
+	later("power-cut", "node", "Loses what was not synced, then kills."),
+	later("clock", "node", "Jumps a node's clock."),
+}
+
+// ByName finds a row of the table.
+func ByName(name string) (Kind, bool) {
+	for _, k := range Table {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+// later is a row of a fault that the format knows and this version cannot execute.
+func later(name, layer, doc string) Kind {
+	return Kind{Name: name, Layer: layer, Doc: doc, Undo: true, New: func() Params { return &known{} },
+		Unsupported: "this version knows the fault " + name + " but cannot execute it yet"}
+}
+
+// known holds the parameters of a fault that cannot be executed, unread.
+type known struct{ raw json.RawMessage }
+
+func (k *known) UnmarshalJSON(b []byte) error {
+	k.raw = append(k.raw[:0], b...)
+	return nil
+}
+
+func (k *known) MarshalJSON() ([]byte, error) {
+	if k.raw == nil {
+		return []byte("{}"), nil
+	}
+	return k.raw, nil
+}
+
+func (*known) Validate() error        { return nil }
+func (*known) Targets() []plan.Target { return nil }
+func (*known) Inject(context.Context, *Env) (*Effect, error) {
+	return nil, errors.New("this version cannot execute the fault")
+}
