@@ -54,7 +54,12 @@ const (
 	// UndoFailed taints the run: INVALID.
 	UndoFailed EventKind = "fault.undo-failed"
 
-	// NodeEvent kinds are those of package cluster: node.started, node.exited, node.ready, ...
+	// What happened to a node, in the words of package cluster (which may report more kinds than these).
+	NodeStarted EventKind = "node.started"
+	NodeExited  EventKind = "node.exited"
+	NodePaused  EventKind = "node.paused"
+	NodeResumed EventKind = "node.resumed"
+	NodeRemoved EventKind = "node.removed"
 
 	Bound       EventKind = "bound"        // a late binding was resolved: ID says which, Targets to what
 	Required    EventKind = "required"     // a precondition was tested: ID, OK, Evidence
@@ -84,4 +89,10 @@ type WorkloadStats struct {
 	Failed  int `json:"failed"`
 	Unknown int `json:"unknown"`
 	Read    int `json:"read"` // answers of verify
+}
+
+// EndData is the Data of run.end, filled by Writer.Event: how many rows were written to each file, by its path in the
+// run directory. Of a request log it is the .bin that is named.
+type EndData struct {
+	Rows map[string]int `json:"rows"`
 }

@@ -4,16 +4,18 @@
 //	  meta.json             Meta
 //	  plan.json             plan.Plan
 //	  events.jsonl          Event, a line each, in the order of time, written as the run goes on
-//	  requests/LOAD.bin     vegeta's gob results: any vegeta reads it
-//	  requests/LOAD.jsonl   for each result, in the same order: due time, request id, phase, round (Sent)
+//	  requests/LOAD.bin     vegeta's gob results: any vegeta reads it; its timestamp is when a request was sent
+//	  requests/LOAD.jsonl   for each result, in the same order, what vegeta has no word for: due time, round, phase,
+//	                        template, id, node, whether the answer was the expected one
 //	  histories/WORKLOAD.jsonl  Op
 //	  leaders.jsonl         LeaderPoll
 //	  readiness.jsonl       Readiness, on change
 //	  logs/NODE.log         what the node's programs printed, all rounds in one file
 //	  findings.json         written by check
 //
-// All times are offsets from the start of the run on one monotonic clock. A directory that was cut off at any moment can be read:
-// a torn last line is dropped and counted.
+// All times are offsets from the start of the run on one monotonic clock, in nanoseconds. A directory that was cut off at any
+// moment can be read: a torn row is dropped and counted. The event run.end carries the number of rows of each file
+// (EndData), so that a record that lost some is known for it.
 package record
 
 import (
@@ -32,6 +34,16 @@ type Meta struct {
 	Host     string    `json:"host"`  // kernel, cores, memory; no names
 	Args     []string  `json:"args,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
+	// Nodes of the topology as it was when the run began, so that a reader knows who belongs to a group.
+	Nodes []Node `json:"nodes,omitempty"`
+}
+
+// Node is a node of the topology.
+type Node struct {
+	Name    string `json:"name"`
+	Service string `json:"service"`
+	Group   string `json:"group,omitempty"`
+	Zone    string `json:"zone,omitempty"`
 }
 
 // Request is one request of a load, as it is read back.
