@@ -1,0 +1,158 @@
+// Package engine executes a plan on a topology and writes what happened. It judges nothing.
+//
+// It owns every fault from its injection to the proof that it is gone: whatever happens, failure, panic, interruption
+// or timeout, what was done is undone in reverse order, and the record can be read.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/hasvc/gauntlet/faults"
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// Job is one execution.
+type Job struct {
+	Plan    *plan.Plan
+	Spec    *cluster.Spec
+	Bin     map[string]string // the plan's programs, built
+	Volumes string            // directory of named volumes; empty: DIR/volumes, removed at the end
+	Parts   Parts
+	Record  *record.Writer
+	// Progress, when set, is told what is being done, one line each.
+	Progress func(line string)
+}
+
+// PlanError says that a plan cannot be executed here; it is found before anything starts.
+type PlanError struct{ Problems []string }
+
+func (e *PlanError) Error() string {
+	s := "this plan cannot be executed here:"
+	for _, p := range e.Problems {
+		s += "\n  " + p
+	}
+	return s
+}
+
+// Check says whether the driver can do what the plan asks for, before anything starts: a *PlanError, or nil.
+func Check(p *plan.Plan, d cluster.Driver) error {
+	caps := d.Capabilities()
+	var e PlanError
+	seen := map[string]bool{}
+	for _, r := range p.Rounds {
+		for _, f := range r.Faults {
+			if seen[f.ID] {
+				continue
+			}
+			seen[f.ID] = true
+			k, ok := faults.ByName(f.Kind)
+			switch {
+			case !ok:
+				e.Problems = append(e.Problems, fmt.Sprintf("fault %s: no fault is called %q", f.ID, f.Kind))
+				continue
+			case k.Unsupported != "":
+				e.Problems = append(e.Problems, fmt.Sprintf("fault %s: %s", f.ID, k.Unsupported))
+				continue
+			}
+			for _, need := range k.Needs {
+				if err := caps.Missing(need); err != nil {
+					e.Problems = append(e.Problems, fmt.Sprintf("fault %s needs %s, which the driver %s cannot do here: %v", f.ID, need, d.Name(), err))
+				}
+			}
+		}
+	}
+	if len(e.Problems) > 0 {
+		return &e
+	}
+	return nil
+}
+
+// Execute carries the plan out. The record is complete when it returns, whatever the error: the error says what the
+// harness or its surroundings could not do, and is in the record too. An interruption by ctx is not an error of Execute; it is in the record.
+func Execute(ctx context.Context, j Job) (err error) {
+	if err := Check(j.Plan, j.Parts.Driver); err != nil {
+		return err
+	}
+	if j.Progress == nil {
+		j.Progress = func(string) {}
+	}
+	if j.Volumes == "" {
+		j.Volumes = filepath.Join(j.Record.Dir(), "volumes")
+		defer func() { err = errors.Join(err, removeTree(j.Volumes)) }()
+	}
+	if err := os.MkdirAll(j.Volumes, 0o755); err != nil {
+		return fmt.Errorf("make the directory of volumes: %w", err)
+	}
+	j.Record.Event(record.Event{Kind: record.RunBegin})
+	for _, r := range j.Plan.Rounds {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		rd := newRound(j, r)
+		if err = rd.execute(ctx); err != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil {
+		j.Record.Event(record.Event{Kind: record.Interrupted, Error: context.Cause(ctx).Error()})
+		if errors.Is(err, ctx.Err()) {
+			err = nil
+		}
+	}
+	j.Record.Event(record.Event{Kind: record.RunEnd})
+	return err
+}
+
+// fresh empties the volumes of the groups and services that start each round with nothing.
+func (j *Job) fresh() error {
+	var errs []error
+	for _, s := range j.Spec.Services {
+		if !slices.Contains(j.Plan.Fresh, s.Name) && (s.Group == "" || !slices.Contains(j.Plan.Fresh, s.Group)) {
+			continue
+		}
+		for _, m := range s.Volumes {
+			if m.Kind == "volume" {
+				errs = append(errs, removeTree(filepath.Join(j.Volumes, m.Source)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeTree removes a tree that programs may have left without write permission for their owner.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		return nil
+	}
+	filepath.WalkDir(dir, func(path string, d os.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// sleep waits, or returns the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

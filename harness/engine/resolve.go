@@ -1,0 +1,170 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// leaderTimeout bounds the wait for a leader that a majority confirms, when a fault asks for one.
+const leaderTimeout = 10 * time.Second
+
+// resolve turns a selection into nodes, once, records the choice, and marks the nodes as held by the injection.
+func (l *life) resolve(ctx context.Context, in *injection, t plan.Target, seed uint64) ([]string, error) {
+	nodes, err := l.choose(ctx, t, seed)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	if t.Any == "" {
+		for _, n := range nodes {
+			l.holds[n]++
+		}
+		in.nodes = append(in.nodes, nodes...)
+		l.targets[in.fault.ID] = nodes
+	}
+	l.mu.Unlock()
+	l.rd.w.Event(record.Event{Kind: record.Bound, Fault: in.fault.ID, Occurrence: in.n, ID: selection(t), Targets: nodes})
+	return nodes, nil
+}
+
+// selection names a Target for the record.
+func selection(t plan.Target) string {
+	s := t.Node + t.Service + t.Group + t.Zone + t.Any
+	if t.Pick != "" {
+		s += ", " + string(t.Pick)
+	}
+	return s
+}
+
+func (l *life) choose(ctx context.Context, t plan.Target, seed uint64) ([]string, error) {
+	if t.Node != "" {
+		if _, err := l.rd.cluster.Status(t.Node); err != nil {
+			return nil, err
+		}
+		return []string{t.Node}, nil
+	}
+	if t.Any != "" {
+		ns := running(l.rd.cluster.Nodes(), t.Any)
+		if len(ns) == 0 {
+			return nil, &cluster.UnknownNodeError{Name: t.Any}
+		}
+		return ns, nil
+	}
+	var members, free []string
+	for _, n := range l.rd.cluster.Nodes() {
+		if (t.Service == "" || n.Service != t.Service) && (t.Group == "" || n.Group != t.Group) && (t.Zone == "" || n.Zone != t.Zone) {
+			continue
+		}
+		members = append(members, n.Name)
+		s, err := l.rd.cluster.Status(n.Name)
+		if err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		held := l.holds[n.Name] > 0
+		l.mu.Unlock()
+		if s.State == cluster.StateRunning && !held {
+			free = append(free, n.Name)
+		}
+	}
+	leader := ""
+	if t.Pick == plan.PickLeader || t.Pick == plan.PickFollower {
+		var err error
+		if leader, err = l.leader(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	return pick(t, members, free, leader, seed)
+}
+
+// leader waits for a leader that a majority confirms.
+func (l *life) leader(ctx context.Context, t plan.Target) (string, error) {
+	if t.Group == "" {
+		return "", fmt.Errorf("pick: %s needs a group, which says how to ask who leads", t.Pick)
+	}
+	var last error
+	for begin := time.Now(); time.Since(begin) < leaderTimeout; {
+		var n string
+		if n, last = l.rd.leaders.leader(t.Group); last == nil {
+			return n, nil
+		}
+		if err := sleep(ctx, pollEvery/4); err != nil {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("who leads %s could not be found out within %v: %w", t.Group, leaderTimeout, last)
+}
+
+// pick chooses among the free members by the seed; the same seed and members give the same choice. Shares are of all
+// members, rounded up.
+func pick(t plan.Target, members, free []string, leader string, seed uint64) ([]string, error) {
+	slices.Sort(free)
+	want := 0
+	switch lo, _, isNumber := t.Pick.Range(); {
+	case t.Pick == "" || t.Pick == plan.PickAll:
+		want = len(free)
+	case t.Pick == plan.PickLeader:
+		if !slices.Contains(free, leader) {
+			return nil, fmt.Errorf("the leader %s is held by another fault or does not run", leader)
+		}
+		return []string{leader}, nil
+	case t.Pick == plan.PickFollower:
+		free = slices.DeleteFunc(slices.Clone(free), func(n string) bool { return n == leader })
+		want = 1
+	case t.Pick == plan.PickMajority:
+		want = len(members)/2 + 1
+	case t.Pick == plan.PickMinority:
+		want = (len(members) - 1) / 2
+	case isNumber:
+		want = lo
+	default:
+		share, ok := t.Pick.Percent()
+		if !ok {
+			return nil, t.Pick.Validate()
+		}
+		want = int(math.Ceil(share * float64(len(members))))
+	}
+	if want == 0 || want > len(free) {
+		return nil, fmt.Errorf("%s: %d nodes are wanted, and of %v only %v run and are held by no other fault", selection(t), want, members, free)
+	}
+	chosen := slices.Clone(free)
+	r := rand.New(rand.NewPCG(seed, uint64(len(free))))
+	r.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
+	chosen = chosen[:want]
+	slices.Sort(chosen)
+	return chosen, nil
+}
+
+// running finds the nodes that a name stands for: the client, a node, a service or a group, in this order.
+func running(nodes []cluster.NodeInfo, name string) []string {
+	if name == cluster.Client {
+		return []string{name}
+	}
+	var of [3][]string
+	for _, n := range nodes {
+		for i, s := range []string{n.Name, n.Service, n.Group} {
+			if s == name {
+				of[i] = append(of[i], n.Name)
+			}
+		}
+	}
+	for _, ns := range of {
+		if len(ns) > 0 {
+			return ns
+		}
+	}
+	return nil
+}
+
+// named is running for a topology that is not up yet.
+func named(spec *cluster.Spec, name string) []string {
+	return running(cluster.Planned(spec), name)
+}

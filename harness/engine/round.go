@@ -1,0 +1,347 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// round is one passage from up to down.
+type round struct {
+	Job
+	plan plan.Round
+	w    *record.Writer
+
+	cluster   cluster.Cluster
+	phase     atomic.Pointer[string]
+	leaders   *leaders
+	readiness *readiness
+	life      *life
+	required  *requirements
+	loads     map[string]Generator
+	workloads map[string]Workload
+	deaths    sync.Map // workload or load name -> error
+}
+
+func newRound(j Job, r plan.Round) *round {
+	rd := &round{Job: j, plan: r, w: j.Record, loads: map[string]Generator{}, workloads: map[string]Workload{}}
+	rd.enterSilently("")
+	return rd
+}
+
+// broken is an error after which a round cannot be judged: it is recorded as a Failure, and the run is INVALID.
+type broken struct {
+	what string
+	err  error
+}
+
+func (b *broken) Error() string { return b.what + ": " + b.err.Error() }
+func (b *broken) Unwrap() error { return b.err }
+
+// downTimeout bounds what follows an interruption: undoing and taking down.
+const downTimeout = 60 * time.Second
+
+// execute runs the round. Everything that was begun is ended when it returns.
+func (rd *round) execute(ctx context.Context) (err error) {
+	rd.w.SetRound(rd.plan.N)
+	rd.w.Event(record.Event{Kind: record.RoundBegin})
+	defer rd.w.Event(record.Event{Kind: record.RoundEnd})
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the harness panicked: %v\n%s", p, debug.Stack())
+		}
+		if err != nil && ctx.Err() == nil {
+			rd.w.Event(record.Event{Kind: record.Failure, Error: err.Error()})
+		}
+	}()
+	if err := rd.fresh(); err != nil {
+		return fmt.Errorf("empty the volumes: %w", err)
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, rd.Plan.Timeout.D(),
+		fmt.Errorf("the round took longer than the scenario's timeout of %v", rd.Plan.Timeout))
+	defer cancel()
+
+	rd.enter(plan.PhaseUp)
+	rd.Progress(fmt.Sprintf("starting %s", rd.Plan.Topology))
+	toxic, err := toxicLinks(rd.plan, rd.Spec)
+	if err != nil {
+		return err
+	}
+	rd.cluster, err = rd.Parts.Driver.Up(timed, rd.Spec, cluster.Options{
+		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Toxic: toxic,
+	})
+	rd.leave()
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("start the topology: %w", err)
+	}
+	defer func() { err = errors.Join(err, rd.down(ctx)) }()
+	return rd.inside(timed)
+}
+
+// inside is what happens while the topology runs.
+func (rd *round) inside(ctx context.Context) (err error) {
+	rd.life = newLife(rd)
+	watch, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	defer func() { stopWatching(); watching.Wait() }()
+	rd.leaders = newLeaders(rd.cluster, rd.w)
+	watching.Go(func() { rd.leaders.poll(watch) })
+	rd.readiness = newReadiness(rd.cluster, rd.w, rd.probed())
+	watching.Go(func() { rd.readiness.poll(watch) })
+
+	// The death of the plane ends everything at once; nothing after it means anything.
+	ctx, fell := context.WithCancelCause(ctx)
+	defer fell(nil)
+	watching.Go(func() {
+		select {
+		case <-rd.cluster.Done():
+			fell(&broken{"the topology ended", errors.Join(errors.New("its plane is gone"), rd.cluster.Err())})
+		case <-watch.Done():
+		}
+	})
+	// Held faults and whatever an error left are undone before the topology goes down, also after a panic.
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(err, fmt.Errorf("the harness panicked: %v\n%s", p, debug.Stack()))
+		}
+		rd.required.abandon()
+		rd.enter(plan.PhaseDrain)
+		for _, w := range rd.workloads {
+			err = errors.Join(err, w.Close())
+		}
+		rd.life.undoAll()
+		rd.leave()
+	}()
+
+	if err := rd.within(ctx, plan.PhaseReady, rd.ready); err != nil {
+		return rd.cause(ctx, err)
+	}
+	work, stopWork := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	ended := func() { stopWork(); working.Wait() }
+	defer ended()
+	phases := rd.startWork(work, &working)
+	if phases != nil {
+		return phases
+	}
+	abort, stopAbort := context.WithCancelCause(ctx)
+	defer stopAbort(nil)
+	working.Go(func() { rd.watchAborts(work, stopAbort) })
+
+	err = rd.loaded(abort)
+	ended()
+	rd.summaries()
+	var a *aborted
+	if errors.As(context.Cause(abort), &a) {
+		err = nil // the record says that it was aborted; what was written so far can still be verified
+	}
+	if ctx.Err() != nil {
+		return rd.cause(ctx, err)
+	}
+	rd.life.undoUnheld()
+	if e := rd.within(ctx, plan.PhaseVerify, rd.verify); e != nil {
+		err = errors.Join(err, rd.cause(ctx, e))
+	}
+	return err
+}
+
+// loaded runs the phases under load.
+func (rd *round) loaded(ctx context.Context) error {
+	if err := rd.within(ctx, plan.PhaseBaseline, rd.baseline); err != nil {
+		return err
+	}
+	if err := rd.within(ctx, plan.PhaseFault, rd.life.run); err != nil {
+		return err
+	}
+	return rd.within(ctx, plan.PhaseRecovery, func(ctx context.Context) error {
+		rd.Progress(fmt.Sprintf("recovery for %v", rd.Plan.Recovery))
+		return sleep(ctx, rd.Plan.Recovery.D())
+	})
+}
+
+// cause prefers the reason that was given for the end of ctx over the bare "context canceled".
+func (rd *round) cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil && errors.Is(err, ctx.Err()) {
+		return c
+	}
+	return err
+}
+
+// within runs a phase with its events and preconditions.
+func (rd *round) within(ctx context.Context, phase string, f func(context.Context) error) error {
+	rd.enter(phase)
+	defer rd.leave()
+	by := rd.pollRequired(ctx, phase)
+	err := f(ctx)
+	by.end(ctx)
+	if err == nil {
+		rd.testRequired(ctx, phase)
+	}
+	return err
+}
+
+func (rd *round) enterSilently(phase string) { rd.phase.Store(&phase) }
+
+func (rd *round) enter(phase string) {
+	rd.enterSilently(phase)
+	rd.w.Event(record.Event{Kind: record.PhaseBegin, Phase: phase})
+}
+
+func (rd *round) leave() {
+	rd.w.Event(record.Event{Kind: record.PhaseEnd, Phase: *rd.phase.Load()})
+	rd.enterSilently("")
+}
+
+// ready waits until every node is ready: Up has seen to it, and a node may have died since.
+func (rd *round) ready(ctx context.Context) error {
+	nodes := rd.cluster.Nodes()
+	rd.Progress(fmt.Sprintf("%d nodes are up", len(nodes)))
+	for _, n := range nodes {
+		s, err := rd.cluster.Status(n.Name)
+		if err != nil {
+			return err
+		}
+		if s.State == cluster.StateExited && s.Exit != nil && s.Exit.Code == 0 {
+			continue // a job that has done its work
+		}
+		if err := rd.cluster.AwaitReady(ctx, n.Name); err != nil {
+			return &broken{"a node is not ready", err}
+		}
+	}
+	return nil
+}
+
+func (rd *round) env() Env {
+	return Env{
+		Cluster: rd.cluster,
+		Record:  rd.w,
+		Round:   rd.plan.N,
+		RunID:   fmt.Sprintf("%x-%d", rd.Plan.Seed, rd.plan.N),
+		Ready:   rd.readiness.of,
+		Phase:   func() string { return *rd.phase.Load() },
+	}
+}
+
+// startWork starts loads and workloads; they end with ctx.
+func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) error {
+	for _, l := range rd.Plan.Loads {
+		g, err := rd.Parts.Load(l, rd.env())
+		if err != nil {
+			return fmt.Errorf("load %s: %w", l.Name, err)
+		}
+		rd.loads[l.Name] = g
+	}
+	for _, w := range rd.Plan.Workloads {
+		x, err := rd.Parts.Workload(w, rd.env())
+		if err != nil {
+			return fmt.Errorf("workload %s: %w", w.Name, err)
+		}
+		rd.workloads[w.Name] = x
+	}
+	// A due time belongs to the phase that runs then: the baseline begins with the first request.
+	rd.enterSilently(plan.PhaseBaseline)
+	for name, g := range rd.loads {
+		working.Go(func() {
+			if err := g.Run(ctx); err != nil {
+				rd.deaths.Store(name, fmt.Errorf("load %s: %w", name, err))
+			}
+		})
+	}
+	for name, w := range rd.workloads {
+		working.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				rd.deaths.Store(name, fmt.Errorf("workload %s: %w", name, err))
+			}
+		})
+	}
+	return nil
+}
+
+// summaries records loads and workloads that failed.
+func (rd *round) summaries() {
+	rd.deaths.Range(func(_, v any) bool {
+		rd.w.Event(record.Event{Kind: record.Failure, Error: v.(error).Error()})
+		return true
+	})
+}
+
+// baseline is the time before the first fault.
+func (rd *round) baseline(ctx context.Context) error {
+	b := rd.Plan.Baseline
+	rd.Progress(fmt.Sprintf("baseline for %v", b.AtLeast))
+	if err := sleep(ctx, b.AtLeast.D()); err != nil {
+		return err
+	}
+	if b.Until == nil {
+		return nil
+	}
+	if _, err := rd.await(ctx, b.Until, b.Timeout.D()); err != nil {
+		return &broken{"the baseline did not come to its end", err}
+	}
+	return nil
+}
+
+// probed are the services whose readiness matters to a load or workload.
+func (rd *round) probed() map[string]bool {
+	m := map[string]bool{}
+	for _, l := range rd.Plan.Loads {
+		m[l.To] = true
+	}
+	for _, w := range rd.Plan.Workloads {
+		if w.To != "" {
+			m[w.To] = true
+		}
+	}
+	return m
+}
+
+// observe writes what the driver reports about nodes.
+func (rd *round) observe(e cluster.Event) {
+	ev := record.Event{T: rd.w.At(e.At), Kind: record.EventKind(e.Kind), Node: e.Node, Announced: e.Announced, Evidence: e.Detail}
+	if e.Exit != nil {
+		ev.Signal = e.Exit.Signal
+		if e.Exit.Signal == "" {
+			ev.ExitCode = &e.Exit.Code
+		}
+	}
+	rd.w.Event(ev)
+}
+
+// down takes the topology down and asks what is left.
+func (rd *round) down(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
+	defer cancel()
+	rd.enter(plan.PhaseDown)
+	rd.Progress("taking down")
+	left, err := rd.cluster.Down(ctx)
+	rd.leave()
+	rd.enter(plan.PhaseAudit)
+	defer rd.leave()
+	ok := len(left) == 0 && err == nil
+	ev := record.Event{Kind: record.Audited, OK: &ok}
+	if err != nil {
+		ev.Error = err.Error()
+	}
+	for _, l := range left {
+		ev.Error += "\nleft: " + l
+	}
+	if ok {
+		ev.Evidence = "no process, rule, mount, namespace or cgroup of this run is left"
+	}
+	rd.w.Event(ev)
+	if err != nil {
+		return fmt.Errorf("take the topology down: %w", err)
+	}
+	return nil
+}
