@@ -103,7 +103,7 @@ func Execute(ctx context.Context, j Job) (err error) {
 	}
 	if ctx.Err() != nil {
 		j.Record.Event(record.Event{Kind: record.Interrupted, Error: context.Cause(ctx).Error()})
-		if errors.Is(err, ctx.Err()) {
+		if errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)) {
 			err = nil
 		}
 	}
