@@ -1,0 +1,176 @@
+package nodeinit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// spawner starts programs from one thread of its own. With cgroups of version 1 that thread, and not the init's first
+// one, is a member of the node's groups: programs inherit them at the fork, while the init's memory stays outside.
+type spawner struct {
+	children *children
+	cgroup   int // directory of the node's cgroup of version 2; -1: none
+	work     chan func()
+}
+
+func newSpawner(c *children) *spawner {
+	s := &spawner{children: c, cgroup: -1, work: make(chan func())}
+	go func() { // for as long as the process lives
+		runtime.LockOSThread()
+		// Inherited by every program; a kernel without it only loses a second line of defence.
+		_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		for f := range s.work {
+			f()
+		}
+	}()
+	return s
+}
+
+// do runs f on the spawner's thread.
+func (s *spawner) do(f func()) {
+	done := make(chan struct{})
+	s.work <- func() {
+		defer close(done)
+		f()
+	}
+	<-done
+}
+
+// joinTasks moves the spawner's thread into cgroups of version 1.
+func (s *spawner) joinTasks(tasks []int) (err error) {
+	s.do(func() {
+		for _, fd := range tasks {
+			if _, werr := unix.Write(fd, []byte("0")); werr != nil {
+				err = fmt.Errorf("join the node's cgroup: %w", werr)
+				return
+			}
+		}
+	})
+	return err
+}
+
+// start starts a program and returns its pid and the time.
+func (s *spawner) start(p *Start, fds []int) (pid int, at int64, err error) {
+	if len(p.Argv) == 0 {
+		return 0, 0, errors.New("no program to start")
+	}
+	want := 2
+	if p.Stdin {
+		want = 3
+	}
+	if len(fds) != want {
+		return 0, 0, fmt.Errorf("%d descriptors for a program, want %d", len(fds), want)
+	}
+	path, err := lookPath(p.Argv[0], p.Env)
+	if err != nil {
+		return 0, 0, err
+	}
+	files := make([]uintptr, 0, 3)
+	if !p.Stdin {
+		null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return 0, 0, fmt.Errorf("open /dev/null: %w", err)
+		}
+		defer unix.Close(null)
+		files = append(files, uintptr(null))
+	}
+	for _, fd := range fds {
+		files = append(files, uintptr(fd))
+	}
+	attr := &syscall.ProcAttr{Dir: p.Dir, Env: p.Env, Files: files, Sys: s.attributes(p.User)}
+
+	c := s.children
+	c.life.Lock()
+	defer c.life.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.draining != nil {
+		c.idle.Wait()
+	}
+	s.do(func() { pid, err = syscall.ForkExec(path, p.Argv, attr) })
+	if err != nil {
+		return 0, 0, describe(err, path, p)
+	}
+	c.startedLocked(pid, p)
+	return pid, monotonic(), nil
+}
+
+// attributes puts the program into a user namespace of its own, nested in the plane's: whatever it is inside, it has
+// no capability over the node's network or mounts, and cannot undo a fault.
+func (s *spawner) attributes(u User) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{
+		Setsid:                     true,
+		Cloneflags:                 unix.CLONE_NEWUSER,
+		UidMappings:                mappings(u.UIDMap),
+		GidMappings:                mappings(u.GIDMap),
+		GidMappingsEnableSetgroups: u.Switch,
+	}
+	if u.Switch {
+		groups := make([]uint32, len(u.Groups))
+		for i, g := range u.Groups {
+			groups[i] = uint32(g)
+		}
+		a.Credential = &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID), Groups: groups}
+	}
+	if s.cgroup >= 0 {
+		a.UseCgroupFD, a.CgroupFD = true, s.cgroup
+	}
+	return a
+}
+
+func mappings(m []IDMap) (r []syscall.SysProcIDMap) {
+	for _, x := range m {
+		r = append(r, syscall.SysProcIDMap{ContainerID: x.Inside, HostID: x.Outside, Size: x.Size})
+	}
+	return r
+}
+
+// describe says why a program did not start, in words that tell what to do.
+func describe(err error, path string, p *Start) error {
+	if _, serr := os.Stat(p.Dir); serr != nil {
+		return fmt.Errorf("working directory %s: %w", p.Dir, err)
+	}
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("start %s: %w (its interpreter or dynamic loader is not in the node)", path, err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("start %s as uid %d: %w (not executable, or working directory %s not accessible, for this user)", path, p.User.UID, err, p.Dir)
+	case errors.Is(err, syscall.ENOEXEC):
+		return fmt.Errorf("start %s: %w (no executable of this machine, and no #! line)", path, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EPERM):
+		return fmt.Errorf("start %s in a nested user namespace: %w (see gauntlet doctor)", path, err)
+	}
+	return fmt.Errorf("start %s: %w", path, err)
+}
+
+// lookPath finds a program as execvp does, by the PATH of the program's own environment.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		if _, err := os.Stat(name); err != nil {
+			return "", fmt.Errorf("program %s: %w", name, syscall.ENOENT)
+		}
+		return name, nil
+	}
+	path := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, dir := range strings.Split(path, ":") {
+		if dir == "" {
+			continue
+		}
+		f := dir + "/" + name
+		if st, err := os.Stat(f); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
+			return f, nil
+		}
+	}
+	return "", fmt.Errorf("program %s is not on the node's PATH %s: %w", name, path, syscall.ENOENT)
+}
