@@ -29,12 +29,15 @@ type Plan struct {
 	Workloads []Workload `json:"workloads,omitempty"`
 	Loads     []Load     `json:"load,omitempty"`
 	Baseline  Baseline   `json:"baseline"`
-	Recovery  Duration   `json:"recovery"`
-	Require   []Require  `json:"require,omitempty"`
-	Abort     []Abort    `json:"abort,omitempty"`
-	Assert    []Assert   `json:"assert,omitempty"`
-	Controls  []Control  `json:"controls,omitempty"` // as declared in the scenario
-	Control   *Control   `json:"control,omitempty"`  // the one this plan carries out; nil for the unchanged run
+	Recovery  Duration   `json:"recovery"` // at least
+	// RecoveryUntil, when set, prolongs the recovery until it holds.
+	RecoveryUntil   *Condition `json:"recoveryUntil,omitempty"`
+	RecoveryTimeout Duration   `json:"recoveryTimeout,omitempty"` // of RecoveryUntil
+	Require         []Require  `json:"require,omitempty"`
+	Abort           []Abort    `json:"abort,omitempty"`
+	Assert          []Assert   `json:"assert,omitempty"`
+	Controls        []Control  `json:"controls,omitempty"` // as declared in the scenario
+	Control         *Control   `json:"control,omitempty"`  // the one this plan carries out; nil for the unchanged run
 }
 
 // Round is one passage from up to down.

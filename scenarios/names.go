@@ -1,0 +1,124 @@
+package scenarios
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+// names are what a scenario may refer to.
+type names struct {
+	known bool // a topology was given
+	// Of the topology:
+	services, nodes, groups, zones []string
+	leaders                        []string // groups, and services without a group, that say who leads
+	hasvc                          []string // services that run the reference service
+	size                           map[string]int
+	// Of the scenario:
+	faults, loads, workloads, programs, asserts []string
+	requests                                    map[string][]string // by load
+}
+
+func namesOf(f *File, spec *cluster.Spec) *names {
+	n := &names{size: map[string]int{}, requests: map[string][]string{}}
+	for _, x := range f.Faults {
+		n.faults = append(n.faults, x.ID)
+	}
+	for name, l := range f.Load {
+		n.loads = append(n.loads, name)
+		for _, r := range l.Requests {
+			n.requests[name] = append(n.requests[name], requestID(r))
+		}
+	}
+	for _, a := range f.Assert {
+		n.asserts = append(n.asserts, a.ID)
+	}
+	n.workloads, n.programs = keysOf(f.Workloads), keysOf(f.Programs)
+	if spec == nil {
+		return n
+	}
+	n.known = true
+	for _, s := range spec.Services {
+		n.services = append(n.services, s.Name)
+		nodes := nodesOf(s)
+		n.nodes = append(n.nodes, nodes...)
+		n.size["service "+s.Name] += len(nodes)
+		role := s.Name
+		if s.Group != "" {
+			role = s.Group
+			n.groups = appendNew(n.groups, s.Group)
+			n.size["group "+s.Group] += len(nodes)
+		}
+		if s.Zone != "" {
+			n.zones = appendNew(n.zones, s.Zone)
+			n.size["zone "+s.Zone] += len(nodes)
+		}
+		if s.Leader != nil {
+			n.leaders = appendNew(n.leaders, role)
+			n.leaders = appendNew(n.leaders, s.Name)
+		}
+		if runsHasvc(s) {
+			n.hasvc = append(n.hasvc, s.Name)
+		}
+	}
+	return n
+}
+
+// nodesOf are the names of a service's nodes.
+func nodesOf(s cluster.Service) []string {
+	if !s.Scaled {
+		return []string{s.Name}
+	}
+	var ns []string
+	for i := range s.Replicas {
+		ns = append(ns, fmt.Sprintf("%s-%d", s.Name, i+1))
+	}
+	return ns
+}
+
+// runsHasvc reports whether the reference service is what a service runs: defects exist there only.
+func runsHasvc(s cluster.Service) bool {
+	pkg, _, _ := strings.Cut(s.Source.Go, "@")
+	return path.Base(pkg) == "hasvc" || path.Base(s.Source.Exec) == "hasvc"
+}
+
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
+
+// where are the nodes on which a program may run: `in`.
+func (n *names) where() []string { return append(slices.Clone(n.nodes), cluster.Client) }
+
+// ends are what from and to of a link may name.
+func (n *names) ends() []string {
+	return slices.Concat(n.where(), n.services, n.groups)
+}
+
+// phases in which the system is measured, for `during`.
+var phases = []string{plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery}
+
+// reserved are words that ids must leave alone.
+var reserved = []string{plan.PhaseUp, plan.PhaseReady, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify,
+	plan.PhaseDrain, plan.PhaseAudit, plan.PhaseDown, "end", "group", "all", cluster.Client}
+
+// requestID is the id of a request, made from what it does where it was left out.
+func requestID(r Request) string {
+	if r.ID != "" {
+		return r.ID
+	}
+	return method(r) + " " + r.Path
+}
+
+func method(r Request) string {
+	if r.Method == "" {
+		return "GET"
+	}
+	return r.Method
+}

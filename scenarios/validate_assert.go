@@ -1,0 +1,91 @@
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/assertions"
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+func (v *validator) asserts() {
+	seen := map[string]bool{}
+	for _, r := range v.f.Require {
+		seen[r.ID] = true // findings of both stand in one list
+	}
+	scope := assertions.Scope{Plan: v.f.build(0, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders}
+	for i := range v.f.Assert {
+		a := &v.f.Assert[i]
+		at := p("assert", i)
+		if v.root.find(at...).kind != mapNode {
+			continue // reported by Parse
+		}
+		v.id(at, "assertion", a.ID, seen)
+		if a.Params == nil {
+			continue
+		}
+		reported := v.references(a.at)
+		// Without a topology its names cannot be judged: only what a kind says of the scenario itself is kept, and that cannot be told apart.
+		if v.known {
+			v.paramErrors(a.at, a.Params.Validate(scope), reported)
+		}
+	}
+}
+
+// references checks the names that parameters of assertions refer to, by the keys that mean the same in all of them. It
+// returns the names that do not exist.
+func (v *validator) references(at *node) (bad []string) {
+	check := func(n *node, what, got string, exist []string) {
+		if slices.Contains(exist, got) {
+			return
+		}
+		bad = append(bad, fmt.Sprintf("%q", got))
+		v.doc.at(n, "no %s is called %q%s", what, got, suggest(got, exist))
+	}
+	for _, e := range at.entries {
+		n := e.val
+		if n.kind != stringNode {
+			continue
+		}
+		switch e.key {
+		case "load":
+			check(n, "load", n.text, v.names.loads)
+		case "workload":
+			check(n, "workload", n.text, v.names.workloads)
+		case "request":
+			if l := at.get("load"); l != nil && slices.Contains(v.names.loads, l.text) {
+				check(n, "request of "+l.text, n.text, v.names.requests[l.text])
+			}
+		case "during":
+			check(n, "phase or fault", n.text, slices.Concat(phases, []string{plan.PhaseVerify}, v.names.faults))
+		case "after":
+			if ref, ok := parseEvent(n.text); ok {
+				check(n, "fault", ref.Fault, v.names.faults)
+				check(n, "step in a fault's life", string(ref.Event), []string{"started", "in-effect", "undone", "gone"})
+			}
+		case "group":
+			v.topologyName(n, "group", v.groups, &bad)
+		case "service":
+			v.topologyName(n, "service", v.services, &bad)
+		case "in", "node":
+			v.topologyName(n, "node", v.where(), &bad)
+		}
+	}
+	if argv := at.get("exec"); argv != nil && argv.kind == listNode && len(argv.items) > 0 {
+		if a := argv.items[0]; len(a.text) >= 5 && !strings.Contains(a.text, "/") && !slices.Contains(v.f.programNames(), a.text) {
+			if near := nearest(a.text, v.f.programNames()); near != "" && levenshtein(a.text, near) <= 2 {
+				v.doc.at(a, "no program is called %q; did you mean %q?", a.text, near)
+			}
+		}
+	}
+	return bad
+}
+
+func (v *validator) topologyName(n *node, what string, exist []string, bad *[]string) {
+	if !v.known || slices.Contains(exist, n.text) {
+		return
+	}
+	*bad = append(*bad, fmt.Sprintf("%q", n.text))
+	v.doc.at(n, "the topology has no %s called %q%s", what, n.text, suggest(n.text, exist))
+}

@@ -1,0 +1,365 @@
+package scenarios
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+func (v *validator) faults() {
+	seen := map[string]bool{}
+	for i := range v.f.Faults {
+		f := &v.f.Faults[i]
+		at := p("faults", i)
+		if v.root.find(at...).kind != mapNode {
+			continue // reported by Parse
+		}
+		v.id(at, "fault", f.ID, seen)
+		// When it begins, its own targets are not known yet; those of others may be.
+		others := slices.DeleteFunc(slices.Clone(v.names.faults), func(id string) bool { return id == f.ID })
+		v.trigger(sub(at, "at"), f.At, others, true)
+		v.trigger(sub(at, "until"), f.Until, v.names.faults, false)
+		v.lasting(at, f)
+		v.repeat(at, f)
+		if f.Params == nil {
+			continue
+		}
+		v.paramErrors(f.at, f.Params.Validate(), nil)
+		for _, t := range f.Params.Targets() {
+			v.target(f.at, t)
+		}
+		if argv := f.at.get("exec"); argv != nil && argv.kind == listNode {
+			var words []string
+			for _, it := range argv.items {
+				words = append(words, it.text)
+			}
+			v.argv(sub(at, f.Kind, "exec"), words)
+		}
+	}
+	v.ending()
+	v.cycles()
+	v.tooMany()
+}
+
+// lasting checks for and until.
+func (v *validator) lasting(at []any, f *Fault) {
+	hasFor, hasUntil := v.has(sub(at, "for")...), v.has(sub(at, "until")...)
+	if hasFor && hasUntil {
+		v.key(sub(at, "until"), "for and until: give one of them")
+	}
+	if f.Kind != "" && !f.row.Undo {
+		for _, k := range []string{"for", "until"} {
+			if v.has(sub(at, k)...) {
+				v.key(sub(at, k), "%s ends by itself; it takes no %s", f.Kind, k)
+			}
+		}
+	}
+	if f.For != nil && !f.For.End && f.For.Span.Hi <= 0 {
+		v.at(sub(at, "for"), "a fault of 0s is none; leave for out to let it hold to the end of the fault phase")
+	}
+}
+
+func (v *validator) repeat(at []any, f *Fault) {
+	r := f.Repeat
+	if r == nil {
+		return
+	}
+	has := func(key string) bool { return v.has(sub(at, "repeat", key)...) }
+	at2 := sub(at, "repeat")
+	switch {
+	case !has("every"):
+		v.at(at2, "every is missing: the time from one start to the next")
+	case r.Every.Hi > 0 && r.Every.Lo <= 0 || r.Every == (plan.Span{}) && v.root.find(sub(at2, "every")...).scalar() && zeroTime(v.root.find(sub(at2, "every")...).text):
+		v.at(sub(at2, "every"), "every %v would start them all at once; it is more than 0", r.Every)
+	}
+	if !has("for") && !has("times") {
+		v.at(at2, "how often? give it for (a time that bounds the starts) or times")
+	}
+	if has("for") && r.For <= 0 && zeroTime(v.root.find(sub(at2, "for")...).text) {
+		v.at(sub(at2, "for"), "for %v leaves no time to repeat anything", r.For)
+	}
+	v.within(sub(at2, "times"), r.Times, 1, maxOccurrences)
+	if f.For != nil && f.For.End {
+		v.at(sub(at, "for"), "a repeated fault must be gone before it can begin again: it cannot be held to the end")
+	}
+	if f.Kind != "" && f.row.Undo && !v.has(sub(at, "for")...) && !v.has(sub(at, "until")...) {
+		v.at(at2, "how long does each last? give the fault for or until, or the first would hold to the end of the fault phase")
+	}
+}
+
+func zeroTime(s string) bool {
+	d, err := plan.ParseSpan(s)
+	return err == nil && d.Lo == 0
+}
+
+// tooMany bounds what is drawn before the start.
+func (v *validator) tooMany() {
+	rounds := 1
+	if v.f.Rounds != nil {
+		rounds = min(max(v.f.Rounds.Count, 1), maxRounds)
+	}
+	total := 0
+	for i := range v.f.Faults {
+		if total += most(v.f.Faults[i].Repeat) * rounds; total > maxOccurrences {
+			v.at(p("faults", i, "repeat"), "together the faults may begin more than %d times; repeat them less often", maxOccurrences)
+			return
+		}
+	}
+}
+
+// most is how often a fault can begin in a round.
+func most(r *Repeat) int {
+	if r == nil {
+		return 1
+	}
+	n := maxOccurrences + 1
+	if r.Times > 0 {
+		n = min(n, r.Times)
+	}
+	if r.For > 0 && r.Every.Lo > 0 {
+		n = min(n, int(r.For/r.Every.Lo)+1)
+	}
+	return n
+}
+
+// target checks a selection of nodes.
+func (v *validator) target(at *node, t plan.Target) {
+	if !v.known {
+		return
+	}
+	report := func(what, got string, exist []string) bool {
+		if got == "" || slices.Contains(exist, got) {
+			return got != ""
+		}
+		n := at.locate(got)
+		if n == nil {
+			n = at
+		}
+		v.doc.at(n, "the topology has no %s called %q%s%s", what, got, suggest(got, exist), v.otherwise(what, got))
+		return false
+	}
+	report("node", t.Node, v.where())
+	report("service", t.Service, v.services)
+	report("group", t.Group, v.groups)
+	report("zone", t.Zone, v.zones)
+	if t.Any != "" && !strings.HasPrefix(t.Any, "$") {
+		report("node, service or group", t.Any, v.ends())
+	}
+	v.pick(at, t)
+}
+
+// otherwise says where a name does exist.
+func (v *validator) otherwise(what, got string) string {
+	for other, list := range map[string][]string{"node": v.nodes, "service": v.services, "group": v.groups, "zone": v.zones} {
+		if other != what && slices.Contains(list, got) {
+			// A node and its service often share their name: the first that is right will do.
+			return " (" + got + " is a " + other + ")"
+		}
+	}
+	return ""
+}
+
+// pick checks that there are enough nodes, and somebody who leads.
+func (v *validator) pick(at *node, t plan.Target) {
+	what, name := "", ""
+	for _, x := range [][2]string{{"service", t.Service}, {"group", t.Group}, {"zone", t.Zone}} {
+		if x[1] != "" {
+			what, name = x[0], x[1]
+		}
+	}
+	size := v.size[what+" "+name]
+	if name == "" || size == 0 {
+		return
+	}
+	n := at.locate(string(t.Pick))
+	if n == nil {
+		n = at
+	}
+	if _, hi, ok := t.Pick.Range(); ok && hi > size {
+		v.doc.at(n, "%s %s has %d nodes; %s cannot be picked", what, name, size, t.Pick)
+	}
+	if (t.Pick == plan.PickLeader || t.Pick == plan.PickFollower) && !slices.Contains(v.leaders, name) {
+		v.doc.at(n, "%s %s does not say who leads; give its services x-gauntlet.leader in the topology%s", what, name, suggestOnly(v.leaders))
+	}
+}
+
+func suggestOnly(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + " do)"
+}
+
+// paramErrors reports what a kind says about its parameters, each error where it seems to be: at the text that it quotes,
+// or at the key that it begins with. quoted are names that were reported already.
+func (v *validator) paramErrors(at *node, err error, reported []string) {
+	for _, e := range split(err) {
+		msg := e.Error()
+		if slices.ContainsFunc(reported, func(s string) bool { return strings.Contains(msg, s) }) {
+			continue
+		}
+		v.doc.at(placeOf(at, msg), "%s", msg)
+	}
+}
+
+// placeOf finds the part of the parameters that a message is about.
+func placeOf(at *node, msg string) *node {
+	word, rest, _ := strings.Cut(msg, " ")
+	word = strings.TrimRight(word, ":,")
+	n := at
+	for _, key := range strings.Split(word, ".") {
+		next := n.get(key)
+		if next == nil {
+			break
+		}
+		n = next
+	}
+	if n != at {
+		return n
+	}
+	for rest = msg; ; {
+		_, after, ok := strings.Cut(rest, `"`)
+		quoted, tail, closed := strings.Cut(after, `"`)
+		if !ok || !closed {
+			return at
+		}
+		if m := at.locate(quoted); m != nil {
+			return m
+		}
+		rest = tail
+	}
+}
+
+// ends reports whether a fault is over at some time before the fault phase is.
+func ends(f *Fault) bool {
+	return f.Kind == "" || !f.row.Undo || f.For != nil || f.Until != nil || f.Repeat != nil
+}
+
+// ending finds a fault phase that nothing ends: it would be over at once, and the faults with it.
+func (v *validator) ending() {
+	for i := range v.f.Faults {
+		if ends(&v.f.Faults[i]) {
+			return
+		}
+	}
+	if len(v.f.Faults) > 0 && len(v.doc.errs) == 0 {
+		v.at(p("faults", 0), "nothing ends the fault phase, so this fault would be undone at once; give it for")
+	}
+}
+
+// step is a moment in a fault's life, for the search for cycles.
+type step = plan.EventRef
+
+// cycles finds faults that wait for one another, and events that come too late or never.
+func (v *validator) cycles() {
+	after := map[step][]step{}
+	where := map[string]int{}
+	byID := map[string]*Fault{}
+	for i := range v.f.Faults {
+		f := &v.f.Faults[i]
+		if _, ok := where[f.ID]; ok {
+			return // ids are not unique, which was reported
+		}
+		where[f.ID], byID[f.ID] = i, f
+	}
+	for id, f := range byID {
+		order := []plan.FaultEvent{plan.Started, plan.InEffect, plan.Undone, plan.Gone}
+		for k := 1; k < len(order); k++ {
+			after[step{Fault: id, Event: order[k]}] = []step{{Fault: id, Event: order[k-1]}}
+		}
+		for _, w := range waits(f.At) {
+			after[step{Fault: id, Event: plan.Started}] = append(after[step{Fault: id, Event: plan.Started}], w)
+			v.comes(p("faults", where[id], "at"), byID[w.Fault], w)
+		}
+		for _, w := range waits(f.Until) {
+			after[step{Fault: id, Event: plan.Undone}] = append(after[step{Fault: id, Event: plan.Undone}], w)
+			v.comes(p("faults", where[id], "until"), byID[w.Fault], w)
+		}
+	}
+	for i := range v.f.Faults {
+		id := v.f.Faults[i].ID
+		if c := cycle(after, step{Fault: id, Event: plan.Gone}); c != nil {
+			v.at(p("faults", where[c[0].Fault]), "these wait for one another and would never begin: %s", chain(c))
+			return
+		}
+	}
+}
+
+// comes checks that an event that is waited for happens within the fault phase.
+func (v *validator) comes(path []any, f *Fault, w step) {
+	if f == nil || f.Kind == "" || w.Event != plan.Undone && w.Event != plan.Gone {
+		return
+	}
+	switch {
+	case w.Event == plan.Undone && !f.row.Undo:
+		v.at(path, "%s.undone never comes: %s has no undo; use %s.gone", f.ID, f.Kind, f.ID)
+	case f.For != nil && f.For.End:
+		v.at(path, "%s.%s comes too late: the fault is held until the topology comes down", f.ID, w.Event)
+	case f.row.Undo && f.For == nil && f.Until == nil && f.Repeat == nil:
+		v.at(path, "%s.%s comes too late: the fault has neither for nor until and holds to the end of the fault phase", f.ID, w.Event)
+	}
+}
+
+// waits are the events that a trigger waits for.
+func waits(t *Trigger) []step {
+	if t == nil {
+		return nil
+	}
+	var ws []step
+	if ref, ok := parseEvent(t.After); ok {
+		ws = append(ws, ref)
+	}
+	if t.When == nil {
+		return ws
+	}
+	if ref, ok := parseEvent(t.When.Event); ok {
+		ws = append(ws, ref)
+	}
+	// The nodes of a fault are known once it began.
+	targets := []string{t.When.In}
+	if t.When.Log != nil {
+		targets = append(targets, t.When.Log.Node)
+	}
+	for _, s := range targets {
+		if id, ok := parseTargetRef(s); ok {
+			ws = append(ws, step{Fault: id, Event: plan.InEffect})
+		}
+	}
+	return ws
+}
+
+// cycle returns a way from a step back to itself among what start waits for, or nil.
+func cycle(after map[step][]step, start step) []step {
+	const open, done = 1, 2
+	state := map[step]int{}
+	var way []step
+	var visit func(s step) []step
+	visit = func(s step) []step {
+		switch state[s] {
+		case done:
+			return nil
+		case open:
+			return append(slices.Clone(way[slices.Index(way, s):]), s)
+		}
+		state[s] = open
+		way = append(way, s)
+		for _, w := range after[s] {
+			if c := visit(w); c != nil {
+				return c
+			}
+		}
+		way = way[:len(way)-1]
+		state[s] = done
+		return nil
+	}
+	return visit(start)
+}
+
+func chain(c []step) string {
+	var words []string
+	for _, s := range c {
+		words = append(words, s.Fault+"."+string(s.Event))
+	}
+	return strings.Join(words, " waits for ")
+}

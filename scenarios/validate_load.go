@@ -1,0 +1,274 @@
+package scenarios
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"text/template"
+	"text/template/parse"
+)
+
+func (v *validator) workloads() {
+	for name, w := range v.f.Workloads {
+		at := p("workloads", name)
+		has := func(key string) bool { return v.has("workloads", name, key) }
+		v.keyword(at, "workload", name)
+		kind := w.kind()
+		if has("kind") {
+			v.name(sub(at, "kind"), "kind of workload", w.Kind, []string{"registers", "exec"})
+		} else if !has("exec") {
+			v.key(at, "workload %s: what is it? give it kind: registers, or exec: [program, ...]", name)
+		}
+		switch kind {
+		case "exec":
+			if !has("exec") {
+				v.key(at, "workload %s: which program? give it exec: [program, ...]", name)
+			} else if v.root.find(sub(at, "exec")...).kind == listNode {
+				v.argv(sub(at, "exec"), w.Exec)
+			}
+			v.in(sub(at, "in"), w.In, nil)
+			for _, k := range []string{"clients", "keys", "rate", "timeout"} {
+				if has(k) {
+					v.key(sub(at, k), "%s is for the built-in workloads; give a program of yours its own arguments", k)
+				}
+			}
+		case "registers":
+			if !has("to") {
+				v.key(at, "workload %s: which service does it work on? give it to", name)
+			}
+			for _, k := range []string{"exec", "in"} {
+				if has(k) {
+					v.key(sub(at, k), "%s is for workloads of the kind exec", k)
+				}
+			}
+			v.within(sub(at, "clients"), w.Clients, 1, 10_000)
+			v.within(sub(at, "keys"), w.Keys, 1, 1_000_000)
+			if has("timeout") && w.Timeout <= 0 {
+				v.at(sub(at, "timeout"), "a timeout of %v leaves no time", w.Timeout)
+			}
+		}
+		if has("to") {
+			v.service(sub(at, "to"), w.To)
+		}
+	}
+}
+
+func (w Workload) kind() string {
+	if w.Kind == "" && len(w.Exec) > 0 {
+		return "exec"
+	}
+	return w.Kind
+}
+
+// within checks a number that was given.
+func (v *validator) within(path []any, n, lo, hi int) {
+	if v.has(path...) && v.root.find(path...).kind == numberNode && (n < lo || n > hi) {
+		v.at(path, "%v is %d; it is %d to %d", path[len(path)-1], n, lo, hi)
+	}
+}
+
+// service checks the name of a service; that of a group is a common mistake.
+func (v *validator) service(path []any, name string) {
+	if v.known && slices.Contains(v.groups, name) && !slices.Contains(v.services, name) {
+		v.at(path, "%s is a group; name the service that is meant%s", name, suggest(name, v.services))
+		return
+	}
+	v.ofTopology(path, "service", name, v.services)
+}
+
+func (v *validator) loads() {
+	for name, l := range v.f.Load {
+		at := p("load", name)
+		has := func(key string) bool { return v.has("load", name, key) }
+		v.keyword(at, "load", name)
+		if !has("to") {
+			v.key(at, "load %s: which service does it go to? give it to", name)
+		} else {
+			v.service(sub(at, "to"), l.To)
+		}
+		v.within(sub(at, "port"), l.Port, 1, 65535)
+		if has("timeout") && l.Timeout <= 0 {
+			v.at(sub(at, "timeout"), "a timeout of %v leaves no time", l.Timeout)
+		}
+		switch given(has("rate"), has("stages")) {
+		case 0:
+			v.key(at, "load %s: how much? give it rate: 200/s, or stages", name)
+		case 2:
+			v.key(sub(at, "stages"), "rate is short for one stage; give rate or stages")
+		}
+		if has("rate") && l.Rate == 0 && v.root.find("load", name, "rate").text == "0/s" {
+			v.at(sub(at, "rate"), "a load of 0/s sends nothing")
+		}
+		v.stages(at, l)
+		switch given(has("requests"), has("targets")) {
+		case 0:
+			v.key(at, "load %s: what is sent? give it requests or targets", name)
+		case 2:
+			v.key(sub(at, "targets"), "requests and targets: give one of them")
+		}
+		if has("requests") && len(l.Requests) == 0 && v.root.find("load", name, "requests").kind == listNode {
+			v.at(sub(at, "requests"), "the list of requests is empty")
+		}
+		v.requests(at, l)
+	}
+}
+
+func (v *validator) stages(load []any, l Stream) {
+	if v.has(sub(load, "stages")...) && len(l.Stages) == 0 && v.root.find(sub(load, "stages")...).kind == listNode {
+		v.at(sub(load, "stages"), "the list of stages is empty")
+	}
+	for i, s := range l.Stages {
+		at := sub(load, "stages", i)
+		has := func(key string) bool { return v.has(sub(at, key)...) }
+		linear := has("from") || has("to")
+		switch {
+		case has("rate") && linear:
+			v.at(at, "a stage has a constant rate, or goes from one rate to another: give rate, or from and to")
+		case linear && !(has("from") && has("to")):
+			v.at(at, "a rate that changes has from and to")
+		case !linear && !has("rate"):
+			v.at(at, "how much? give the stage a rate, or from and to")
+		}
+		switch last := i == len(l.Stages)-1; {
+		case has("for"):
+			if s.For <= 0 && v.root.find(sub(at, "for")...).scalar() {
+				v.at(sub(at, "for"), "a stage of %v is none", s.For)
+			}
+		case !last:
+			v.at(at, "how long? only the last stage may leave out for: it holds to the end of recovery")
+		case linear:
+			v.at(at, "how long? a rate that changes needs for; at its end the last rate holds")
+		}
+	}
+}
+
+func (v *validator) requests(load []any, l Stream) {
+	seen := map[string]bool{}
+	total := 0
+	for i, r := range l.Requests {
+		at := sub(load, "requests", i)
+		has := func(key string) bool { return v.has(sub(at, key)...) }
+		id := requestID(r)
+		if seen[id] {
+			v.at(sub(at, "id"), "the id %q is taken by another request of this load; give each its own", id)
+		}
+		seen[id] = true
+		if r.Weight == nil {
+			total++
+		} else if total += *r.Weight; *r.Weight < 0 || *r.Weight > 1_000_000 {
+			v.at(sub(at, "weight"), "weight is %d; it is 0 to 1000000", *r.Weight)
+		}
+		if has("method") && !validMethod(r.Method) {
+			v.at(sub(at, "method"), "%q is no HTTP method%s", r.Method, suggest(r.Method, methods))
+		}
+		if !has("path") {
+			v.at(at, "path is missing")
+		} else if !strings.HasPrefix(r.Path, "/") && !strings.HasPrefix(r.Path, "{{") {
+			v.at(sub(at, "path"), "%q: a path begins with /; the service is named by to", r.Path)
+		}
+		v.template(sub(at, "path"), r.Path)
+		for h, value := range r.Headers {
+			if !validHeader(h) {
+				v.key(sub(at, "headers", h), "%q is no name of a header", h)
+			}
+			v.template(sub(at, "headers", h), value)
+		}
+		if has("body") {
+			v.bodyTemplate(v.root.find(sub(at, "body")...))
+		}
+		if r.Expect != nil {
+			for _, s := range r.Expect.Status {
+				if s < 100 || s > 599 {
+					v.at(sub(at, "expect", "status"), "%d is no HTTP status", s)
+				}
+			}
+			v.regexp(sub(at, "expect", "matches"), r.Expect.Matches)
+		}
+	}
+	if len(l.Requests) > 0 && total == 0 {
+		v.at(sub(load, "requests"), "all weights are 0: nothing would be sent")
+	}
+}
+
+var methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
+
+func validMethod(m string) bool { return slices.Contains(methods, m) }
+
+func validHeader(h string) bool {
+	return h != "" && strings.IndexFunc(h, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	}) < 0
+}
+
+// bodyTemplate checks the templates in every text of a body.
+func (v *validator) bodyTemplate(n *node) {
+	if n.kind == stringNode {
+		v.templateAt(n, n.text)
+	}
+	for _, it := range n.items {
+		v.bodyTemplate(it)
+	}
+	for _, e := range n.entries {
+		v.templateAt(e.at, e.key)
+		v.bodyTemplate(e.val)
+	}
+}
+
+func (v *validator) template(path []any, text string) { v.templateAt(v.root.find(path...), text) }
+
+// templateAt checks a template without executing it: what it executes to is only known for a request.
+func (v *validator) templateAt(n *node, text string) {
+	if !strings.Contains(text, "{{") {
+		return
+	}
+	t, err := template.New("").Funcs(template.FuncMap{"mod": func() int { return 0 }, "rand": func() int { return 0 }}).Parse(text)
+	if err != nil {
+		v.doc.at(n, "the template cannot be read: %s; it knows .N, .ID, mod and rand", strings.TrimPrefix(err.Error(), "template: :1: "))
+		return
+	}
+	if t.Tree == nil {
+		return
+	}
+	if f := unknownField(t.Root); f != "" {
+		v.doc.at(n, "the template has no .%s%s", f, suggest(f, []string{"N", "ID"}))
+	}
+}
+
+// unknownField is the first field of the dot that a request does not have.
+func unknownField(n parse.Node) string {
+	switch n := n.(type) {
+	case *parse.ListNode:
+		if n == nil {
+			return ""
+		}
+		for _, x := range n.Nodes {
+			if f := unknownField(x); f != "" {
+				return f
+			}
+		}
+	case *parse.ActionNode:
+		return unknownField(n.Pipe)
+	case *parse.PipeNode:
+		if n == nil {
+			return ""
+		}
+		for _, c := range n.Cmds {
+			for _, a := range c.Args {
+				if f := unknownField(a); f != "" {
+					return f
+				}
+			}
+		}
+	case *parse.IfNode:
+		for _, x := range []parse.Node{n.Pipe, n.List, n.ElseList} {
+			if f := unknownField(x); f != "" {
+				return f
+			}
+		}
+	case *parse.FieldNode:
+		if len(n.Ident) != 1 || n.Ident[0] != "N" && n.Ident[0] != "ID" {
+			return strings.Join(n.Ident, ".")
+		}
+	}
+	return ""
+}
