@@ -1,7 +1,6 @@
 package clustertest
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
-
-func newReader(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
 
 // dialling checks the one way into a topology.
 func dialling(t *testing.T, top *topology) {

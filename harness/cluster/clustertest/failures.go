@@ -108,8 +108,11 @@ func (s *suite) planeDeath(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		for what, call := range map[string]func() error{
-			"dial":  func() error { _, err := top.Dial(short, cluster.Client, "tcp", "v:7000"); return err },
-			"exec":  func() error { _, err := top.Exec(short, "v", cluster.Process{Argv: []string{probeName, "env"}}); return err },
+			"dial": func() error { _, err := top.Dial(short, cluster.Client, "tcp", "v:7000"); return err },
+			"exec": func() error {
+				_, err := top.Exec(short, "v", cluster.Process{Argv: []string{probeName, "env"}})
+				return err
+			},
 			"start": func() error { return top.Start(short, "v") },
 			"kill":  func() error { _, err := top.Kill(short, "v"); return err },
 			"await": func() error { return top.AwaitReady(short, "v") },
@@ -185,7 +188,7 @@ func (s *suite) once(t *testing.T, ctx context.Context) {
 			return err
 		}
 		defer c.Close()
-		if _, _, err := (&talk{Conn: c, r: newReader(c)}).ask("echo hello", patience); err != nil {
+		if _, _, err := newTalk(c).ask("echo hello", patience); err != nil {
 			return err
 		}
 		// The rule is not removed and a program is still running: Down must see to both.

@@ -100,7 +100,7 @@ func streams(t *testing.T, top *topology) {
 				from, to := []string{"a", "b", "c", "client"}[i%4], []string{"web-1", "web-2", "c"}[i%3]
 				c, err := top.Dial(ctx, from, "tcp", to+":7000")
 				if err == nil {
-					k := &talk{Conn: c, r: newReader(c)}
+					k := newTalk(c)
 					var s string
 					if s, _, err = k.ask(fmt.Sprint("echo ", i), patience); err == nil && s != fmt.Sprint(i) {
 						err = fmt.Errorf("%d got the answer %q", i, s)

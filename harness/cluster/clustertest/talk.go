@@ -30,13 +30,15 @@ type talk struct {
 	r *bufio.Reader
 }
 
+func newTalk(c net.Conn) *talk { return &talk{c, bufio.NewReader(c)} }
+
 // dial connects from a node to a probe.
 func (top *topology) dial(t *testing.T, ctx context.Context, from, address string) *talk {
 	t.Helper()
 	c, err := top.Dial(ctx, from, "tcp", address)
 	require.NoError(t, err, "dial %s from %s", address, from)
 	t.Cleanup(func() { c.Close() })
-	return &talk{c, bufio.NewReader(c)}
+	return newTalk(c)
 }
 
 // refuses dials and returns the error that must come.
