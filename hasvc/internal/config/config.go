@@ -1,0 +1,170 @@
+// Package config is the configuration of a role: environment variables and nothing else. The table below is the one
+// place that knows them; `hasvc config` prints it.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+)
+
+// Prefix of every variable. One that begins so and is not in the table is an error: a misspelt setting must not pass
+// for a default.
+const Prefix = "HASVC_"
+
+// Config is what a role runs with.
+type Config struct {
+	Etcd      []string // client URLs of every member
+	HTTP      string   // listen address
+	GRPC      string   // listen address, orders only
+	Advertise string   // host:port that others reach this replica by; empty: the host's name and the port listened on
+
+	Deadline time.Duration // of a request that brings none, and the longest one it may bring
+	Try      time.Duration // of one attempt of a call that may be repeated
+	Tries    int           // attempts of such a call
+	Balancer string        // round_robin | least_request | random
+
+	StoreTry time.Duration // of one attempt to reach the store
+	Ready    time.Duration // in which all dependencies must answer a readiness probe
+	Lease    time.Duration // of the entry in the registry, whole seconds
+
+	Drain    time.Duration // between being not ready and closing the listeners
+	Shutdown time.Duration // in which requests in flight must end after that
+
+	Level   zapcore.Level
+	Defects defect.Set
+}
+
+// Variable is a row of the table.
+type Variable struct {
+	Name    string
+	Default string
+	Doc     string
+	set     func(c *Config, v string) error
+}
+
+// Table is all variables.
+var Table = []Variable{
+	{"HASVC_ETCD", "http://127.0.0.1:2379", "client URLs of all members of etcd, separated by commas", func(c *Config, v string) (err error) { c.Etcd, err = urls(v); return }},
+	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for gateway, :8081 (health and metrics) for orders", func(c *Config, v string) error { return address(&c.HTTP, v) }},
+	{"HASVC_GRPC", ":9090", "address on which orders serves gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
+	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
+	{"HASVC_DEADLINE", "900ms", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
+	{"HASVC_TRY_TIMEOUT", "300ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
+	{"HASVC_TRIES", "3", "attempts of such a call, the first included", func(c *Config, v string) error { return count(&c.Tries, v, 1, 10) }},
+	{"HASVC_BALANCER", "round_robin", "round_robin, least_request or random", func(c *Config, v string) error {
+		return oneOf(&c.Balancer, v, "round_robin", "least_request", "random")
+	}},
+	{"HASVC_STORE_TRY_TIMEOUT", "200ms", "of one attempt to reach the store", func(c *Config, v string) error { return duration(&c.StoreTry, v, time.Millisecond) }},
+	{"HASVC_READY_TIMEOUT", "700ms", "in which all dependencies must answer a readiness probe", func(c *Config, v string) error { return duration(&c.Ready, v, time.Millisecond) }},
+	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
+	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},
+	{"HASVC_SHUTDOWN", "5s", "in which requests in flight must end after that", func(c *Config, v string) error { return duration(&c.Shutdown, v, 0) }},
+	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error", func(c *Config, v string) error { return level(&c.Level, v) }},
+	{"HASVC_DEFECT", "", "defects to switch on, separated by commas; `hasvc defects` lists them", func(c *Config, v string) (err error) { c.Defects, err = defect.Parse(v); return }},
+}
+
+// Parse reads the environment (as os.Environ gives it) for a role. It returns every error, joined.
+func Parse(environ []string, defaultHTTP string) (Config, error) {
+	var c Config
+	var errs []error
+	given := map[string]string{}
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, Prefix) {
+			continue
+		}
+		if !slices.ContainsFunc(Table, func(v Variable) bool { return v.Name == name }) {
+			errs = append(errs, fmt.Errorf("%s: there is no such variable; `hasvc config` lists them", name))
+			continue
+		}
+		given[name] = value
+	}
+	for _, v := range Table {
+		value, ok := given[v.Name]
+		if !ok || value == "" {
+			value = v.Default
+		}
+		if err := v.set(&c, value); err != nil {
+			errs = append(errs, fmt.Errorf("%s=%q: %w", v.Name, value, err))
+		}
+	}
+	if c.HTTP == "" {
+		c.HTTP = defaultHTTP
+	}
+	return c, errors.Join(errs...)
+}
+
+func urls(v string) ([]string, error) {
+	var out []string
+	for part := range strings.SplitSeq(v, ",") {
+		part = strings.TrimSpace(part)
+		u, err := url.Parse(part)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return nil, fmt.Errorf("%q is no URL of the form http://host:2379", part)
+		}
+		out = append(out, part)
+	}
+	return out, nil
+}
+
+func address(dst *string, v string) error {
+	if v != "" {
+		_, port, err := net.SplitHostPort(v)
+		if err != nil {
+			return fmt.Errorf("want host:port or :port: %w", err)
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("%q is no port", port)
+		}
+	}
+	*dst = v
+	return nil
+}
+
+func duration(dst *time.Duration, v string, least time.Duration) error {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return errors.New("want a duration such as 500ms or 2s")
+	}
+	if d < least || d > time.Hour {
+		return fmt.Errorf("want at least %s and at most 1h", least)
+	}
+	*dst = d
+	return nil
+}
+
+func count(dst *int, v string, lo, hi int) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < lo || n > hi {
+		return fmt.Errorf("want a number from %d to %d", lo, hi)
+	}
+	*dst = n
+	return nil
+}
+
+func oneOf(dst *string, v string, words ...string) error {
+	if !slices.Contains(words, v) {
+		return fmt.Errorf("want one of %s", strings.Join(words, ", "))
+	}
+	*dst = v
+	return nil
+}
+
+func level(dst *zapcore.Level, v string) error {
+	l, err := zapcore.ParseLevel(v)
+	if err != nil || l > zapcore.ErrorLevel {
+		return errors.New("want debug, info, warn or error")
+	}
+	*dst = l
+	return nil
+}

@@ -1,0 +1,59 @@
+// Package defect lists the ways in which this service can be told to be wrong, one at a time, so that checks of its
+// resilience can be shown to be able to fail. The wrong behaviour itself stands beside the mechanism that it switches
+// off: search for the constant. Without HASVC_DEFECT no code of a defect runs.
+package defect
+
+// Name of a defect, as HASVC_DEFECT has it.
+type Name string
+
+// The defects.
+const (
+	SlowStart          Name = "slow-start"
+	StickyState        Name = "sticky-state"
+	ReadyLies          Name = "ready-lies"
+	LiveChecksDeps     Name = "live-checks-deps"
+	NoDrain            Name = "no-drain"
+	LateDeregister     Name = "late-deregister"
+	NoDeadline         Name = "no-deadline"
+	RetryStorm         Name = "retry-storm"
+	RetryNonIdempotent Name = "retry-non-idempotent"
+	PickFirst          Name = "pick-first"
+	LeaseLeak          Name = "lease-leak"
+	NoEndpointCache    Name = "no-endpoint-cache"
+	WatchStuck         Name = "watch-stuck"
+	RegisterEarly      Name = "register-early"
+	SingleEndpoint     Name = "single-endpoint"
+	AckEarly           Name = "ack-early"
+	StaleRead          Name = "stale-read"
+	NoIdempotency      Name = "no-idempotency"
+)
+
+// Defect is a row of the table.
+type Defect struct {
+	Name      Name
+	Mechanism string // what it switches off
+	Roles     string // the roles in which it does something
+	Does      string
+}
+
+// Table is all of them, grouped by mechanism.
+var Table = []Defect{
+	{SlowStart, "fast start", "gateway, orders", "takes 3 s longer to become ready"},
+	{StickyState, "stateless replicas", "orders", "keeps orders and registers in the memory of the replica"},
+	{ReadyLies, "readiness", "gateway, orders", "is ready whatever its dependencies say"},
+	{LiveChecksDeps, "liveness", "gateway, orders", "is not alive while a dependency is away"},
+	{NoDrain, "graceful shutdown", "gateway, orders", "closes its connections as soon as it is told to stop"},
+	{LateDeregister, "graceful shutdown", "gateway, orders", "stops serving first, and only then says that it is not ready and leaves the registry"},
+	{NoDeadline, "deadlines", "gateway, orders", "waits for as long as it takes"},
+	{RetryStorm, "retries", "gateway", "retries everything up to 20 times, at once and without a budget"},
+	{RetryNonIdempotent, "retries", "gateway", "retries writes that may take effect twice"},
+	{PickFirst, "balancing", "gateway", "sends every request to the first endpoint"},
+	{LeaseLeak, "registry", "gateway, orders", "registers for an hour and never takes the entry back"},
+	{NoEndpointCache, "registry", "gateway", "forgets its endpoints when the registry is away"},
+	{WatchStuck, "registry", "gateway", "does not read the registry again when its watch ends"},
+	{RegisterEarly, "registry", "gateway, orders", "registers before its dependencies have answered"},
+	{SingleEndpoint, "store client", "gateway, orders", "knows only the store's member that led when it started"},
+	{AckEarly, "durability", "orders", "acknowledges a write before the store has committed it"},
+	{StaleRead, "durability", "orders", "reads from any member of the store without asking the leader"},
+	{NoIdempotency, "idempotency", "orders", "makes a new order for each attempt with the same idempotency key"},
+}

@@ -1,0 +1,83 @@
+// Package gateway is the HTTP API.
+//
+//	POST /orders                {"sku", "quantity"}, with Idempotency-Key -> 201 {"id", "sku", "quantity", "status", "createdAt"}
+//	GET  /orders/{id}           200, or 404
+//	GET  /registers/{key}       200 {"key", "value", "revision"}, or 404; ?consistency=serializable reads what one member knows
+//	PUT  /registers/{key}       {"value", "expectRevision"} -> 200, or 409: the comparison failed, certainly not applied
+//
+// An error is JSON with error and traceId. 503 (with Retry-After) and 504 leave open whether a write took effect.
+package gateway
+
+import (
+	"context"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+)
+
+// Server is the API, an http.Handler.
+type Server struct {
+	cfg      config.Config
+	orders   ordersv1.OrdersClient
+	draining func() bool
+	metrics  *Metrics
+	log      *zap.Logger
+	mux      *http.ServeMux
+}
+
+// New returns the API on top of orders. draining says whether the replica is about to stop; routes may add more.
+func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, m *Metrics, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, orders: orders, draining: draining, metrics: m, log: log, mux: http.NewServeMux()}
+	s.mux.HandleFunc("POST /orders", s.handle("create_order", s.createOrder))
+	s.mux.HandleFunc("GET /orders/{id}", s.handle("get_order", s.getOrder))
+	s.mux.HandleFunc("GET /registers/{key}", s.handle("get_register", s.getRegister))
+	s.mux.HandleFunc("PUT /registers/{key}", s.handle("put_register", s.putRegister))
+	s.mux.HandleFunc("/orders", s.wrongMethod(http.MethodPost))
+	s.mux.HandleFunc("/orders/{id}", s.wrongMethod(http.MethodGet))
+	s.mux.HandleFunc("/registers/{key}", s.wrongMethod("GET, PUT"))
+	s.mux.HandleFunc("/", s.handle("unknown", func(context.Context, http.ResponseWriter, *http.Request) error {
+		return &problem{http.StatusNotFound, "there is no such resource"}
+	}))
+	routes(s.mux)
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.draining() {
+		// http.Server.Shutdown closes idle connections under the feet of clients that are about to use them; told
+		// beforehand, they open new ones elsewhere.
+		w.Header().Set("Connection", "close")
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// handle gives a request its trace id and deadline, and an error its answer.
+func (s *Server) handle(route string, h func(ctx context.Context, w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(trace.With(r.Context(), trace.FromRequest(r)))
+		w.Header().Set(trace.Header, trace.ID(r.Context()))
+		counted := s.metrics.begin(w, route)
+		defer counted.end()
+		ctx, cancel, err := s.deadline(r)
+		if err == nil {
+			defer cancel()
+			err = h(ctx, counted, r)
+		}
+		if err != nil {
+			s.fail(counted, r, err)
+		}
+		s.log.Debug("request", trace.Field(r.Context()), zap.String("route", route), zap.Int("status", counted.status))
+	}
+}
+
+func (s *Server) wrongMethod(allow string) http.HandlerFunc {
+	return s.handle("unknown", func(_ context.Context, w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Allow", allow)
+		return &problem{http.StatusMethodNotAllowed, "only " + allow + " here"}
+	})
+}

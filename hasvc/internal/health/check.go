@@ -1,0 +1,111 @@
+// Package health answers whether a replica is alive and whether it is ready. Liveness looks at nothing but the process, or
+// the loss of a dependency would get every replica restarted. Readiness asks every dependency, with a deadline.
+package health
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+)
+
+// Dependency is asked at each readiness probe.
+type Dependency struct {
+	Name string // "etcd" is reported as etcd_ping_ms
+	Ping func(ctx context.Context) error
+	// Optional dependencies are measured and reported but do not make the replica unready: the gateway goes on with the
+	// endpoints it knows while the registry is away.
+	Optional bool
+}
+
+// Checker of one replica. The fields are set before it is used.
+type Checker struct {
+	Timeout      time.Duration // of a probe
+	Dependencies []Dependency
+	Pulses       []*Pulse
+	Defects      defect.Set
+
+	started  atomic.Bool
+	draining atomic.Bool
+}
+
+// Started says that the replica has begun to serve.
+func (c *Checker) Started() { c.started.Store(true) }
+
+// Drain makes the replica unready for good.
+func (c *Checker) Drain() { c.draining.Store(true) }
+
+// Draining reports whether Drain was called.
+func (c *Checker) Draining() bool { return c.draining.Load() }
+
+// Report is the outcome of a probe.
+type Report struct {
+	OK       bool
+	Status   string
+	Time     time.Time
+	PingMS   map[string]float64 // dependency -> latency in milliseconds
+	Problems map[string]string  // dependency or goroutine -> what is wrong
+}
+
+// Ready probes the dependencies, all at once.
+func (c *Checker) Ready(ctx context.Context) Report {
+	if c.Defects.Has(defect.ReadyLies) {
+		return Report{OK: true, Status: "ready", Time: time.Now()}
+	}
+	r := c.probe(ctx)
+	switch {
+	case c.draining.Load():
+		r.OK, r.Status = false, "draining"
+	case !c.started.Load():
+		r.OK, r.Status = false, "starting"
+	case !r.OK:
+		r.Status = "not ready"
+	default:
+		r.Status = "ready"
+	}
+	return r
+}
+
+// Live says that the process answers.
+func (c *Checker) Live(ctx context.Context) Report {
+	if c.Defects.Has(defect.LiveChecksDeps) {
+		r := c.probe(ctx)
+		if r.Status = "alive"; !r.OK {
+			r.Status = "dead"
+		}
+		return r
+	}
+	return Report{OK: true, Status: "alive", Time: time.Now()}
+}
+
+func (c *Checker) probe(ctx context.Context) Report {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	r := Report{OK: true, Time: time.Now(), PingMS: map[string]float64{}, Problems: map[string]string{}}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, d := range c.Dependencies {
+		wg.Go(func() {
+			begin := time.Now()
+			err := d.Ping(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			r.PingMS[d.Name] = float64(time.Since(begin).Microseconds()) / 1000
+			if err != nil {
+				r.Problems[d.Name] = err.Error()
+				r.OK = r.OK && d.Optional
+			}
+		})
+	}
+	wg.Wait()
+	for _, p := range c.Pulses {
+		if silent, stuck := p.Silent(); stuck {
+			r.Problems[p.Name] = fmt.Sprintf("has not gone round for %s", silent.Round(time.Millisecond))
+			r.OK = false
+		}
+	}
+	return r
+}

@@ -1,0 +1,153 @@
+// Package orders is the gRPC service in front of the store.
+package orders
+
+import (
+	"context"
+	"errors"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
+	"github.com/hasvc/gauntlet/hasvc/internal/store"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+)
+
+// Bounds of what is stored.
+const (
+	MaxName     = 128       // of ids, keys and SKUs, in bytes
+	MaxKey      = 256       // of idempotency keys
+	MaxValue    = 32 * 1024 // of registers
+	MaxQuantity = 1_000_000
+)
+
+// Service implements the generated interface.
+type Service struct {
+	ordersv1.UnimplementedOrdersServer
+	Store *store.Store
+	Log   *zap.Logger
+}
+
+// CreateOrder makes the one order that belongs to the idempotency key.
+func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequest) (*ordersv1.Order, error) {
+	switch {
+	case !ValidKey(req.GetIdempotencyKey()):
+		return nil, status.Errorf(codes.InvalidArgument, "the idempotency key must be 1 to %d printable characters", MaxKey)
+	case !ValidName(req.GetSku()):
+		return nil, status.Errorf(codes.InvalidArgument, "sku must be 1 to %d letters, digits, dots, dashes or underscores", MaxName)
+	case req.GetQuantity() < 1 || req.GetQuantity() > MaxQuantity:
+		return nil, status.Errorf(codes.InvalidArgument, "quantity must be from 1 to %d", MaxQuantity)
+	}
+	o, err := s.Store.CreateOrder(ctx, req.GetIdempotencyKey(), req.GetSku(), req.GetQuantity())
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	return order(o), nil
+}
+
+// GetOrder reads an order.
+func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (*ordersv1.Order, error) {
+	if !ValidName(req.GetId()) {
+		return nil, status.Error(codes.NotFound, "no order has such an id")
+	}
+	o, err := s.Store.GetOrder(ctx, req.GetId())
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	return order(o), nil
+}
+
+// GetRegister reads a register.
+func (s *Service) GetRegister(ctx context.Context, req *ordersv1.GetRegisterRequest) (*ordersv1.Register, error) {
+	if !ValidName(req.GetKey()) {
+		return nil, errKey()
+	}
+	r, err := s.Store.GetRegister(ctx, req.GetKey(), req.GetSerializable())
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	return register(r), nil
+}
+
+// PutRegister writes a register.
+func (s *Service) PutRegister(ctx context.Context, req *ordersv1.PutRegisterRequest) (*ordersv1.Register, error) {
+	switch {
+	case !ValidName(req.GetKey()):
+		return nil, errKey()
+	case len(req.GetValue()) > MaxValue:
+		return nil, status.Errorf(codes.InvalidArgument, "the value has %d bytes; at most %d", len(req.GetValue()), MaxValue)
+	case req.ExpectRevision != nil && req.GetExpectRevision() < 0:
+		return nil, status.Error(codes.InvalidArgument, "expectRevision is 0 (must not exist) or a revision that was answered before")
+	}
+	r, err := s.Store.PutRegister(ctx, req.GetKey(), req.GetValue(), req.ExpectRevision)
+	if err != nil {
+		return nil, s.fail(ctx, err)
+	}
+	return register(r), nil
+}
+
+// fail turns an error of the store into a status.
+func (s *Service) fail(ctx context.Context, err error) error {
+	code := codes.Internal
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		code = codes.NotFound
+	case errors.Is(err, store.ErrConflict):
+		code = codes.Aborted
+	case errors.Is(err, store.ErrKeyReused):
+		code = codes.AlreadyExists
+	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrOverwritten):
+		code = codes.Unavailable
+		rpc.DoNotRetry(ctx) // another replica has the same store
+	case errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		code = codes.Canceled
+	}
+	switch code {
+	case codes.Internal, codes.Unavailable:
+		s.Log.Warn("request failed", trace.Field(ctx), zap.Stringer("code", code), zap.Error(err))
+	}
+	return status.Error(code, err.Error())
+}
+
+func errKey() error {
+	return status.Errorf(codes.InvalidArgument, "a key must be 1 to %d letters, digits, dots, dashes or underscores", MaxName)
+}
+
+// ValidName says whether s may be an id, a SKU or a register's key.
+func ValidName(s string) bool {
+	if s == "" || len(s) > MaxName {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidKey says whether s may be an idempotency key.
+func ValidKey(s string) bool {
+	if s == "" || len(s) > MaxKey || !utf8.ValidString(s) {
+		return false
+	}
+	for _, c := range s {
+		if c < ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func order(o store.Order) *ordersv1.Order {
+	return &ordersv1.Order{Id: o.ID, Sku: o.SKU, Quantity: o.Quantity, Status: o.Status, CreatedAt: o.CreatedAt}
+}
+
+func register(r store.Register) *ordersv1.Register {
+	return &ordersv1.Register{Key: r.Key, Value: r.Value, Revision: r.Revision}
+}

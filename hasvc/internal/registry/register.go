@@ -1,0 +1,112 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/health"
+)
+
+// leaked is the lease of the defect lease-leak.
+const leaked = time.Hour
+
+// Registrar keeps one entry in the registry for as long as it runs.
+type Registrar struct {
+	Etcd    *clientv3.Client
+	Entry   Entry
+	Lease   time.Duration
+	Pulse   *health.Pulse
+	Defects defect.Set
+	Log     *zap.Logger
+
+	lease   clientv3.LeaseID
+	granted time.Duration // what etcd gave: at least its election allows
+}
+
+// Run registers once ready returns nil, renews the lease, and registers again when it was lost. It returns when ctx ends, with
+// the entry still there: Deregister takes it back.
+func (r *Registrar) Run(ctx context.Context, ready func(context.Context) error) {
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = r.step(ctx, ready)
+		r.Pulse.Beat()
+	}
+}
+
+// step does what is due and says how long to wait for the next.
+func (r *Registrar) step(ctx context.Context, ready func(context.Context) error) time.Duration {
+	const soon = 50 * time.Millisecond
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), r.Lease/2)
+	defer cancel()
+	if r.lease == clientv3.NoLease {
+		if !r.Defects.Has(defect.RegisterEarly) {
+			// A replica that cannot serve yet must not be found.
+			if err := ready(ctx); err != nil {
+				return soon
+			}
+		}
+		if err := r.register(ctx); err != nil {
+			r.Log.Warn("not registered yet", zap.Error(err))
+			return soon
+		}
+		r.Log.Info("registered", zap.String("addr", r.Entry.Addr), zap.Duration("lease", r.granted))
+		return r.granted / 3
+	}
+	_, err := r.Etcd.KeepAliveOnce(ctx, r.lease)
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		r.Log.Warn("the lease was lost; registering again")
+		r.lease = clientv3.NoLease
+		return 0
+	case err != nil:
+		return soon // the store is away; it does not count leases down meanwhile
+	}
+	return r.granted / 3
+}
+
+func (r *Registrar) register(ctx context.Context) error {
+	ttl := r.Lease
+	if r.Defects.Has(defect.LeaseLeak) {
+		ttl = leaked
+	}
+	granted, err := r.Etcd.Grant(ctx, int64(ttl/time.Second))
+	if err != nil {
+		return fmt.Errorf("asking etcd for a lease: %w", err)
+	}
+	value, err := r.Entry.encode()
+	if err != nil {
+		return err
+	}
+	if _, err := r.Etcd.Put(ctx, r.Entry.key(), value, clientv3.WithLease(granted.ID)); err != nil {
+		// The lease runs out by itself.
+		return fmt.Errorf("writing the entry to the registry: %w", err)
+	}
+	// Not more often than asked, though a lease of 1 s is granted as 2 s.
+	r.lease, r.granted = granted.ID, min(time.Duration(granted.TTL)*time.Second, r.Lease)
+	return nil
+}
+
+// Deregister takes the entry back. Call it when Run has returned.
+func (r *Registrar) Deregister(ctx context.Context) error {
+	if r.lease == clientv3.NoLease || r.Defects.Has(defect.LeaseLeak) {
+		return nil
+	}
+	id := r.lease
+	r.lease = clientv3.NoLease
+	if _, err := r.Etcd.Revoke(clientv3.WithRequireLeader(ctx), id); err != nil {
+		return fmt.Errorf("leaving the registry (the lease will run out in %s): %w", r.granted, err)
+	}
+	return nil
+}

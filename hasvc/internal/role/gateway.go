@@ -1,0 +1,110 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/gateway"
+	"github.com/hasvc/gauntlet/hasvc/internal/health"
+	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/registry"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
+	"github.com/hasvc/gauntlet/hasvc/internal/store"
+)
+
+// Gateway serves the HTTP API on top of orders, which it finds in the registry.
+func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
+	etcd, err := store.Client(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer etcd.Close()
+
+	leasing, watching := health.NewPulse("registrar", pulseMost), health.NewPulse("registry watcher", pulseMost)
+	reg := newMetrics()
+	conn, err := rpc.Dial(registry.Scheme+":///orders", registry.Resolver{New: func(service string, update func([]string)) *registry.Watcher {
+		return &registry.Watcher{Etcd: etcd, Service: service, Pulse: watching, Defects: cfg.Defects, Log: log, Update: update}
+	}}, cfg, rpc.NewMetrics(reg))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.Connect() // look the endpoints up now, not at the first request
+
+	registryStore := store.New(etcd, cfg)
+	check := &health.Checker{
+		Timeout: cfg.Ready,
+		Dependencies: []health.Dependency{
+			{Name: "orders", Ping: func(ctx context.Context) error { return pingOrders(ctx, conn) }},
+			{Name: "etcd", Ping: registryStore.Ping, Optional: true},
+		},
+		Pulses:  []*health.Pulse{leasing, watching},
+		Defects: cfg.Defects,
+	}
+	l, err := listen(cfg.HTTP)
+	if err != nil {
+		return err
+	}
+	addr, err := advertised(cfg, l)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	run, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, gateway.NewMetrics(reg), log, func(mux *http.ServeMux) {
+		check.Routes(mux)
+		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	})
+	hs, err := serveHTTP(l, api, log, failed)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	listening(Addrs{HTTP: l.Addr().String()})
+	log.Info("listening", zap.Stringer("http", l.Addr()))
+
+	var early sync.WaitGroup
+	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
+		Entry: registry.Entry{Service: "gateway", Instance: instance(addr), Addr: addr}}
+	early.Go(func() { warmUp(run, cfg, check) })
+	early.Go(func() {
+		registrar.Run(run, func(ctx context.Context) error {
+			if r := check.Ready(ctx); !r.OK {
+				return fmt.Errorf("%s: %v", r.Status, r.Problems)
+			}
+			return nil
+		})
+	})
+
+	<-run.Done()
+	early.Wait()
+	err = departure{cfg: cfg, check: check, log: log,
+		deregister: registrar.Deregister,
+		finish:     hs.finish,
+		abort:      hs.abort,
+	}.leave()
+	if cause := context.Cause(run); ctx.Err() == nil {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// pingOrders asks any replica of orders whether it is ready.
+func pingOrders(ctx context.Context, conn *grpc.ClientConn) error {
+	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		return fmt.Errorf("asking orders whether it is ready: %w", err)
+	}
+	if s := resp.GetStatus(); s != grpc_health_v1.HealthCheckResponse_SERVING {
+		return fmt.Errorf("orders is not ready: %s", s)
+	}
+	return nil
+}

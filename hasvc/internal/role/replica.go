@@ -1,0 +1,90 @@
+// Package role puts the mechanisms together: what a gateway and an orders replica consist of, in which order they start,
+// and in which order they stop.
+package role
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/health"
+)
+
+// Addrs is where a replica can be reached.
+type Addrs struct {
+	HTTP string
+	GRPC string // empty for a gateway
+}
+
+// Role runs a replica until ctx ends, then stops it gracefully. listening is called once, as soon as its ports are open. A nil
+// error means that it was asked to stop and every request in flight was finished.
+type Role func(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error
+
+// Names of the roles, with the default address of their HTTP port.
+var (
+	Roles = map[string]Role{"gateway": Gateway, "orders": Orders}
+	HTTP  = map[string]string{"gateway": ":8080", "orders": ":8081"}
+)
+
+const (
+	// pulseMost is how long a key goroutine may be silent before the replica is not ready.
+	pulseMost = 5 * time.Second
+	// slowStart is the defect of that name.
+	slowStart = 3 * time.Second
+)
+
+// advertised is the address by which others reach a listener of this replica.
+func advertised(cfg config.Config, l net.Listener) (string, error) {
+	if cfg.Advertise != "" {
+		return cfg.Advertise, nil
+	}
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return "", fmt.Errorf("listening on %s, which is no TCP address; set HASVC_ADVERTISE", l.Addr())
+	}
+	if !addr.IP.IsUnspecified() {
+		return addr.String(), nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("asking for the host's name; set HASVC_ADVERTISE: %w", err)
+	}
+	return net.JoinHostPort(host, fmt.Sprint(addr.Port)), nil
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// instance names the replica in the registry. The address is unique where the host's name need not be.
+func instance(addr string) string { return strings.ReplaceAll(addr, "/", "_") }
+
+func newMetrics() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// warmUp returns when the replica may say that it has started: at once, without the defect.
+func warmUp(ctx context.Context, cfg config.Config, check *health.Checker) {
+	if cfg.Defects.Has(defect.SlowStart) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(slowStart):
+		}
+	}
+	check.Started()
+}

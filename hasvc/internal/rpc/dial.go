@@ -1,0 +1,74 @@
+// Package rpc is how one service calls another: connection, balancing, retries and deadlines, one mechanism to a file.
+package rpc
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+)
+
+const (
+	// gRPC's default back-off of 1 s would keep a replica that came back out of use for as long.
+	reconnectFirst = 50 * time.Millisecond
+	reconnectMost  = time.Second
+	connectTimeout = time.Second
+	pingEvery      = 10 * time.Second // gRPC allows no less
+	pingTimeout    = time.Second      // and sets TCP_USER_TIMEOUT to it: unanswered data ends a connection after it
+)
+
+// Dial returns a connection to target. It does not wait until there is one. Metrics may be nil.
+func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics) (*grpc.ClientConn, error) {
+	sc, err := serviceConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(target,
+		grpc.WithResolvers(res),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(sc),
+		grpc.WithDisableServiceConfig(), // none from the resolver
+		// Retries are made by the interceptor: gRPC's own know no timeout of one attempt, so they cannot get away from a
+		// replica that is stopped but still connected. What never reached a replica gRPC sends again all the same.
+		grpc.WithDisableRetry(),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
+			MinConnectTimeout: connectTimeout,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout, PermitWithoutStream: true}),
+		grpc.WithIdleTimeout(0),
+		grpc.WithChainUnaryInterceptor(newRetrier(cfg, m).unary, trace.UnaryClient),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", target, err)
+	}
+	return conn, nil
+}
+
+// ServerOptions are what every gRPC server of this program has.
+func ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		// Half of what clients do, or the server would end their connections for pinging too much.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
+	}
+}
+
+// serviceConfig chooses the balancer.
+func serviceConfig(cfg config.Config) (string, error) {
+	policy := balancerName(cfg.Balancer)
+	if cfg.Defects.Has(defect.PickFirst) {
+		policy = "pick_first"
+	}
+	b, err := json.Marshal(map[string]any{"loadBalancingConfig": []map[string]any{{policy: map[string]any{}}}})
+	return string(b), err
+}

@@ -1,0 +1,23 @@
+package rpc
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics of outgoing calls. The nil value counts nothing.
+type Metrics struct {
+	retries *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	m := &Metrics{retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "hasvc_client_retries_total", Help: "Attempts after the first, by gRPC method.",
+	}, []string{"method"})}
+	reg.MustRegister(m.retries)
+	return m
+}
+
+func (m *Metrics) retried(method string) {
+	if m != nil {
+		m.retries.WithLabelValues(method).Inc()
+	}
+}

@@ -1,0 +1,23 @@
+package rpc
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// pushback is the trailer by which a server tells clients not to retry (gRPC proposal A6).
+const pushback = "grpc-retry-pushback-ms"
+
+// DoNotRetry marks the answer of a handler whose own dependency is away: every other replica would say the same.
+func DoNotRetry(ctx context.Context) {
+	// An error means that the answer has been sent already, or that this is no call; both leave nothing to do.
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, "-1"))
+}
+
+func pushedBack(trailer metadata.MD) bool {
+	v := trailer.Get(pushback)
+	return len(v) > 0 && strings.HasPrefix(v[0], "-")
+}

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"go.etcd.io/etcd/client/v3"
+)
+
+// Order as it is stored.
+type Order struct {
+	ID        string `json:"id"`
+	SKU       string `json:"sku"`
+	Quantity  int64  `json:"quantity"`
+	Status    string `json:"status"`
+	CreatedAt string `json:"createdAt"` // RFC 3339
+}
+
+// Accepted is the status of an order that is stored.
+const Accepted = "accepted"
+
+// GetOrder reads an order.
+func (s *Store) GetOrder(ctx context.Context, id string) (Order, error) {
+	if s.local != nil {
+		return s.local.order(id)
+	}
+	var o Order
+	err := s.try(ctx, func(ctx context.Context) error {
+		resp, err := s.etcd.Get(ctx, orderPrefix+id, s.readOptions(false)...)
+		if err != nil {
+			return err
+		}
+		if len(resp.Kvs) == 0 {
+			return ErrNotFound
+		}
+		if err := json.Unmarshal(resp.Kvs[0].Value, &o); err != nil {
+			return fmt.Errorf("the store's record: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return Order{}, fmt.Errorf("reading order %q: %w", id, err)
+	}
+	return o, nil
+}
+
+func putOrder(o Order) (clientv3.Op, []byte, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return clientv3.Op{}, nil, err
+	}
+	return clientv3.OpPut(orderPrefix+o.ID, string(body)), body, nil
+}

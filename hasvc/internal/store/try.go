@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+)
+
+const (
+	firstWait = 5 * time.Millisecond
+	mostWait  = 100 * time.Millisecond
+)
+
+// try calls op, each time with a timeout of its own, until it gives an answer or ctx ends; then the error is ErrAway. op
+// must be harmless when repeated, also when an attempt that timed out takes effect later. The client takes the members in
+// turn, so the attempt after one that a dead or cut-off member swallowed goes to another.
+func (s *Store) try(ctx context.Context, op func(ctx context.Context) error) error {
+	// A member without a leader would keep a request for 7 s; with this it refuses at once.
+	ctx = clientv3.WithRequireLeader(ctx)
+	if s.defects.Has(defect.NoDeadline) {
+		return op(context.WithoutCancel(ctx))
+	}
+	wait := firstWait
+	for {
+		err := s.once(ctx, op)
+		if err == nil || !passing(err) {
+			return err
+		}
+		if sleep(ctx, rand.N(wait)) != nil {
+			return fmt.Errorf("%w: %w", ErrAway, err)
+		}
+		wait = min(2*wait, mostWait)
+	}
+}
+
+func (s *Store) once(ctx context.Context, op func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.attempt)
+	defer cancel()
+	return op(ctx)
+}
+
+// passing reports whether an error of etcd says nothing about the request itself, so that asking again makes sense.
+func passing(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return true
+	}
+	var coded interface{ Code() codes.Code } // rpctypes.EtcdError
+	code := status.Code(err)
+	if errors.As(err, &coded) {
+		code = coded.Code()
+	}
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Aborted, codes.Internal:
+		return true
+	}
+	return false
+}
