@@ -58,6 +58,7 @@ type injection struct {
 	nodes  []string // that it holds
 	effect *faults.Effect
 	undone bool
+	byHand bool // no trigger waits for it
 }
 
 type step struct {
@@ -140,30 +141,10 @@ func (l *life) inject(ctx context.Context, in *injection, o plan.Occurrence, due
 	if in.fault.Until != nil && in.fault.Until.When != nil {
 		until = l.rd.waiter(in.fault.Until.When)
 	}
-	l.mu.Lock()
-	l.active = append(l.active, in)
-	l.mu.Unlock()
-
-	planned := l.rd.w.At(due)
-	l.event(in, record.FaultStarted, plan.Started, time.Now(), func(e *record.Event) { e.Planned = &planned })
-	l.rd.Progress(fmt.Sprintf("fault %s begins", in.name()))
-	env := &faults.Env{
-		Cluster: l.rd.cluster,
-		Seed:    o.Seed,
-		Resolve: func(ctx context.Context, t plan.Target) ([]string, error) { return l.resolve(ctx, in, t, o.Seed) },
-		Undo:    func(what string, do func(context.Context) error) { in.steps = append(in.steps, step{what, do}) },
-	}
-	err := safely(func() (err error) { in.effect, err = params.Inject(ctx, env); return err })
-	injected := time.Now()
+	injected, err := l.inflict(ctx, in, params, o.Seed, due)
 	if err != nil {
 		return err
 	}
-	proof, err := prove(ctx, proofTimeout, in.effect.Prove)
-	if err != nil {
-		return fmt.Errorf("it was injected, but its effect could not be proved: %w", err)
-	}
-	l.event(in, record.FaultInEffect, plan.InEffect, injected, func(e *record.Event) { e.Evidence = proof })
-
 	if !in.kind.Undo && !in.effect.Lasts {
 		l.end(in)
 		return nil
@@ -189,6 +170,34 @@ func (l *life) inject(ctx context.Context, in *injection, o plan.Occurrence, due
 		}
 	}
 	return l.undo(ctx, in)
+}
+
+// inflict injects and proves, and returns when the damage was done. Whatever comes of it, the injection is active until it is
+// undone or ended.
+func (l *life) inflict(ctx context.Context, in *injection, params faults.Params, seed uint64, due time.Time) (injected time.Time, err error) {
+	l.mu.Lock()
+	l.active = append(l.active, in)
+	l.mu.Unlock()
+	planned := l.rd.w.At(due)
+	l.event(in, record.FaultStarted, plan.Started, time.Now(), func(e *record.Event) { e.Planned = &planned })
+	l.rd.Progress(fmt.Sprintf("fault %s begins", in.name()))
+	env := &faults.Env{
+		Cluster: l.rd.cluster,
+		Seed:    seed,
+		Resolve: func(ctx context.Context, t plan.Target) ([]string, error) { return l.resolve(ctx, in, t, seed) },
+		Undo:    func(what string, do func(context.Context) error) { in.steps = append(in.steps, step{what, do}) },
+	}
+	err = safely(func() (err error) { in.effect, err = params.Inject(ctx, env); return err })
+	injected = time.Now()
+	if err != nil {
+		return injected, err
+	}
+	proof, err := prove(ctx, proofTimeout, in.effect.Prove)
+	if err != nil {
+		return injected, fmt.Errorf("it was injected, but its effect could not be proved: %w", err)
+	}
+	l.event(in, record.FaultInEffect, plan.InEffect, injected, func(e *record.Event) { e.Evidence = proof })
+	return injected, nil
 }
 
 // end is the end of a fault that has nothing to undo.
@@ -291,7 +300,7 @@ func (l *life) event(in *injection, kind record.EventKind, step plan.FaultEvent,
 		more(&e)
 	}
 	l.rd.w.Event(e)
-	if in.n == 1 {
+	if in.n == 1 && !in.byHand {
 		l.reach(plan.EventRef{Fault: in.fault.ID, Event: step}, at)
 	}
 }

@@ -166,7 +166,13 @@ func (rd *round) loaded(ctx context.Context) error {
 	}
 	return rd.within(ctx, plan.PhaseRecovery, func(ctx context.Context) error {
 		rd.Progress(fmt.Sprintf("recovery for %v", rd.Plan.Recovery))
-		return sleep(ctx, rd.Plan.Recovery.D())
+		if err := sleep(ctx, rd.Plan.Recovery.D()); err != nil || rd.Plan.RecoveryUntil == nil {
+			return err
+		}
+		if _, err := rd.await(ctx, rd.Plan.RecoveryUntil, rd.Plan.RecoveryTimeout.D()); err != nil {
+			return &broken{"the recovery did not come to its end", err}
+		}
+		return nil
 	})
 }
 

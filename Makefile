@@ -1,0 +1,34 @@
+# What there is to do here; `make help` lists it.
+GO ?= go
+N ?= 20
+FUZZTIME ?= 1m
+
+.PHONY: help build test lint bench soak fuzz generate
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/gauntlet
+	$(GO) build -o bin/gauntlet .
+
+test: ## what CI tests
+	$(GO) test ./...
+
+lint: ## vet, staticcheck, gofmt, module files
+	test -z "$$(gofmt -l .)"
+	$(GO) vet ./...
+	$(GO) tool -modfile=ci/tools/go.mod staticcheck ./...
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+
+bench: ## the figures that performance is measured by, each with its peer
+	$(GO) run ./ci/bench
+
+soak: build ## every shipped scenario and its controls N times (N=20), with a table at the end
+	$(GO) run ./ci/soak -n $(N)
+
+fuzz: ## each parser for FUZZTIME (1m)
+	$(GO) run ./ci/fuzz -time $(FUZZTIME)
+
+generate: ## generated code and documents
+	$(GO) generate ./...
