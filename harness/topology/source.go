@@ -128,6 +128,10 @@ func (s *source) yamlErrors(err error) Errors {
 			last := m[len(m)-1]
 			line, _ = strconv.Atoi(last[1])
 			col, _ = strconv.Atoi(last[2])
+			// The parser of yaml v4 counts lines from 0 in its own errors; its scanner and decoder count from 1.
+			if strings.Contains(head, "while parsing a ") && !strings.Contains(head, "parsing a tag") {
+				line++
+			}
 		}
 		if m := yamlNoise.FindStringSubmatch(t); m != nil {
 			if t = m[2]; m[1] != "" && !strings.HasPrefix(m[1], "line ") && m[1] != "yaml" {
