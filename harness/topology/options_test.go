@@ -1,0 +1,196 @@
+package topology
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/schema"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const small = `
+services:
+  web:
+    x-gauntlet: {go: "github.com/hasvc/gauntlet/hasvc@${VERSION:-v1.0.0}", group: front}
+    command: [gateway]
+  api:
+    x-gauntlet: {go: github.com/hasvc/gauntlet/hasvc, group: front}
+    environment: {HASVC_DEFECT: slow-start}
+  db:
+    x-gauntlet: {exec: db}
+    command: [--bare]
+    environment: [PASSED_ON]
+`
+
+func TestOptionEnv(t *testing.T) {
+	f := write(t, small)
+	s, err := Load(context.Background(), f, Option{Env: map[string]string{"VERSION": "v2.0.0", "PASSED_ON": "x"}})
+	require.NoError(t, err)
+	assert.Equal(t, "github.com/hasvc/gauntlet/hasvc@v2.0.0", find(t, s, "web").Source.Go)
+	assert.Equal(t, map[string]string{"PASSED_ON": "x"}, find(t, s, "db").Env)
+
+	// It wins over the environment, and that over the file .env.
+	t.Setenv("VERSION", "v3.0.0")
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(f), ".env"), []byte("VERSION=v4.0.0\nPASSED_ON=from-file\n"), 0o644))
+	s, err = Load(context.Background(), f, Option{})
+	require.NoError(t, err)
+	assert.Equal(t, "github.com/hasvc/gauntlet/hasvc@v3.0.0", find(t, s, "web").Source.Go)
+	assert.Equal(t, map[string]string{"PASSED_ON": "from-file"}, find(t, s, "db").Env)
+
+	_, err = Load(context.Background(), f, Option{Env: map[string]string{"VERSIONS": "v2.0.0"}})
+	require.ErrorContains(t, err, "does not use it")
+	require.ErrorContains(t, err, "did you mean VERSION?")
+}
+
+func TestOptionFlags(t *testing.T) {
+	f := write(t, small)
+	s, err := Load(context.Background(), f, Option{Flags: map[string][]string{"front": {"--fast"}, "db": {"--ack", "early"}}})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"gateway", "--fast"}, find(t, s, "web").Command)
+	assert.Equal(t, []string{"--fast"}, find(t, s, "api").Command)
+	assert.Equal(t, []string{"--bare", "--ack", "early"}, find(t, s, "db").Command)
+
+	_, err = Load(context.Background(), f, Option{Flags: map[string][]string{"frnt": {"--fast"}}})
+	require.ErrorContains(t, err, "did you mean front?")
+}
+
+func TestOptionDefects(t *testing.T) {
+	f := write(t, small)
+	s, err := Load(context.Background(), f, Option{Defects: map[string][]string{"": {"no-drain", "ack-early"}}})
+	require.NoError(t, err)
+	assert.Equal(t, "no-drain,ack-early", find(t, s, "web").Env[DefectVariable])
+	assert.Equal(t, "slow-start,no-drain,ack-early", find(t, s, "api").Env[DefectVariable])
+	assert.NotContains(t, find(t, s, "db").Env, DefectVariable)
+
+	s, err = Load(context.Background(), f, Option{Defects: map[string][]string{"web": {"no-drain"}}})
+	require.NoError(t, err)
+	assert.Equal(t, "no-drain", find(t, s, "web").Env[DefectVariable])
+	assert.Equal(t, "slow-start", find(t, s, "api").Env[DefectVariable])
+
+	_, err = Load(context.Background(), f, Option{Defects: map[string][]string{"wbe": {"no-drain"}}})
+	require.ErrorContains(t, err, "did you mean web?")
+	_, err = Load(context.Background(), write(t, "services: {a: {image: a}}"), Option{Defects: map[string][]string{"": {"no-drain"}}})
+	require.ErrorContains(t, err, "no service runs hasvc")
+}
+
+func TestProfiles(t *testing.T) {
+	f := write(t, "services: {a: {image: a}, b: {image: b, profiles: [extra]}}")
+	s, err := Load(context.Background(), f, Option{})
+	require.NoError(t, err)
+	require.Len(t, s.Services, 1)
+	t.Setenv("COMPOSE_PROFILES", "other,extra")
+	s, err = Load(context.Background(), f, Option{})
+	require.NoError(t, err)
+	require.Len(t, s.Services, 2)
+}
+
+func TestUnsetVariableIsAWarning(t *testing.T) {
+	s, err := Load(context.Background(), write(t, "services: {a: {image: a, command: ['${SURELY_NOT_SET}', '${NOR_THIS:-}', '${SURELY-}']}}"), Option{})
+	require.NoError(t, err)
+	require.Len(t, s.Warnings, 1)
+	require.Contains(t, s.Warnings[0], "SURELY_NOT_SET is not set")
+}
+
+func TestNodeNames(t *testing.T) {
+	s, err := Load(context.Background(), write(t, "services: {one: {image: a}, many: {image: a, deploy: {replicas: 2}}, none: {image: a, scale: 0}}"), Option{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"one"}, NodeNames(find(t, s, "one")))
+	assert.Equal(t, []string{"many-1", "many-2"}, NodeNames(find(t, s, "many")))
+	assert.Empty(t, NodeNames(find(t, s, "none")))
+}
+
+func TestFileThatIsNotThere(t *testing.T) {
+	for _, path := range []string{filepath.Join(t.TempDir(), "absent.yaml"), t.TempDir(), "/dev/zero"} {
+		_, err := Load(context.Background(), path, Option{})
+		require.ErrorContains(t, err, "reading the topology")
+	}
+}
+
+// Every key that Compose's schema has must have a row: one that compose-go learns must not pass in silence.
+func TestEveryComposeKeyHasATreatment(t *testing.T) {
+	var s struct {
+		Properties map[string]any `json:"properties"`
+		Defs       map[string]struct {
+			Properties map[string]any `json:"properties"`
+		} `json:"$defs"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(schema.Schema), &s))
+	if len(s.Defs) == 0 {
+		var d struct {
+			Defs json.RawMessage `json:"definitions"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(schema.Schema), &d))
+		require.NoError(t, json.Unmarshal(d.Defs, &s.Defs))
+	}
+	check := func(def, prefix string) {
+		props := s.Properties
+		if def != "" {
+			props = s.Defs[def].Properties
+		}
+		require.NotEmpty(t, props, def)
+		for name := range props {
+			assert.Contains(t, keys, prefix+name)
+		}
+	}
+	check("", "")
+	for _, def := range []string{"service", "container_spec", "workload_spec"} {
+		check(def, "services.*.")
+	}
+	check("healthcheck", "services.*.healthcheck.")
+	check("deployment", "services.*.deploy.")
+	check("network", "networks.*.")
+	check("volume", "volumes.*.")
+	check("config", "configs.*.")
+	check("secret", "secrets.*.")
+	for _, k := range Keys() {
+		if k.Treatment != Honoured {
+			assert.NotEmpty(t, k.Why, k.Path)
+		}
+	}
+}
+
+// What ships beside the scenarios must load.
+func TestShippedTopologies(t *testing.T) {
+	files, err := filepath.Glob("../../scenarios/topologies/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".yaml"), func(t *testing.T) {
+			s, err := Load(context.Background(), f, Option{})
+			require.NoError(t, err)
+			assert.Empty(t, s.Warnings)
+			for _, svc := range s.Services {
+				assert.True(t, svc.Source.Go != "" || svc.Source.Exec != "", "%s runs without an image", svc.Name)
+			}
+		})
+	}
+}
+
+// FuzzLoad: whatever a file holds, Load ends, does not panic, and gives a Spec or an error with a text.
+func FuzzLoad(f *testing.F) {
+	for _, pattern := range []string{"testdata/good/*.yaml", "testdata/bad/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(f, err)
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			require.NoError(f, err)
+			f.Add(data)
+		}
+	}
+	f.Add([]byte("services: {a: {image: '${A:-${B:-${C}}}', ports: ['1-5:6-10/udp']}}"))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := load(context.Background(), filepath.Join(dir, "fuzz.yaml"), data, Option{})
+		if err == nil && (s == nil || len(s.Services) == 0 && len(s.Volumes) == 0 && s.Name == "") {
+			t.Fatal("neither a topology nor an error")
+		}
+		if err != nil && strings.TrimSpace(err.Error()) == "" {
+			t.Fatal("an error without a text")
+		}
+	})
+}
