@@ -3,6 +3,7 @@
 package assertions
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -98,7 +99,8 @@ type Evidence struct {
 
 // Window is a stretch of the run, offsets from its start.
 type Window struct {
-	From, To time.Duration
+	From time.Duration `json:"from"`
+	To   time.Duration `json:"to"`
 }
 
 // Kind is a row of the table.
@@ -116,8 +118,8 @@ type Params interface {
 	// Validate returns every error, joined. Scope has the names that exist.
 	Validate(s Scope) error
 	// Judge looks at one round. Verdict, Summary, Reason and Evidence are its to fill; the caller fills the rest, and
-	// turns a panic or a timeout into INVALID.
-	Judge(p *plan.Plan, r *record.Round) Finding
+	// turns a panic or a timeout into INVALID. What takes more than linear time gives up when ctx is done.
+	Judge(ctx context.Context, p *plan.Plan, r *record.Round) Finding
 }
 
 // Scope is what a scenario and its topology define.

@@ -56,7 +56,8 @@ func ParseBound(s string) (Bound, error) {
 		if err := num(strings.TrimSuffix(t, "%")); err != nil {
 			return Bound{}, err
 		}
-		b.Value /= 100
+		// 99.9/100 is more than 0.999 in floating point, and 999 good answers of 1000 must meet "99.9%".
+		b.Value = math.Round(b.Value*1e10) / 1e12
 		if b.Value > 1 {
 			return Bound{}, fmt.Errorf("bound %q: a share is at most 100%%", s)
 		}

@@ -1,0 +1,195 @@
+package assertions
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// DefaultDeadline bounds one assertion in one round.
+const DefaultDeadline = time.Minute
+
+// grace is how long a checker that is out of time may take to notice.
+const grace = 2 * time.Second
+
+// Judge judges a record: first the premises of the whole run, then, round by round, the premises, the assertions of the
+// scenario and the implicit exits. The second result is the worst verdict of all: FAIL over INVALID over PASS.
+//
+// deadline bounds each assertion in each round; 0 is DefaultDeadline. A checker that takes longer, or panics, is INVALID.
+//
+// The rule of the classes: a service finding is INVALID, whatever it measured, unless its premises hold; a safety
+// finding that is FAIL stays FAIL, and one that is PASS rests on a whole history that was read back.
+func Judge(ctx context.Context, run *record.Run, deadline time.Duration) ([]Finding, Verdict) {
+	if deadline <= 0 {
+		deadline = DefaultDeadline
+	}
+	j := judge{run: run, deadline: deadline}
+	fs := j.whole()
+	for _, pr := range run.Plan.Rounds {
+		i := slices.IndexFunc(run.Rounds, func(r *record.Round) bool { return r.N == pr.N })
+		if i < 0 {
+			continue // the premise "run" says so
+		}
+		fs = append(fs, j.round(ctx, pr, run.Rounds[i])...)
+	}
+	verdicts := make([]Verdict, len(fs))
+	for i, f := range fs {
+		verdicts[i] = f.Verdict
+	}
+	return fs, Worst(verdicts...)
+}
+
+// judge is one judgement of a run.
+type judge struct {
+	run      *record.Run
+	deadline time.Duration
+
+	cut   []string // why the run as a whole cannot be trusted
+	holes []string // why a history cannot be trusted to be whole
+}
+
+// verdict on one assertion's parameters, decoded once for each round.
+type asked struct {
+	plan.Assert
+	kind   Kind
+	params Params
+	err    error
+}
+
+func (j *judge) asked() []asked {
+	var out []asked
+	implicit := true
+	for _, a := range j.run.Plan.Assert {
+		x := asked{Assert: a}
+		var ok bool
+		if x.kind, ok = ByName(a.Kind); !ok {
+			x.kind.Name, x.kind.Class = a.Kind, Service
+			x.err = fmt.Errorf("no assertion is called %q", a.Kind)
+		} else {
+			x.params = x.kind.New()
+			if len(a.Params) > 0 {
+				x.err = json.Unmarshal(a.Params, x.params)
+			}
+		}
+		implicit = implicit && a.Kind != "exits"
+		out = append(out, x)
+	}
+	if implicit {
+		k, _ := ByName("exits")
+		out = append(out, asked{Assert: plan.Assert{ID: "exits", Kind: "exits"}, kind: k, params: k.New()})
+	}
+	return out
+}
+
+// round judges one round.
+func (j *judge) round(ctx context.Context, pr plan.Round, r *record.Round) []Finding {
+	all := j.asked()
+	pre := j.premises(pr, r, all)
+	fs := pre.findings
+	for _, a := range all {
+		f := j.guarded(ctx, a, r)
+		j.gate(&f, a, r, pre)
+		f.ID, f.Kind, f.Class, f.Round = a.ID, a.Kind, a.kind.Class, r.N
+		fs = append(fs, f)
+	}
+	return fs
+}
+
+// measurer is an assertion about service level.
+type measurer interface {
+	// measures returns whose answers are measured, and whether only those of the baseline.
+	measures() (src Source, baselineOnly bool)
+}
+
+// historian is an assertion about the history of a workload.
+type historian interface{ history() string }
+
+// identified is an assertion that is judged by its id.
+type identified interface {
+	judgeFor(id string, r *record.Round) Finding
+}
+
+// guarded runs a checker: a panic or a lack of time is INVALID. A checker is given a context with its deadline and time
+// to notice; one that still does not end is left behind, and ends with the program.
+func (j *judge) guarded(ctx context.Context, a asked, r *record.Round) Finding {
+	if a.err != nil {
+		return invalid("its parameters cannot be read: %v", a.err)
+	}
+	if a.kind.Unsupported != "" {
+		return invalid("%s", a.kind.Unsupported)
+	}
+	ctx, cancel := context.WithTimeout(ctx, j.deadline)
+	defer cancel()
+	done := make(chan Finding, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				f := invalid("the checker panicked: %v", p)
+				f.Evidence = []Evidence{{What: "stack of the checker", Detail: string(debug.Stack())}}
+				done <- f
+			}
+		}()
+		if x, ok := a.params.(identified); ok {
+			done <- x.judgeFor(a.ID, r)
+			return
+		}
+		done <- a.params.Judge(ctx, j.run.Plan, r)
+	}()
+	select {
+	case f := <-done:
+		return f
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	select {
+	case f := <-done:
+		return f
+	case <-late.C:
+		return invalid("the checker did not come to an end within %s", j.deadline)
+	}
+}
+
+// gate applies the rule of the classes.
+func (j *judge) gate(f *Finding, a asked, r *record.Round, pre premises) {
+	var why []string
+	if m, ok := a.params.(measurer); ok && a.err == nil {
+		src, baselineOnly := m.measures()
+		why = append(why, j.cut...)
+		why = append(why, pre.generator[src.Load]...)
+		if baselineOnly {
+			why = append(why, pre.baseline...)
+		} else {
+			why = append(why, pre.phases...)
+			why = append(why, pre.steady[src]...)
+			why = append(why, pre.faults...)
+			why = append(why, pre.required...)
+		}
+		if f.Verdict != Invalid && len(why) > 0 {
+			f.Reason = fmt.Sprintf("it would be %s, but %s", f.Verdict, strings.Join(why, "; "))
+			f.Verdict = Invalid
+		}
+		return
+	}
+	if a.kind.Class != Safety || f.Verdict != Pass {
+		return
+	}
+	why = append(why, j.holes...)
+	if h, ok := a.params.(historian); ok {
+		why = append(why, pre.workload[h.history()]...)
+		if !r.Ended(plan.PhaseVerify) {
+			why = append(why, "the phase verify did not come to its end")
+		}
+	}
+	if len(why) > 0 {
+		f.Verdict = Invalid
+		f.Reason = "nothing was found against it, but " + strings.Join(why, "; ")
+	}
+}

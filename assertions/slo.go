@@ -1,0 +1,98 @@
+package assertions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// SLO bounds success, latency and throughput.
+type SLO struct {
+	Source
+	During string `json:"during,omitempty" desc:"baseline, fault, recovery, or the id of a fault: from the start of each occurrence until it is undone. Left out: all the time under load."`
+	Bounds
+}
+
+// Validate returns every error.
+func (a *SLO) Validate(s Scope) error {
+	err := errors.Join(a.Source.validate(s), a.Bounds.validate())
+	if a.During != "" && !slices.Contains(phases, a.During) {
+		err = errors.Join(err, oneOf("phase or fault", a.During, append(slices.Clone(phases), faultNames(s.Plan)...)))
+	}
+	if a.During == plan.PhaseBaseline && a.relative() {
+		err = errors.Join(err, errors.New("a bound relative to the baseline means nothing in the baseline"))
+	}
+	return err
+}
+
+// measures says what the finding rests on.
+func (a *SLO) measures() (src Source, baselineOnly bool) {
+	return a.Source, a.During == plan.PhaseBaseline
+}
+
+// Judge measures.
+func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
+	ws, err := during(a.During, r)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	ss, err := a.over(r, ws)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	when := a.During
+	if when == "" {
+		when = "all phases under load"
+	}
+	ev := Evidence{What: fmt.Sprintf("%s due in %s", a.Source, when), File: a.file(), Count: len(ss), Values: map[string]float64{}}
+	f := Finding{Verdict: Pass}
+	var base map[string]float64
+	if a.relative() {
+		var w Window
+		if base, w, err = a.bases(a.Source, r); err != nil {
+			return invalid("%v", err)
+		}
+		f.Evidence = append(f.Evidence, Evidence{What: fmt.Sprintf("%s due in baseline", a.Source), File: a.file(), Window: &w, Values: base})
+	}
+	sum := summarise(ss, length(ws))
+	ev.Values["good"] = float64(sum.good)
+	ev.Values["seconds"] = sum.length.Seconds()
+	var said, missing []string
+	for _, g := range a.figures() {
+		v, err := sum.figure(g)
+		if err != nil {
+			missing = append(missing, err.Error())
+			continue
+		}
+		ev.Values[g.name] = v
+		s := fmt.Sprintf("%s %s, wanted %s", g.name, g.show(v), g.bound)
+		if g.bound.Unit == plan.Times {
+			s = fmt.Sprintf("%s %s, %.2fx the baseline's %s, wanted %s", g.name, g.show(v), v/base[g.name], g.show(base[g.name]), g.bound)
+		}
+		said = append(said, s)
+		if !g.holds(v, base[g.name]) {
+			f.Verdict = Fail
+		}
+	}
+	if len(missing) > 0 && f.Verdict == Pass {
+		f.Verdict, f.Reason = Invalid, strings.Join(missing, "; ")
+	}
+	f.Summary = strings.Join(append(said, missing...), "; ") + fmt.Sprintf(" (%d %s in %s)", len(ss), a.Source, when)
+	for i := range ws {
+		e := ev
+		e.Window = &ws[i]
+		if len(ws) > 1 {
+			e.What += fmt.Sprintf(", occurrence %d of %d; count and values are of all", i+1, len(ws))
+			if i >= maxDetails {
+				break
+			}
+		}
+		f.Evidence = append(f.Evidence, e)
+	}
+	return f
+}

@@ -1,0 +1,56 @@
+package assertions
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+// oneOf says that a name is none of those that exist.
+func oneOf(what, name string, names []string) error {
+	if slices.Contains(names, name) {
+		return nil
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("no %s is called %q; there is none here", what, name)
+	}
+	return fmt.Errorf("no %s is called %q; there is %s", what, name, strings.Join(names, ", "))
+}
+
+func workloadNames(p *plan.Plan) []string {
+	var names []string
+	for _, w := range p.Workloads {
+		names = append(names, w.Name)
+	}
+	return names
+}
+
+func loadNames(p *plan.Plan) []string {
+	var names []string
+	for _, l := range p.Loads {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
+func faultNames(p *plan.Plan) []string {
+	var names []string
+	for _, r := range p.Rounds {
+		for _, f := range r.Faults {
+			if !slices.Contains(names, f.ID) {
+				names = append(names, f.ID)
+			}
+		}
+	}
+	return names
+}
+
+// workloadNamed validates the parameter workload.
+func workloadNamed(name string, s Scope) error {
+	if name == "" {
+		return fmt.Errorf("workload is missing: name the workload whose history is judged")
+	}
+	return oneOf("workload", name, workloadNames(s.Plan))
+}
