@@ -46,9 +46,12 @@ func member(args []string) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	name, err := os.Hostname()
-	if err != nil {
-		return err
+	name := os.Getenv("MYDB_NAME") // where members share a machine
+	if name == "" {
+		var err error
+		if name, err = os.Hostname(); err != nil {
+			return err
+		}
 	}
 	members := strings.Split(os.Getenv("MYDB_MEMBERS"), ",")
 	s, err := openStore(*dir, Term{1, members[0]}, *replayAll)
@@ -64,7 +67,7 @@ func member(args []string) error {
 	go func() { failed <- n.hear() }()
 	go n.beat()
 	go n.replicate()
-	go func() { failed <- http.ListenAndServe(":"+clientPort, n.routes()) }()
+	go func() { failed <- http.ListenAndServe(name+":"+clientPort, n.routes()) }()
 	for {
 		select {
 		case err := <-failed:

@@ -28,7 +28,7 @@ const silence = 600 * time.Millisecond
 
 // ship serves replicas while this member is the primary.
 func (n *node) ship() error {
-	l, err := net.Listen("tcp", ":"+logPort)
+	l, err := net.Listen("tcp", n.name+":"+logPort)
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (n *node) beat() {
 
 // hear listens to heartbeats: a newer epoch is followed, and who has fallen off the primary's log says so.
 func (n *node) hear() error {
-	c, err := net.ListenPacket("udp", ":"+beatPort)
+	c, err := net.ListenPacket("udp", n.name+":"+beatPort)
 	if err != nil {
 		return err
 	}

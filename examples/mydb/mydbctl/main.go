@@ -1,8 +1,8 @@
-// Command mydbctl administers mydb. Without -member it goes to the member that it runs on, or else to the primary.
+// Command mydbctl administers mydb.
 //
-//	mydbctl promote                make this member the primary
+//	mydbctl promote                make the member that it runs on the primary
 //	mydbctl compact                every member compacts its log
-//	mydbctl replication --check    fails unless this member hears the primary
+//	mydbctl replication --check    fails unless that member hears the primary
 package main
 
 import (
@@ -26,9 +26,13 @@ func main() {
 }
 
 func run(command string) error {
+	self, err := os.Hostname()
+	if err != nil {
+		return err
+	}
 	switch command {
 	case "promote":
-		return post("127.0.0.1", "/promote")
+		return post(self, "/promote")
 	case "compact":
 		var errs []error
 		for _, m := range []string{"mydb-1", "mydb-2", "mydb-3"} {
@@ -36,7 +40,7 @@ func run(command string) error {
 		}
 		return errors.Join(errs...)
 	case "replication --check":
-		res, err := client.Get("http://127.0.0.1:7400/status")
+		res, err := client.Get("http://" + self + ":7400/status")
 		if err != nil {
 			return err
 		}
