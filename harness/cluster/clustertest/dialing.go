@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -83,6 +84,25 @@ func dialling(t *testing.T, top *topology) {
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(30*time.Millisecond)))
 		_, err = c.Read(make([]byte, 10))
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	})
+	check(t, "listen", 10*time.Second, func(t *testing.T, ctx context.Context) {
+		l, err := top.Listen(ctx, "b")
+		require.NoError(t, err)
+		defer l.Close()
+		addr, err := netip.ParseAddrPort(l.Addr().String())
+		require.NoError(t, err)
+		require.Equal(t, top.addr(t, "b"), addr.Addr())
+		k := top.dial(t, ctx, "a", addr.String())
+		c, err := l.Accept()
+		require.NoError(t, err)
+		defer c.Close()
+		require.Equal(t, k.LocalAddr().String(), c.RemoteAddr().String())
+		undo := top.rule(t, ctx, cluster.Rule{Drop: true}, cluster.Link{From: "a", To: "b"})
+		require.True(t, timedOut(top.refuses(t, ctx, mute, "a", addr.String())), "the rules of the link apply")
+		undo()
+		var unknown *cluster.UnknownNodeError
+		_, err = top.Listen(ctx, "nobody")
+		require.ErrorAs(t, err, &unknown)
 	})
 	check(t, "http", 10*time.Second, func(t *testing.T, ctx context.Context) {
 		tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
