@@ -1,0 +1,255 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster/replicas"
+)
+
+// lanes is how many clients a load stands for. Each has connections of its own: http.Transport hands out the idle
+// connection used last, so with one client everything would go to one replica.
+const lanes = 16
+
+// errLost ends a request whose connection broke before the answer.
+var errLost = errors.New("connection lost before the answer")
+
+// transport sends the message of each sequence number that vegeta asks for. vegeta's own request is a placeholder: its Targeter is not told
+// the sequence number, but the request has it in a header.
+type transport struct {
+	src     source
+	set     *replicas.Set
+	timeout time.Duration
+	base    http.Transport
+	hosts   [lanes]string
+	host    string
+
+	dialing context.Context // ends every dial
+	hangUp  context.CancelFunc
+	open    sync.WaitGroup // dials and connections
+
+	mu    sync.Mutex
+	calls map[uint64]*call // sent, not yet collected by done
+}
+
+// call is what is known of one request beside vegeta's result.
+type call struct {
+	conn  *conn
+	mark  int64 // what conn had sent before this request
+	stop  context.CancelCauseFunc
+	node  string
+	bytes int // of the body sent
+	got   uint64
+}
+
+func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAlive bool) *transport {
+	t := &transport{src: src, set: set, timeout: timeout, host: set.Host(), calls: map[uint64]*call{}}
+	_, port, err := net.SplitHostPort(t.host)
+	if err != nil {
+		port = "80"
+	}
+	for i := range t.hosts {
+		t.hosts[i] = net.JoinHostPort("lane-"+strconv.Itoa(i), port)
+	}
+	t.dialing, t.hangUp = context.WithCancel(context.Background())
+	t.base = http.Transport{
+		DialContext:         t.dial,
+		DisableKeepAlives:   !keepAlive,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 1 << 20,
+	}
+	return t
+}
+
+// close ends what is still open, and waits for it.
+func (t *transport) close() {
+	t.hangUp()
+	t.base.CloseIdleConnections()
+	t.open.Wait()
+}
+
+// dial connects to the next replica. http.Transport detaches the dial from the request that wanted it, so that it would go on for
+// minutes after a packet that was dropped: it has a deadline of its own, and ends with the load.
+func (t *transport) dial(context.Context, string, string) (net.Conn, error) {
+	t.open.Add(1)
+	ctx, cancel := context.WithTimeout(t.dialing, t.timeout)
+	defer cancel()
+	c, node, err := t.set.Dial(ctx)
+	if err != nil {
+		t.open.Done()
+		return nil, &dialError{node, err}
+	}
+	return &conn{Conn: c, node: node, closed: sync.OnceFunc(t.open.Done)}, nil
+}
+
+// dialError says which replica could not be reached.
+type dialError struct {
+	node string
+	err  error
+}
+
+func (e *dialError) Error() string { return fmt.Sprintf("connecting to %s: %v", e.node, e.err) }
+func (e *dialError) Unwrap() error { return e.err }
+
+// RoundTrip is http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	seq, err := strconv.ParseUint(r.Header.Get("X-Vegeta-Seq"), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("a request without a sequence number: %w", err)
+	}
+	m, err := t.src.message(seq)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{bytes: len(m.body)}
+	t.mu.Lock()
+	t.calls[seq] = c
+	t.mu.Unlock()
+
+	// The deadline stands here and not in http.Client.Timeout, which starts a goroutine for each request of a
+	// transport that it does not know.
+	ctx, cancel := context.WithTimeout(r.Context(), t.timeout)
+	ctx, c.stop = context.WithCancelCause(ctx)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: c.gotConn})
+	resp, err := t.base.RoundTrip(t.request(ctx, seq, m))
+	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errLost) {
+			err = cause
+		}
+		c.stop(nil)
+		cancel()
+		if d := (*dialError)(nil); errors.As(err, &d) {
+			c.node = d.node
+		}
+		if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+			err = context.DeadlineExceeded
+			if c.conn == nil {
+				err = fmt.Errorf("no connection within %v", t.timeout)
+			}
+		}
+		return nil, err
+	}
+	resp.Body = &body{resp.Body, c, func() { c.stop(nil); cancel() }}
+	return resp, nil
+}
+
+func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.Request {
+	u := *m.url
+	u.Scheme, u.Host = "http", t.hosts[seq%lanes]
+	r := (&http.Request{Method: m.method, URL: &u, Host: t.host, Header: m.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	if h := m.header.Get("Host"); h != "" {
+		r.Host = h
+	}
+	if len(m.body) > 0 {
+		r.Body, r.GetBody = copyOf(m.body)
+		r.ContentLength = int64(len(m.body))
+	}
+	return r
+}
+
+// gotConn hears which connection a request uses. http.Transport sends a GET, or anything with an Idempotency-Key, again when a
+// kept connection breaks under it. A load sends each request once: it may move to another connection only if nothing
+// of it has left. A call of gotConn returns before anything is sent on the new connection.
+func (c *call) gotConn(i httptrace.GotConnInfo) {
+	next, ok := i.Conn.(*conn)
+	if !ok {
+		return
+	}
+	if c.conn != nil && c.conn.sent.Load() > c.mark {
+		next.refuse.Store(true)
+		if cause := c.conn.broken.Load(); cause != nil {
+			c.stop(fmt.Errorf("%w: %w", errLost, *cause))
+		} else {
+			c.stop(errLost)
+		}
+		return
+	}
+	c.conn, c.mark, c.node = next, next.sent.Load(), next.node
+}
+
+// done returns what is known of a request that has ended, and forgets it.
+func (t *transport) done(seq uint64) call {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.calls[seq]
+	delete(t.calls, seq)
+	if c == nil {
+		return call{}
+	}
+	return *c
+}
+
+// conn is a connection to a replica that is known.
+type conn struct {
+	net.Conn
+	node   string
+	sent   atomic.Int64
+	refuse atomic.Bool
+	broken atomic.Pointer[error] // why reading ended
+	closed func()
+}
+
+var errRefused = errors.New("the request may not be sent twice")
+
+func (c *conn) Write(b []byte) (int, error) {
+	if c.refuse.Load() {
+		return 0, errRefused
+	}
+	n, err := c.Conn.Write(b)
+	c.sent.Add(int64(n))
+	return n, err
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.broken.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (c *conn) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
+}
+
+// body counts what is read of an answer and ends the request's deadline when it is closed.
+type body struct {
+	io.ReadCloser
+	call *call
+	end  func()
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.call.got += uint64(n)
+	return n, err
+}
+
+func (b *body) Close() error {
+	err := b.ReadCloser.Close()
+	b.end()
+	return err
+}
+
+// reason says in a few words why a request failed. text is vegeta's, after what http.Client puts before it.
+func reason(text string, timeout time.Duration) string {
+	text = strings.TrimPrefix(text, fmt.Sprintf("Get %q: ", placeholder))
+	if text == context.DeadlineExceeded.Error() {
+		return fmt.Sprintf("no answer within %v", timeout)
+	}
+	return text
+}
+
+// placeholder is the URL that vegeta believes it attacks.
+const placeholder = "http://load/"
