@@ -1,0 +1,93 @@
+package faults
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+func TestParametersThatMakeNoSense(t *testing.T) {
+	for _, c := range []struct{ kind, params, says string }{
+		{"kill", `{}`, "which nodes"},
+		{"kill", `{"node":"a","group":"g"}`, "only one of"},
+		{"kill", `{"group":"g","pick":"boss"}`, `pick "boss"`},
+		{"kill", `{"node":"a","pick":"1"}`, "nothing to pick"},
+		{"pause", `{"group":"g","pick":"0"}`, "at least 1"},
+		{"drop", `{"to":"b"}`, "from is missing"},
+		{"drop", `{"from":"a"}`, "to is missing"},
+		{"drop", `{"from":"a","to":"a"}`, "both a"},
+		{"drop", `{"from":"a","to":"b","direction":"in"}`, `direction "in"`},
+		{"delay", `{"from":"a","to":"b"}`, "time 0s"},
+		{"delay", `{"from":"a","to":"b","time":"1h"}`, "at most 30s"},
+		{"delay", `{"from":"a","to":"b","time":"5ms","jitter":"6ms"}`, "jitter 6ms is above"},
+		{"delay", `{"from":"a","to":"b","time":"5ms","distribution":"gamma"}`, `distribution "gamma"`},
+		{"latency", `{"from":"a","to":"b","latency":"100us"}`, "whole milliseconds"},
+		{"latency", `{"from":"a","to":"b","latency":"5ms","toxicity":"0%"}`, `toxicity "0%"`},
+		{"latency", `{"from":"a","to":"b","latency":"5ms","toxicity":"0.3"}`, `toxicity "0.3"`},
+		{"latency", `{"from":"a","to":"b","latency":"5ms","stream":"both"}`, `stream "both"`},
+		{"partition", `{"isolate":{"group":"g"},"direction":"sideways"}`, `direction "sideways"`},
+		{"partition", `{"isolate":{"group":"g"},"from":"me"}`, `from "me"`},
+		{"restart", `{"service":"s","rolling":{"wait":"long"}}`, `rolling.wait "long"`},
+		{"scale", `{"service":"s","replicas":-1}`, "0 to 200"},
+		{"do", `{}`, "one of exec and signal"},
+		{"do", `{"exec":["x"],"signal":"HUP","node":"a"}`, "one of exec and signal"},
+		{"do", `{"exec":["x"],"loop":true}`, "loop needs background"},
+		{"do", `{"exec":["x"],"exit":"300"}`, `exit "300"`},
+		{"do", `{"signal":"HUP"}`, "which nodes"},
+		{"do", `{"signal":"HUP","node":"a","background":true}`, "belong to exec"},
+	} {
+		k, ok := ByName(c.kind)
+		require.True(t, ok, c.kind)
+		p := k.New()
+		require.NoError(t, json.Unmarshal([]byte(c.params), p), c.params)
+		assert.ErrorContains(t, p.Validate(), c.says, c.kind+" "+c.params)
+	}
+}
+
+func TestParametersThatMakeSense(t *testing.T) {
+	for kind, params := range map[string]string{
+		"kill":      `{"group":"g","pick":"1..3"}`,
+		"delay":     `{"from":"a","to":"b","time":"50ms","jitter":"20ms","distribution":"normal"}`,
+		"latency":   `{"from":"a","to":"b","latency":"50ms","jitter":"20ms","toxicity":"30%","stream":"downstream"}`,
+		"partition": `{"isolate":{"group":"g","pick":"follower"},"from":"group","direction":"both"}`,
+		"restart":   `{"service":"api","rolling":{"wait":"ready","gap":"700ms"},"with":{"env":{"V":"v2"}}}`,
+		"do":        `{"exec":["x","y"],"in":"client","background":true,"loop":true,"exit":"any"}`,
+		"scale":     `{"service":"api","replicas":4}`,
+	} {
+		k, _ := ByName(kind)
+		p := k.New()
+		require.NoError(t, json.Unmarshal([]byte(params), p))
+		assert.NoError(t, p.Validate(), kind)
+		// What was read comes back when it is written: the plan keeps parameters as JSON.
+		b, err := json.Marshal(p)
+		require.NoError(t, err)
+		again := k.New()
+		require.NoError(t, json.Unmarshal(b, again))
+		assert.Equal(t, p, again, kind)
+	}
+}
+
+func TestTableIsSound(t *testing.T) {
+	seen := map[string]bool{}
+	for _, k := range Table {
+		assert.False(t, seen[k.Name], "%s stands twice", k.Name)
+		seen[k.Name] = true
+		assert.NotEmpty(t, k.Doc, k.Name)
+		assert.NotEmpty(t, k.Layer, k.Name)
+		require.NotNil(t, k.New(), k.Name)
+	}
+}
+
+func TestPartitionLinks(t *testing.T) {
+	nodes := []cluster.NodeInfo{{Name: "a-1", Group: "g", Service: "a"}, {Name: "a-2", Group: "g", Service: "b"}, {Name: "x", Service: "x"}}
+	assert.Equal(t, []string{"a-2"}, (&Partition{}).others(nodes, []string{"a-1"}))
+	assert.Equal(t, []string{"a-2", "x", cluster.Client}, (&Partition{From: "all"}).others(nodes, []string{"a-1"}))
+	// A node without a group loses the rest of its service, of which there is none here.
+	assert.Empty(t, (&Partition{}).others(nodes, []string{"x"}))
+	assert.Equal(t, []cluster.Link{{From: "a", To: "b"}, {From: "b", To: "a"}}, withReverse([]cluster.Link{{From: "a", To: "b"}}))
+	assert.Equal(t, []cluster.Link{{From: "a", To: "c"}}, between([]string{"a", "c"}, []string{"c"}))
+}
