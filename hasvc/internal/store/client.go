@@ -26,8 +26,9 @@ const (
 	// gRPC's default back-off begins at 1 s, which is longer than an election.
 	reconnectFirst = 50 * time.Millisecond
 	reconnectMost  = time.Second
-	// The client's own retries, of reads that a member refused.
-	retryWait = 10 * time.Millisecond
+	// The client's own retries repeat a write, too, when an answer is DEADLINE_EXCEEDED while its context still has time, and
+	// do not tell. Whether an attempt may have taken effect must be known here: one attempt to a call.
+	onlyAttempt = 1
 )
 
 // Client connects to all members of etcd; calls go to them in turn. It returns without waiting for any.
@@ -43,17 +44,17 @@ func Client(ctx context.Context, cfg config.Config, log *zap.Logger) (*clientv3.
 	return dial(endpoints, log)
 }
 
-func dial(endpoints []string, log *zap.Logger) (*clientv3.Client, error) {
+func dial(endpoints []string, log *zap.Logger, more ...grpc.DialOption) (*clientv3.Client, error) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints:            endpoints,
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
-		BackoffWaitBetween:   retryWait,
+		MaxUnaryRetries:      onlyAttempt,
 		Logger:               log.Named("etcd").WithOptions(zap.IncreaseLevel(zap.ErrorLevel)),
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: append(more, grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
 			MinConnectTimeout: connectTimeout,
-		})},
+		})),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connecting to etcd at %v: %w", endpoints, err)

@@ -15,20 +15,23 @@ func (s *Store) commit(ctx context.Context, write func(ctx context.Context) erro
 		s.ackEarly(ctx, write)
 		return nil
 	}
-	return s.try(ctx, write)
+	return s.try(led(ctx), write)
 }
 
-// readOptions of a read: linearizable, that is confirmed by a quorum, unless the caller settles for what one member knows.
-func (s *Store) readOptions(serializable bool) []clientv3.OpOption {
+// led marks a request as one that needs a leader. A member without one would keep it for 7 s; so it refuses at once.
+func led(ctx context.Context) context.Context { return clientv3.WithRequireLeader(ctx) }
+
+// read runs a read: linearizable, that is confirmed by a quorum, unless the caller settles for what one member knows.
+func (s *Store) read(ctx context.Context, serializable bool, get func(ctx context.Context, opts ...clientv3.OpOption) error) error {
 	if serializable || s.defects.Has(defect.StaleRead) {
-		return []clientv3.OpOption{clientv3.WithSerializable()}
+		return s.try(ctx, func(ctx context.Context) error { return get(ctx, clientv3.WithSerializable()) })
 	}
-	return nil
+	return s.try(led(ctx), func(ctx context.Context) error { return get(ctx) })
 }
 
 // ackEarly is the defect: the write goes out on its own, once, and nobody hears when it is lost.
 func (s *Store) ackEarly(ctx context.Context, write func(ctx context.Context) error) {
 	s.early.Go(func() {
-		_ = s.once(clientv3.WithRequireLeader(context.WithoutCancel(ctx)), write)
+		_ = s.once(led(context.WithoutCancel(ctx)), write)
 	})
 }

@@ -26,8 +26,8 @@ func (s *Store) GetOrder(ctx context.Context, id string) (Order, error) {
 		return s.local.order(id)
 	}
 	var o Order
-	err := s.try(ctx, func(ctx context.Context) error {
-		resp, err := s.etcd.Get(ctx, orderPrefix+id, s.readOptions(false)...)
+	err := s.read(ctx, false, func(ctx context.Context, opts ...clientv3.OpOption) error {
+		resp, err := s.etcd.Get(ctx, orderPrefix+id, opts...)
 		if err != nil {
 			return err
 		}

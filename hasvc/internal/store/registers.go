@@ -35,8 +35,8 @@ func (s *Store) GetRegister(ctx context.Context, key string, serializable bool) 
 		return r, nil
 	}
 	var r Register
-	err := s.try(ctx, func(ctx context.Context) error {
-		resp, err := s.etcd.Get(ctx, registerPrefix+key, s.readOptions(serializable)...)
+	err := s.read(ctx, serializable, func(ctx context.Context, opts ...clientv3.OpOption) error {
+		resp, err := s.etcd.Get(ctx, registerPrefix+key, opts...)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func (s *Store) PutRegister(ctx context.Context, key, value string, expect *int6
 	w := registerWrite{key: key, value: value, expect: expect, writer: newID()}
 	var err error
 	if expect != nil && *expect != 0 {
-		err = s.try(ctx, func(ctx context.Context) error { return s.attemptRegister(ctx, &w) })
+		err = s.try(led(ctx), func(ctx context.Context) error { return s.attemptRegister(ctx, &w) })
 	} else {
 		err = s.commit(ctx, func(ctx context.Context) error { return s.attemptRegister(ctx, &w) })
 		if s.defects.Has(defect.AckEarly) {

@@ -45,7 +45,7 @@ func (s *Store) Close() { s.early.Wait() }
 
 // Ping asks for what only a store with a quorum can answer: a linearizable read.
 func (s *Store) Ping(ctx context.Context) error {
-	err := s.try(ctx, func(ctx context.Context) error {
+	err := s.try(led(ctx), func(ctx context.Context) error {
 		_, err := s.etcd.Get(ctx, pingKey, clientv3.WithCountOnly())
 		return err
 	})

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -23,8 +22,6 @@ const (
 // must be harmless when repeated, also when an attempt that timed out takes effect later. The client takes the members in
 // turn, so the attempt after one that a dead or cut-off member swallowed goes to another.
 func (s *Store) try(ctx context.Context, op func(ctx context.Context) error) error {
-	// A member without a leader would keep a request for 7 s; with this it refuses at once.
-	ctx = clientv3.WithRequireLeader(ctx)
 	if s.defects.Has(defect.NoDeadline) {
 		return op(context.WithoutCancel(ctx))
 	}
