@@ -149,8 +149,10 @@ func (l *loading) compose(ctx context.Context, abs string, data []byte, raw map[
 			o.Profiles = strings.Split(p, ",")
 		}
 	}})
-	set := []func(*loader.Options){func(o *loader.Options) { *o = *opts }}
-	model, err := loader.LoadModelWithContext(ctx, details, set...)
+	model, err := loader.LoadModelWithContext(ctx, details, func(o *loader.Options) {
+		*o = *opts
+		o.ResourceLoaders = nil // the local one is added again
+	})
 	if err != nil {
 		l.composeError(err)
 		return nil
