@@ -145,11 +145,14 @@ func lifecycle(t *testing.T, top *topology) {
 		top.mustGet(t, ctx, "life", fmt.Sprintf("/print?n=%d&tag=loss", n))
 		_, err := top.Kill(ctx, "life")
 		require.NoError(t, err)
-		log := top.log(t, "life") // complete when Kill has returned
+		seen := map[string]int{}
+		for line := range strings.Lines(top.log(t, "life")) { // complete when Kill has returned
+			seen[line]++
+		}
 		for i := range n {
 			for _, stream := range []string{"out", "err"} {
 				line := fmt.Sprintf("loss %s %d %s.\n", stream, i, strings.Repeat("x", 40))
-				require.Equal(t, 1, strings.Count(log, line), "%q", line)
+				require.Equal(t, 1, seen[line], "%q", line)
 			}
 		}
 		require.NoError(t, top.Start(ctx, "life"))

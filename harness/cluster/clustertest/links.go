@@ -94,6 +94,17 @@ func links(t *testing.T, top *topology) {
 		got, err := datagram(u, "again", patience)
 		require.NoError(t, err)
 		require.Equal(t, "again", got)
+		// Only the sender knows: b's end of k is half open, and a reset must find it though a has no socket any more.
+		n, err := top.Reset(ctx, []cluster.Link{ab, ba})
+		require.NoError(t, err)
+		require.Positive(t, n)
+		require.NoError(t, other.Close())
+		poll(t, ctx, patience, "b has no connection left", func() error {
+			if s := decode[stats](t, ctx, top, "b", "/stats"); s.Open != 0 {
+				return fmt.Errorf("it has %d", s.Open)
+			}
+			return nil
+		})
 	})
 	for _, p := range pairs {
 		check(t, "reset/"+p.name, 20*time.Second, func(t *testing.T, ctx context.Context) {
