@@ -6,13 +6,21 @@
 package plane
 
 import (
-	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // Config of a Router.
@@ -29,8 +37,8 @@ type Node struct {
 	Name  string
 	Addr  netip.Addr
 	Names []string // further names it answers to, such as its service's
-	// NetNS is the node's network namespace, for listing its sockets. The Router takes a copy. Without it Reset
-	// cannot work on the node.
+	// NetNS is the node's network namespace, for listing its sockets; it may be closed after AddNode. Without it
+	// Reset cannot work on the node.
 	NetNS *os.File
 }
 
@@ -49,43 +57,427 @@ type AddrCounter struct {
 }
 
 // Router is the network half of the plane. Its methods may be called from several goroutines.
-type Router struct{}
+type Router struct {
+	filter *filter
+	queue  *queue
+	core   *core
+	zone   *zone
+	undo   []func() error // in the order of the set-up
+
+	mu        sync.Mutex
+	nodes     map[netip.Addr]*node
+	rules     *ruleTable
+	marks     map[AddrLink]uint32 // of links that were delayed once
+	cored     map[AddrLink]bool
+	resetting map[AddrLink]int // calls of Reset under way
+}
+
+type node struct {
+	Node
+	diag *netlink.Handle
+}
 
 // New sets up an empty plane in the network namespace of the process: forwarding, the packet filter, the queue, the
 // link core and the name server. /proc must be that of the namespace.
-func New(ctx context.Context, cfg Config) (*Router, error) { return nil, errors.ErrUnsupported }
+func New(cfg Config) (r *Router, err error) {
+	if !cfg.Addr.Is4() {
+		return nil, fmt.Errorf("plane: its address %v is not an IPv4 address", cfg.Addr)
+	}
+	r = &Router{
+		zone: newZone(), nodes: map[netip.Addr]*node{}, rules: newRuleTable(),
+		marks: map[AddrLink]uint32{}, cored: map[AddrLink]bool{}, resetting: map[AddrLink]int{},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+			r = nil
+		}
+	}()
+	if err := errors.Join(setSysctls(), ownAddress(cfg.Addr)); err != nil {
+		return r, err
+	}
+	if r.queue, err = newQueue(); err != nil {
+		return r, err
+	}
+	r.undo = append(r.undo, r.queue.close)
+	if r.core, err = newCore(cfg.DialTimeout); err != nil {
+		return r, err
+	}
+	r.undo = append(r.undo, r.core.close)
+	unroute, err := coreRoute()
+	if err != nil {
+		return r, err
+	}
+	r.undo = append(r.undo, unroute)
+	if r.filter, err = newFilter(cfg.Addr, r.core.addr()); err != nil {
+		return r, err
+	}
+	r.undo = append(r.undo, r.filter.close)
+	names, err := serveNames(cfg.Addr, r.zone)
+	if err != nil {
+		return r, err
+	}
+	r.undo = append(r.undo, names.close)
+	return r, nil
+}
+
+// ownAddress brings loopback up with the plane's address on it.
+func ownAddress(a netip.Addr) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("plane: finding the loopback interface: %w", err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("plane: bringing up the loopback interface: %w", err)
+	}
+	err = netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("plane: taking the address %v: %w", a, err)
+	}
+	return nil
+}
+
+// Close takes everything down, and lets every packet go that is held back.
+func (r *Router) Close() error {
+	var errs []error
+	for _, f := range slices.Backward(r.undo) {
+		errs = append(errs, f())
+	}
+	r.undo = nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.nodes {
+		n.forget()
+	}
+	r.nodes = map[netip.Addr]*node{}
+	return errors.Join(errs...)
+}
+
+func (n *node) forget() {
+	if n.diag != nil {
+		n.diag.Close()
+	}
+}
 
 // AddNode makes a node known: its packets are forwarded and its names answered. The route to it is the caller's.
-func (r *Router) AddNode(n Node) error { return errors.ErrUnsupported }
+func (r *Router) AddNode(n Node) error {
+	if !n.Addr.Is4() {
+		return fmt.Errorf("plane: the address %v of %s is not an IPv4 address", n.Addr, n.Name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.nodes[n.Addr]; old != nil {
+		return fmt.Errorf("plane: %s cannot have the address %v, %s has it", n.Name, n.Addr, old.Name)
+	}
+	for _, old := range r.nodes {
+		if old.Name == n.Name {
+			return fmt.Errorf("plane: there is a node %s already, at %v", n.Name, old.Addr)
+		}
+	}
+	nd := &node{Node: n}
+	nd.NetNS = nil
+	if n.NetNS != nil {
+		rc, err := n.NetNS.SyscallConn()
+		if err == nil {
+			cerr := rc.Control(func(fd uintptr) {
+				nd.diag, err = netlink.NewHandleAt(netns.NsHandle(fd), unix.NETLINK_INET_DIAG)
+			})
+			err = errors.Join(err, cerr)
+		}
+		if err != nil {
+			return fmt.Errorf("plane: entering the network namespace of %s: %w", n.Name, err)
+		}
+	}
+	if err := r.filter.change(nil, []element{r.nodeElement(n.Addr)}); err != nil {
+		nd.forget()
+		return err
+	}
+	r.nodes[n.Addr] = nd
+	r.zone.add(n)
+	return nil
+}
+
+func (r *Router) nodeElement(a netip.Addr) element {
+	return element{r.filter.nodes, nftables.SetElement{Key: a.AsSlice()}}
+}
 
 // RemoveNode forgets a node and ends the core's connections with it. Rules on its links stay until they are removed.
-func (r *Router) RemoveNode(name string) error { return errors.ErrUnsupported }
+func (r *Router) RemoveNode(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for addr, n := range r.nodes {
+		if n.Name != name {
+			continue
+		}
+		if err := r.filter.change([]element{r.nodeElement(addr)}, nil); err != nil {
+			return err
+		}
+		n.forget()
+		delete(r.nodes, addr)
+		r.zone.remove(n.Node)
+		r.core.end(func(l AddrLink) bool { return l.From == addr || l.To == addr })
+		return nil
+	}
+	return &cluster.UnknownNodeError{Name: name}
+}
+
+// known returns links without duplicates, or what is wrong with them.
+func (r *Router) known(links []AddrLink) ([]AddrLink, error) {
+	var errs []error
+	seen := make(map[AddrLink]bool, len(links))
+	once := make([]AddrLink, 0, len(links))
+	for _, l := range links {
+		if seen[l] {
+			continue
+		}
+		seen[l] = true
+		once = append(once, l)
+		if l.From == l.To {
+			errs = append(errs, fmt.Errorf("plane: %v is no link", l))
+		}
+		for _, a := range []netip.Addr{l.From, l.To} {
+			if r.nodes[a] == nil {
+				errs = append(errs, fmt.Errorf("plane: no node has the address %v", a))
+			}
+		}
+	}
+	if len(links) == 0 {
+		errs = append(errs, errors.New("plane: a rule needs a link"))
+	}
+	return once, errors.Join(errs...)
+}
 
 // Intercept registers links whose new TCP connections go through the link core from now on, so that toxics can be set
 // on them. Connections that exist stay with the kernel.
-func (r *Router) Intercept(links []AddrLink) error { return errors.ErrUnsupported }
-
-// Apply puts a rule on links, all at once.
-func (r *Router) Apply(links []AddrLink, rule cluster.Rule) (cluster.RuleID, error) {
-	return 0, errors.ErrUnsupported
+func (r *Router) Intercept(links []AddrLink) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	links, err := r.known(links)
+	if err != nil {
+		return err
+	}
+	return r.intercept(links)
 }
 
-// Remove takes a rule away.
-func (r *Router) Remove(id cluster.RuleID) error { return errors.ErrUnsupported }
+func (r *Router) intercept(links []AddrLink) error {
+	var enter []element
+	for _, l := range links {
+		if !r.cored[l] {
+			enter = append(enter, element{r.filter.core, nftables.SetElement{Key: key(l)}})
+		}
+	}
+	if err := r.filter.change(nil, enter); err != nil {
+		return err
+	}
+	for _, l := range links {
+		r.cored[l] = true
+	}
+	return nil
+}
 
-// Counters returns what a rule acted on, link by link, in the order of Apply.
+// Apply puts a rule on links, all at once; more than 4,000 links take several steps of a few milliseconds. Several
+// rules may hold on one link: drop wins over reject, reject over delay; delays add up, and so do toxics. A toxic also
+// registers the link with the core, but connections that were made before do not go through it: Intercept the link
+// before they are.
+func (r *Router) Apply(links []AddrLink, what cluster.Rule) (cluster.RuleID, error) {
+	does, err := actionOf(what)
+	if err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if links, err = r.known(links); err != nil {
+		return 0, err
+	}
+	ru := &rule{what: what, does: does, links: links}
+	switch {
+	case what.Toxic != nil:
+		return r.applyToxic(ru)
+	case what.Delay != nil:
+		if err := validateDelay(*what.Delay); err != nil {
+			return 0, err
+		}
+	}
+	return r.applyPackets(ru)
+}
+
+func (r *Router) applyToxic(ru *rule) (cluster.RuleID, error) {
+	tls, err := newToxicLinks(*ru.what.Toxic, ru.links)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.intercept(ru.links); err != nil {
+		return 0, err
+	}
+	ru.live = tls
+	r.rules.add(ru)
+	r.core.addToxics(tls)
+	return ru.id, nil
+}
+
+func (r *Router) applyPackets(ru *rule) (cluster.RuleID, error) {
+	if err := r.setBase(ru); err != nil {
+		return 0, err
+	}
+	enter := r.rules.add(ru)
+	if ru.does == delay {
+		r.setDelays(ru.links) // before the first packet is queued
+	}
+	if err := r.filter.change(nil, r.elements(enter)); err != nil {
+		r.rules.remove(ru)
+		if ru.does == delay {
+			r.setDelays(ru.links)
+		}
+		return 0, err
+	}
+	return ru.id, nil
+}
+
+// setBase notes what the filter has counted on the rule's links for other rules.
+func (r *Router) setBase(ru *rule) error {
+	ru.base = make([]counts, len(ru.links))
+	if !slices.ContainsFunc(ru.links, func(l AddrLink) bool { return r.rules.asked(l, ru.does) }) {
+		return nil
+	}
+	counted, err := r.filter.counted(r.filter.rules[ru.does])
+	if err != nil {
+		return err
+	}
+	for i, l := range ru.links {
+		ru.base[i] = counted[string(key(l))]
+	}
+	return nil
+}
+
+func (r *Router) elements(ms []member) []element {
+	es := make([]element, len(ms))
+	for i, m := range ms {
+		es[i] = element{r.filter.rules[m.of], nftables.SetElement{Key: key(m.link)}}
+		if m.of == delay {
+			es[i].Val = binaryutil.NativeEndian.PutUint32(r.markOf(m.link))
+		}
+	}
+	return es
+}
+
+// markOf returns the mark that tells the queue a packet's link. A link keeps its mark: packets of a rule that is gone
+// may still be on their way.
+func (r *Router) markOf(l AddrLink) uint32 {
+	m, ok := r.marks[l]
+	if !ok {
+		m = firstMark + uint32(len(r.marks))
+		r.marks[l] = m
+	}
+	return m
+}
+
+// setDelays tells the queue which delays hold on links.
+func (r *Router) setDelays(links []AddrLink) {
+	change := make(map[uint32][]*delayRule, len(links))
+	for _, l := range links {
+		m := r.markOf(l)
+		change[m] = nil
+		for _, ru := range r.rules.links[l] {
+			if ru.does == delay {
+				change[m] = append(change[m], ru.delayOn(l))
+			}
+		}
+	}
+	r.queue.set(change)
+}
+
+// delayOn returns the rule as the queue has it for a link: the same one at each call.
+func (ru *rule) delayOn(l AddrLink) *delayRule {
+	if ru.delays == nil {
+		ru.delays = make(map[AddrLink]*delayRule, len(ru.links))
+	}
+	d := ru.delays[l]
+	if d == nil {
+		d = &delayRule{delay: *ru.what.Delay, stream: streamOf(ru.what.Delay.Seed, l)}
+		ru.delays[l] = d
+	}
+	return d
+}
+
+func (r *Router) rule(id cluster.RuleID) (*rule, error) {
+	ru := r.rules.rules[id]
+	if ru == nil {
+		return nil, fmt.Errorf("plane: there is no rule %d", id)
+	}
+	return ru, nil
+}
+
+// Remove takes a rule away. Packets and chunks that it held back go on, in order.
+func (r *Router) Remove(id cluster.RuleID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ru, err := r.rule(id)
+	if err != nil {
+		return err
+	}
+	leave := r.rules.remove(ru)
+	switch {
+	case ru.what.Toxic != nil:
+		r.core.removeToxics(ru.live)
+		return nil
+	case ru.does == delay:
+		r.setDelays(ru.links) // what is held goes before later packets pass by the queue
+	}
+	if err := r.filter.change(r.elements(leave), nil); err != nil {
+		r.rules.restore(ru)
+		if ru.does == delay {
+			r.setDelays(ru.links)
+		}
+		return err
+	}
+	return nil
+}
+
+// Counters returns what a rule acted on, link by link, in the order of Apply. Of two rules of one kind on a link both
+// count its packets.
 func (r *Router) Counters(id cluster.RuleID) ([]AddrCounter, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Reset ends the live TCP connections between the two nodes of each link, idle ones too, so that both ends see a
-// reset. It returns how many connections it found, when all are gone.
-func (r *Router) Reset(ctx context.Context, links []AddrLink) (int, error) {
-	return 0, errors.ErrUnsupported
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ru, err := r.rule(id)
+	if err != nil {
+		return nil, err
+	}
+	cs := make([]AddrCounter, len(ru.links))
+	if ru.what.Toxic != nil {
+		for i, tl := range ru.live {
+			cs[i] = AddrCounter{tl.link, tl.chunks.Load(), tl.bytes.Load()}
+		}
+		return cs, nil
+	}
+	counted, err := r.filter.counted(r.filter.rules[ru.does])
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range ru.links {
+		c := counted[string(key(l))]
+		cs[i] = AddrCounter{l, c.packets - ru.base[i].packets, c.bytes - ru.base[i].bytes}
+	}
+	return cs, nil
 }
 
 // Audit names what is left of rules: an empty answer means that every link is as it was at the start.
-func (r *Router) Audit() ([]string, error) { return nil, errors.ErrUnsupported }
-
-// Close takes everything down.
-func (r *Router) Close() error { return errors.ErrUnsupported }
+func (r *Router) Audit() ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var left []string
+	for id, ru := range r.rules.rules {
+		left = append(left, fmt.Sprintf("rule %d (%v) on %d links", id, ru.kind(), len(ru.links)))
+	}
+	slices.Sort(left)
+	sets := []*nftables.Set{r.filter.resets, r.filter.rules[drop], r.filter.rules[reject], r.filter.rules[delay]}
+	for _, s := range sets {
+		es, err := r.filter.counted(s)
+		if err != nil {
+			return left, err
+		}
+		if len(es) > 0 {
+			left = append(left, fmt.Sprintf("%d links in the packet filter's set %s", len(es), s.Name))
+		}
+	}
+	return left, nil
+}

@@ -1,0 +1,320 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	coreTable          = 100 // routing table that delivers packets with coreMark
+	defaultDialTimeout = 30 * time.Second
+)
+
+// core is the link core: TCP connections of some links end here and begin anew, with the addresses and ports of both
+// ends kept, so that toxics can work on the bytes. A connection is accepted before the server has accepted it, and
+// reset when the server refuses: the one thing that is not as without the core.
+type core struct {
+	listener *net.TCPListener
+	timeout  time.Duration
+	ctx      context.Context
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[*coreConn]struct{}
+	rules map[AddrLink][]*toxicLink
+	count map[AddrLink]uint64 // connections that came
+}
+
+// coreConn is a connection through the core.
+type coreConn struct {
+	link   AddrLink
+	n      uint64 // of its link, from 0
+	client *net.TCPConn
+	ctx    context.Context // ends when the connection is to be given up
+	cancel context.CancelFunc
+	up     *pipe // nil until the server has accepted
+	down   *pipe
+}
+
+func newCore(timeout time.Duration) (*core, error) {
+	if timeout <= 0 {
+		timeout = defaultDialTimeout
+	}
+	// Rules may hold a link silent for long: no keep-alive probe may end its connections meanwhile.
+	lc := net.ListenConfig{KeepAlive: -1, Control: control(transparent)}
+	lc.SetMultipathTCP(false) // Go's default; what TPROXY hands over is plain TCP
+	// On loopback the nodes cannot reach it but by TPROXY.
+	l, err := lc.Listen(context.Background(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("plane: starting the link core: %w", err)
+	}
+	c := &core{
+		listener: l.(*net.TCPListener), timeout: timeout,
+		conns: map[*coreConn]struct{}{}, rules: map[AddrLink][]*toxicLink{}, count: map[AddrLink]uint64{},
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.running.Go(c.accept)
+	return c, nil
+}
+
+func (c *core) addr() netip.AddrPort { return c.listener.Addr().(*net.TCPAddr).AddrPort() }
+
+// transparent lets a socket have an address that is not this machine's.
+func transparent(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1) }
+
+// samePort lets several connections of a client, to different servers, have one port, as they may have there.
+func samePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
+
+// anyPort has the kernel choose the port at connect, when it knows what it must not collide with.
+func anyPort(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+func control(options ...func(fd int) error) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, rc syscall.RawConn) error {
+		var errs []error
+		err := rc.Control(func(fd uintptr) {
+			for _, o := range options {
+				errs = append(errs, o(int(fd)))
+			}
+		})
+		return errors.Join(append(errs, err)...)
+	}
+}
+
+func (c *core) accept() {
+	for {
+		conn, err := c.listener.AcceptTCP()
+		if err != nil {
+			if c.ctx.Err() != nil {
+				return
+			}
+			// Out of descriptors, most likely: the connection waits in the kernel until some are free.
+			select {
+			case <-time.After(10 * time.Millisecond):
+				continue
+			case <-c.ctx.Done():
+				return
+			}
+		}
+		cc := c.enter(conn)
+		c.running.Go(func() { // one that cannot be connected does not hold up the others
+			defer c.leave(cc)
+			c.serve(cc)
+		})
+	}
+}
+
+func addrOf(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// enter registers a connection, before it is connected: none that exists escapes a rule or a reset.
+func (c *core) enter(conn *net.TCPConn) *coreConn {
+	cc := &coreConn{link: AddrLink{From: addrOf(conn.RemoteAddr()).Addr(), To: addrOf(conn.LocalAddr()).Addr()}, client: conn}
+	cc.ctx, cc.cancel = context.WithCancel(c.ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cc.n = c.count[cc.link]
+	c.count[cc.link]++
+	c.conns[cc] = struct{}{}
+	return cc
+}
+
+func (c *core) leave(cc *coreConn) {
+	cc.cancel()
+	c.mu.Lock()
+	delete(c.conns, cc)
+	c.mu.Unlock()
+}
+
+func (c *core) serve(cc *coreConn) {
+	server, err := c.dial(cc)
+	if err != nil {
+		abort(cc.client)
+		return
+	}
+	c.mu.Lock()
+	cc.up, cc.down = newPipe(cc.client, server, nil), newPipe(server, cc.client, nil)
+	for _, tl := range c.rules[cc.link] {
+		cc.add(tl)
+	}
+	c.mu.Unlock()
+	// Whoever gives the connection up, both ends are reset, and the pipes end.
+	stop := context.AfterFunc(cc.ctx, func() { abort(cc.client, server) })
+	defer stop()
+	var down sync.WaitGroup
+	down.Go(func() {
+		if cc.down.run() != nil {
+			cc.cancel()
+		}
+	})
+	if cc.up.run() != nil {
+		cc.cancel()
+	}
+	down.Wait()
+	if stop() { // both streams have ended
+		_ = cc.client.Close()
+		_ = server.Close()
+	}
+}
+
+// abort resets connections.
+func abort(conns ...*net.TCPConn) {
+	for _, c := range conns {
+		_ = c.SetLinger(0) // of a closed socket, an error that says nothing new
+		_ = c.Close()
+	}
+}
+
+// dial connects to the server from the client's own address and port. It gives up when the client was reset meanwhile.
+func (c *core) dial(cc *coreConn) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(cc.ctx, c.timeout)
+	defer cancel()
+	stop := watchReset(cc.client, cancel)
+	defer stop()
+	from, to := addrOf(cc.client.RemoteAddr()), addrOf(cc.client.LocalAddr())
+	d := net.Dialer{KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(from), Control: control(transparent, samePort)}
+	conn, err := d.DialContext(ctx, "tcp4", to.String())
+	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) {
+		// An earlier connection of the same port lingers in TIME_WAIT here: the address is kept, the port is not.
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.Addr(), 0))
+		d.Control = control(transparent, anyPort)
+		conn, err = d.DialContext(ctx, "tcp4", to.String())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// watchReset calls f when the peer resets conn, until the returned function is called.
+func watchReset(conn *net.TCPConn, f func()) (stop func()) {
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		// The function is called again whenever something comes; it reads nothing.
+		err := rc.Read(func(fd uintptr) bool {
+			const closed = 7 // TCP_CLOSE
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+			return err != nil || info.State == closed
+		})
+		if err == nil {
+			f()
+		}
+	})
+	return func() {
+		_ = conn.SetReadDeadline(longAgo) // the pipes begin with setting it anew
+		watching.Wait()
+	}
+}
+
+// add puts a toxic on the connection if the draw says so. The core is locked.
+func (cc *coreConn) add(tl *toxicLink) {
+	p := cc.direction(tl)
+	s := tl.stageFor(cc.n)
+	if p == nil || s == nil {
+		return
+	}
+	p.set(func(stages []*stage) []*stage { return append(stages, s) })
+}
+
+func (cc *coreConn) direction(tl *toxicLink) *pipe {
+	if tl.upstream {
+		return cc.up
+	}
+	return cc.down
+}
+
+// addToxics puts toxics on the connections of their links, those that exist and those to come.
+func (c *core) addToxics(tls []*toxicLink) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := map[AddrLink]*toxicLink{}
+	for _, tl := range tls {
+		c.rules[tl.link] = append(c.rules[tl.link], tl)
+		of[tl.link] = tl
+	}
+	for cc := range c.conns {
+		if tl := of[cc.link]; tl != nil {
+			cc.add(tl)
+		}
+	}
+}
+
+// removeToxics takes them off again. What they hold goes on at once.
+func (c *core) removeToxics(tls []*toxicLink) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := map[AddrLink]*toxicLink{}
+	for _, tl := range tls {
+		c.rules[tl.link] = slices.DeleteFunc(c.rules[tl.link], func(x *toxicLink) bool { return x == tl })
+		of[tl.link] = tl
+	}
+	for cc := range c.conns {
+		tl := of[cc.link]
+		if tl == nil || cc.direction(tl) == nil {
+			continue
+		}
+		cc.direction(tl).set(func(stages []*stage) []*stage {
+			return slices.DeleteFunc(stages, func(s *stage) bool { return s.of == tl })
+		})
+	}
+}
+
+// end resets the connections that match and returns how many there were.
+func (c *core) end(match func(AddrLink) bool) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for cc := range c.conns {
+		if match(cc.link) {
+			n++
+			cc.cancel()
+		}
+	}
+	return n
+}
+
+func (c *core) close() error {
+	c.cancel()
+	err := c.listener.Close()
+	c.running.Wait()
+	return err
+}
+
+// coreRoute delivers packets with the core's mark to this machine, whoever they are for.
+func coreRoute() (undo func() error, err error) {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return nil, fmt.Errorf("plane: finding the loopback interface: %w", err)
+	}
+	rule := netlink.NewRule()
+	rule.Family, rule.Mark, rule.Table = netlink.FAMILY_V4, coreMark, coreTable
+	if err := netlink.RuleAdd(rule); err != nil {
+		return nil, fmt.Errorf("plane: adding the rule that leads to the link core: %w", err)
+	}
+	route := &netlink.Route{
+		Type: unix.RTN_LOCAL, Table: coreTable, LinkIndex: lo.Attrs().Index, Scope: netlink.SCOPE_HOST,
+		Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+	}
+	if err := netlink.RouteAdd(route); err != nil {
+		return nil, errors.Join(fmt.Errorf("plane: adding the route to the link core: %w", err), netlink.RuleDel(rule))
+	}
+	return func() error { return errors.Join(netlink.RouteDel(route), netlink.RuleDel(rule)) }, nil
+}

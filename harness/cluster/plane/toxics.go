@@ -1,0 +1,95 @@
+package plane
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/Shopify/toxiproxy/v2/toxics"
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// toxicKind is a row of the table of toxics.
+type toxicKind struct {
+	// parse reads and checks the attributes, and returns how to make the toxic of one direction of one connection.
+	// What it draws is a function of its seed.
+	parse func(attributes json.RawMessage) (func(seed uint64) toxics.Toxic, error)
+}
+
+var toxicKinds = map[string]toxicKind{
+	"latency": {parseLatency},
+}
+
+// toxicLink is a toxic on one link.
+type toxicLink struct {
+	link     AddrLink
+	upstream bool
+	toxicity float64
+	stream   uint64 // of draws
+	kind     string
+	make     func(seed uint64) toxics.Toxic
+
+	chunks, bytes atomic.Uint64
+}
+
+// newToxicLinks checks a toxic and returns it for each link.
+func newToxicLinks(t cluster.Toxic, links []AddrLink) ([]*toxicLink, error) {
+	kind, ok := toxicKinds[t.Type]
+	if !ok {
+		return nil, fmt.Errorf("toxic %q is none of %s", t.Type, strings.Join(slices.Sorted(maps.Keys(toxicKinds)), ", "))
+	}
+	var errs []error
+	if t.Stream != "upstream" && t.Stream != "downstream" {
+		errs = append(errs, fmt.Errorf("toxic %s: stream %q is neither upstream nor downstream", t.Type, t.Stream))
+	}
+	if !(t.Toxicity > 0 && t.Toxicity <= 1) {
+		errs = append(errs, fmt.Errorf("toxic %s: toxicity %v is not above 0 and at most 1", t.Type, t.Toxicity))
+	}
+	mk, err := kind.parse(t.Attributes)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("toxic %s: %w", t.Type, err))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var ls []*toxicLink
+	for _, l := range links {
+		ls = append(ls, &toxicLink{link: l, upstream: t.Stream == "upstream", toxicity: t.Toxicity, stream: streamOf(t.Seed, l), kind: t.Type, make: mk})
+	}
+	return ls, nil
+}
+
+// stageFor returns the toxic for one connection, or nil when the draw leaves the connection out.
+func (l *toxicLink) stageFor(connection uint64) *stage {
+	seed := mix(l.stream, connection)
+	if unit(seed) >= l.toxicity {
+		return nil
+	}
+	t := l.make(mix(seed, 0))
+	s := &stage{of: l, wrapper: &toxics.ToxicWrapper{Toxic: t, Name: l.kind, Type: l.kind, Toxicity: 1}}
+	if b, ok := t.(toxics.BufferedToxic); ok {
+		s.wrapper.BufferSize = b.GetBufferSize()
+	}
+	if st, ok := t.(toxics.StatefulToxic); ok {
+		s.state = st.NewState()
+	}
+	return s
+}
+
+// attributesInto decodes a toxic's attributes and refuses unknown ones.
+func attributesInto(attributes json.RawMessage, v any) error {
+	if len(attributes) == 0 {
+		attributes = json.RawMessage("{}")
+	}
+	d := json.NewDecoder(bytes.NewReader(attributes))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("attributes: %w", err)
+	}
+	return nil
+}
