@@ -35,11 +35,12 @@ func Compile(f *File, spec *cluster.Spec, seed uint64) (*plan.Plan, error) {
 	if f.Rounds != nil && f.Rounds.Count > 0 {
 		rounds = f.Rounds.Count
 	}
-	return f.build(seed, rounds), nil
+	return f.build(seed, rounds, maxOccurrences), nil
 }
 
-// build makes the plan of a file as far as it could be read: Validate needs one to judge assertions by.
-func (f *File) build(seed uint64, rounds int) *plan.Plan {
+// build makes the plan of a file as far as it could be read, each fault with at most so many occurrences: Validate needs a
+// sketch of one to judge assertions by.
+func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 	p := &plan.Plan{
 		Version: plan.Version, Name: f.Name, Summary: f.Summary, Tags: f.Tags,
 		File: f.path, Topology: f.TopologyPath(), Seed: seed, Timeout: f.Timeout,
@@ -77,7 +78,7 @@ func (f *File) build(seed uint64, rounds int) *plan.Plan {
 	}
 	p.Controls = controls(f.Controls)
 	for n := 1; n <= rounds; n++ {
-		p.Rounds = append(p.Rounds, f.round(src, n))
+		p.Rounds = append(p.Rounds, f.round(src, n, occurrences))
 	}
 	if p.Timeout == 0 {
 		p.Timeout = enough(p)
@@ -197,25 +198,26 @@ func (t *Trigger) trigger(src source) plan.Trigger {
 		return plan.Trigger{When: t.When.plan(), Plus: plus, Timeout: timeout(t.Timeout)}
 	case t.After != "":
 		ref, _ := parseEvent(t.After)
-		return plan.Trigger{After: &ref, Plus: plus, Timeout: timeout(t.Timeout)}
+		return plan.Trigger{After: &ref, Plus: plus, Timeout: t.Timeout} // left out, it is set by patience
 	}
 	return plan.Trigger{Offset: plus}
 }
 
-func (f *File) round(src source, n int) plan.Round {
+func (f *File) round(src source, n, occurrences int) plan.Round {
 	r := plan.Round{N: n}
 	for i := range f.Faults {
 		x := &f.Faults[i]
 		if x.Params == nil {
 			continue
 		}
-		r.Faults = append(r.Faults, x.draw(src.of("round", n, "fault", x.ID)))
+		r.Faults = append(r.Faults, x.draw(src.of("round", n, "fault", x.ID), occurrences))
 	}
+	patience(&r)
 	return r
 }
 
 // draw makes one round's instance of a fault.
-func (f *Fault) draw(src source) plan.Fault {
+func (f *Fault) draw(src source, occurrences int) plan.Fault {
 	out := plan.Fault{ID: f.ID, Kind: f.Kind, At: f.At.trigger(src.of("at"))}
 	if f.Until != nil {
 		u := f.Until.trigger(src.of("until"))
@@ -228,7 +230,7 @@ func (f *Fault) draw(src source) plan.Fault {
 	offsets := []plan.Duration{0}
 	if f.Repeat != nil {
 		out.Repeated, out.Window = true, f.Repeat.For
-		offsets = f.Repeat.offsets(src)
+		offsets = f.Repeat.offsets(src, occurrences)
 	}
 	for k, offset := range offsets {
 		at := src.of("occurrence", k+1)
@@ -242,10 +244,10 @@ func (f *Fault) draw(src source) plan.Fault {
 }
 
 // offsets are the starts of a repeated fault: the first at once, each one `every` after the one before.
-func (r *Repeat) offsets(src source) []plan.Duration {
+func (r *Repeat) offsets(src source, most int) []plan.Duration {
 	var all []plan.Duration
 	var at plan.Duration
-	for k := 0; k < maxOccurrences; k++ {
+	for k := 0; k < most; k++ {
 		if r.Times > 0 && k >= r.Times || r.For > 0 && at >= r.For && k > 0 {
 			break
 		}
@@ -316,25 +318,23 @@ func controlName(c Control) string {
 	return strings.Join(parts, ", ")
 }
 
-// enough is a timeout for a round that leaves it out: twice what is planned, each wait at its longest, and a minute and a
-// half for what is not: start, verify, drain, down.
+// enough is a timeout for a scenario that leaves it out: twice what is planned, each wait at its longest, and a minute and
+// a half for what is not: start, verify, drain, down.
 func enough(p *plan.Plan) plan.Duration {
 	sum := p.Baseline.AtLeast + p.Baseline.Timeout + p.Recovery + p.RecoveryTimeout
 	var longest plan.Duration
 	for _, r := range p.Rounds {
-		var faults, waits plan.Duration
 		for _, f := range r.Faults {
-			waits += f.At.Timeout + f.At.Plus
-			if f.Until != nil {
-				waits += f.Until.Timeout + f.Until.Plus
-			}
-			var held plan.Duration
+			at := f.At.Offset + f.At.Plus + f.At.Timeout
 			for _, o := range f.Occurrences {
-				held = max(held+o.For, o.Offset+o.For)
+				at = max(at, f.At.Offset+f.At.Plus+f.At.Timeout+o.Offset) + o.For
+				if f.Until != nil {
+					at += f.Until.Plus + f.Until.Timeout
+				}
+				at = min(at, maxWait)
 			}
-			faults = max(faults, f.At.Offset+held)
+			longest = max(longest, at)
 		}
-		longest = max(longest, faults+waits)
 	}
 	total := 2*(sum+longest) + plan.Duration(90*time.Second)
 	grain := plan.Duration(10 * time.Second)

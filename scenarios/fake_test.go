@@ -9,14 +9,13 @@ import (
 	"github.com/hasvc/gauntlet/faults"
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
-	"github.com/hasvc/gauntlet/harness/record"
 )
 
 // judge is what the stand-ins for assertions share. The format is tested apart from what judges: the real table has its
 // own test.
-type judge struct{}
-
-func (judge) Judge(*plan.Plan, *record.Round) assertions.Finding { return assertions.Finding{} }
+type judge struct {
+	assertions.Params `json:"-"` // nil: nothing here is ever judged
+}
 
 type fakeSLO struct {
 	judge

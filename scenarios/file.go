@@ -187,7 +187,8 @@ type Assert struct {
 	Kind   string            `json:"-"`
 	Params assertions.Params `json:"-"` // nil when they could not be read
 
-	at *node // the parameters
+	row assertions.Kind
+	at  *node // the parameters
 }
 
 // Control is a change to the system under test. One of Defect, Env and Flags is given.

@@ -78,8 +78,8 @@ func (a *Assert) decodeNode(dc *decoder, n *node) {
 	if kind == "" {
 		return
 	}
-	a.Kind, a.at = kind, at
-	p := byName(kind).New()
+	a.Kind, a.at, a.row = kind, at, byName(kind)
+	p := a.row.New()
 	if dc.params(at, p, kind) {
 		a.Params = p
 	}
@@ -95,8 +95,8 @@ func (dc *decoder) params(at *node, p any, kind string) bool {
 // tagged decodes an entry that has keys of its own and one more, whose name says what the entry is. It returns that name
 // and the node of its parameters, or "" after an error.
 //
-// The parameters are the key's value where that is a mapping ({id: a, kill: {node: n}}). Where it is not, they are the entry's
-// keys without its own ({id: a, exec: [check], in: client} has the parameters exec and in).
+// The parameters are the key's value ({id: a, kill: {node: n}}). Where that is a list, and the kind has a parameter of its own
+// name, they are the entry's other keys ({id: a, exec: [check], in: client} has the parameters exec and in).
 func (dc *decoder) tagged(n *node, v reflect.Value, what string, kinds []string, typeOf func(string) reflect.Type) (string, *node) {
 	if n.kind != mapNode {
 		dc.d.at(n, "%s is a mapping such as {id: NAME, %s: {...}}, not %s", what, first(kinds), n.what())
@@ -115,7 +115,7 @@ func (dc *decoder) tagged(n *node, v reflect.Value, what string, kinds []string,
 		}
 	}
 	name := n.get("id")
-	if len(found) == 1 && found[0].val.kind != mapNode && found[0].val.kind != nullNode {
+	if len(found) == 1 && found[0].val.kind == listNode {
 		if t := typeOf(found[0].key); t.Kind() == reflect.Struct && slices.Contains(fieldKeys(t), found[0].key) {
 			at := found[0].val
 			return found[0].key, &node{kind: mapNode, line: at.line, col: at.col, entries: append(found, rest...)}

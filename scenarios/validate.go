@@ -66,6 +66,11 @@ func sub(path []any, more ...any) []any { return slices.Concat(path, more) }
 // has reports whether a path was written, read or not: what could not be read is reported already, and is not missing.
 func (v *validator) has(path ...any) bool { return v.root.has(path...) }
 
+// mapping reports whether a value is a mapping: what is none was reported, and has no keys to look at.
+func (v *validator) mapping(path ...any) bool {
+	return v.has(path...) && v.root.find(path...).kind == mapNode
+}
+
 // name reports a name that is not among those that exist.
 func (v *validator) name(path []any, what, got string, exist []string) bool {
 	if slices.Contains(exist, got) {
@@ -142,6 +147,9 @@ func (v *validator) programs() {
 	for name, x := range v.f.Programs {
 		at := p("programs", name)
 		v.keyword(at, "program", name)
+		if !v.mapping(at...) {
+			continue
+		}
 		if n := given(v.has("programs", name, "go"), v.has("programs", name, "exec")); n != 1 {
 			v.key(at, "program %s: give one of go (a package to build) and exec (a local program)", name)
 			continue
@@ -386,6 +394,9 @@ func (v *validator) requires() {
 	for i := range v.f.Require {
 		r := &v.f.Require[i]
 		at := p("require", i)
+		if !v.mapping(at...) {
+			continue
+		}
 		v.id(at, "precondition", r.ID, seen)
 		switch given(v.has("require", i, "at"), v.has("require", i, "by")) {
 		case 0:
@@ -428,6 +439,9 @@ func (v *validator) id(path []any, what, id string, seen map[string]bool) {
 func (v *validator) aborts() {
 	for i, a := range v.f.Abort {
 		at := p("abort", i)
+		if !v.mapping(at...) {
+			continue
+		}
 		if a.SLO == nil {
 			if !v.has("abort", i, "slo") {
 				v.at(at, "what aborts the run? give it slo: {load, success, for}")
@@ -450,6 +464,9 @@ func (v *validator) aborts() {
 func (v *validator) controls() {
 	for i, c := range v.f.Controls {
 		at := p("controls", i)
+		if !v.mapping(at...) {
+			continue
+		}
 		has := func(key string) bool { return v.has("controls", i, key) }
 		if given(has("defect"), has("env"), has("flags")) != 1 {
 			v.at(at, "a control is one change: defect, env or flags")

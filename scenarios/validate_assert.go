@@ -14,20 +14,20 @@ func (v *validator) asserts() {
 	for _, r := range v.f.Require {
 		seen[r.ID] = true // findings of both stand in one list
 	}
-	scope := assertions.Scope{Plan: v.f.build(0, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders}
+	scope := assertions.Scope{Plan: v.f.build(0, 1, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders}
 	for i := range v.f.Assert {
 		a := &v.f.Assert[i]
 		at := p("assert", i)
-		if v.root.find(at...).kind != mapNode {
-			continue // reported by Parse
+		if !v.mapping(at...) {
+			continue
 		}
 		v.id(at, "assertion", a.ID, seen)
 		if a.Params == nil {
 			continue
 		}
 		reported := v.references(a.at)
-		// Without a topology its names cannot be judged: only what a kind says of the scenario itself is kept, and that cannot be told apart.
-		if v.known {
+		// Without a topology the kind would miss its names. What cannot be judged yet has parameters that nobody reads yet.
+		if v.known && a.row.Unsupported == "" {
 			v.paramErrors(a.at, a.Params.Validate(scope), reported)
 		}
 	}

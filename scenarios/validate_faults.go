@@ -12,8 +12,8 @@ func (v *validator) faults() {
 	for i := range v.f.Faults {
 		f := &v.f.Faults[i]
 		at := p("faults", i)
-		if v.root.find(at...).kind != mapNode {
-			continue // reported by Parse
+		if !v.mapping(at...) {
+			continue
 		}
 		v.id(at, "fault", f.ID, seen)
 		// When it begins, its own targets are not known yet; those of others may be.
@@ -269,6 +269,9 @@ func (v *validator) cycles() {
 			after[step{Fault: id, Event: order[k]}] = []step{{Fault: id, Event: order[k-1]}}
 		}
 		for _, w := range waits(f.At) {
+			if w.Fault == id && w.Event == plan.InEffect && f.At.After == "" && f.At.When.Event == "" {
+				continue // its own targets, which was reported
+			}
 			after[step{Fault: id, Event: plan.Started}] = append(after[step{Fault: id, Event: plan.Started}], w)
 			v.comes(p("faults", where[id], "at"), byID[w.Fault], w)
 		}
@@ -280,7 +283,8 @@ func (v *validator) cycles() {
 	for i := range v.f.Faults {
 		id := v.f.Faults[i].ID
 		if c := cycle(after, step{Fault: id, Event: plan.Gone}); c != nil {
-			v.at(p("faults", where[c[0].Fault]), "these wait for one another and would never begin: %s", chain(c))
+			at := p("faults", where[c[0].Fault])
+			v.at(sub(at, map[bool]string{true: "at", false: "until"}[v.has(sub(at, "at")...)]), "these wait for one another and would never come: %s", chain(c))
 			return
 		}
 	}
@@ -356,9 +360,13 @@ func cycle(after map[step][]step, start step) []step {
 	return visit(start)
 }
 
+// chain puts a cycle into words, the first and last step of each fault on the way.
 func chain(c []step) string {
 	var words []string
-	for _, s := range c {
+	for i, s := range c {
+		if i > 0 && i < len(c)-1 && c[i-1].Fault == s.Fault && c[i+1].Fault == s.Fault {
+			continue
+		}
 		words = append(words, s.Fault+"."+string(s.Event))
 	}
 	return strings.Join(words, " waits for ")

@@ -13,6 +13,9 @@ func (v *validator) workloads() {
 		at := p("workloads", name)
 		has := func(key string) bool { return v.has("workloads", name, key) }
 		v.keyword(at, "workload", name)
+		if !v.mapping(at...) {
+			continue
+		}
 		kind := w.kind()
 		if has("kind") {
 			v.name(sub(at, "kind"), "kind of workload", w.Kind, []string{"registers", "exec"})
@@ -81,6 +84,9 @@ func (v *validator) loads() {
 		at := p("load", name)
 		has := func(key string) bool { return v.has("load", name, key) }
 		v.keyword(at, "load", name)
+		if !v.mapping(at...) {
+			continue
+		}
 		if !has("to") {
 			v.key(at, "load %s: which service does it go to? give it to", name)
 		} else {
@@ -119,6 +125,9 @@ func (v *validator) stages(load []any, l Stream) {
 	}
 	for i, s := range l.Stages {
 		at := sub(load, "stages", i)
+		if !v.mapping(at...) {
+			continue
+		}
 		has := func(key string) bool { return v.has(sub(at, key)...) }
 		linear := has("from") || has("to")
 		switch {
@@ -147,6 +156,9 @@ func (v *validator) requests(load []any, l Stream) {
 	total := 0
 	for i, r := range l.Requests {
 		at := sub(load, "requests", i)
+		if !v.mapping(at...) {
+			continue
+		}
 		has := func(key string) bool { return v.has(sub(at, key)...) }
 		id := requestID(r)
 		if seen[id] {

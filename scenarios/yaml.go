@@ -60,7 +60,7 @@ func readYAML(d *document, src []byte) (root *node) {
 				line, col = t.Position.Line, t.Position.Column
 			}
 		}
-		if strings.Contains(msg, "'\\t'") {
+		if strings.Contains(msg, "'\t'") {
 			msg += " (YAML is indented by spaces, never by tabs)"
 		}
 		d.errorf(line, col, "not valid YAML: %s", msg)

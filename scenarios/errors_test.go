@@ -1,0 +1,315 @@
+package scenarios
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// good is a scenario without errors; every case below spoils one line of it.
+const good = `version: 1
+name: example
+topology: topologies/reference.yaml
+load:
+  orders:
+    to: gateway
+    rate: 200/s
+    requests:
+      - {id: create, method: POST, path: /orders, body: {sku: "s{{mod .N 50}}"}, expect: {status: 201}}
+workloads:
+  registers: {kind: registers, to: gateway}
+baseline: 3s
+faults:
+  - id: first
+    at: 0s
+    for: 2s
+    kill: {group: store, pick: leader}
+  - id: second
+    at: {after: first.gone, timeout: 5s}
+    for: 1s..2s
+    delay: {from: client, to: gateway, time: 50ms}
+assert:
+  - {id: steady, slo: {load: orders, during: first, success: ">= 99%", p95: "<= 100ms"}}
+  - {id: kept, no-lost-writes: {workload: registers}}
+controls:
+  - {defect: ack-early, service: orders, must-fail: [kept]}
+`
+
+func validated(src string, spec *cluster.Spec) error {
+	f, err := Parse("x.yaml", []byte(src), fakeTables())
+	if f == nil {
+		return err
+	}
+	return f.Validate(spec)
+}
+
+func TestGoodScenarioHasNoErrors(t *testing.T) {
+	require.NoError(t, validated(good, reference()))
+	require.NoError(t, validated(good, nil), "without a topology")
+}
+
+func TestErrors(t *testing.T) {
+	for _, c := range []struct {
+		name, old, new string
+		want           string // "line:col: message", each on its own line
+	}{
+		// Keys and types.
+		{"unknown key", "baseline: 3s", "basline: 3s", `12:1: a scenario has no key "basline"; did you mean "baseline"?`},
+		{"unknown key below", "    rate: 200/s", "    rates: 200/s", "5:3: load orders: how much? give it rate: 200/s, or stages\n7:5: orders has no key \"rates\"; did you mean \"rate\"?"},
+		{"duplicate key", "baseline: 3s", "name: again", `12:1: the key "name" was given before, in line 2`},
+		{"version", "version: 1", "version: 2", `1:10: version 2 is not known; this program reads version 1`},
+		{"version missing", "version: 1\n", "tags: [a]\n", `1:1: version is missing; this is version 1`},
+		{"topology missing", "topology: topologies/reference.yaml\n", "tags: [a]\n", `1:1: topology is missing: a Compose file, relative to this file`},
+		{"name", "name: example", "name: an example/", `2:7: name "an example/": letters, digits, - and _, at most 63`},
+		{"no value", "baseline: 3s", "baseline:", `12:1: baseline has no value; give it one or leave the key out`},
+		{"no unit", "baseline: 3s", "baseline: 3", `12:11: baseline: 3 has no unit; write it as 3s or 3ms`},
+		{"bad unit", "baseline: 3s", "baseline: 3sec", `12:11: baseline: "3sec" is no time; write it as 2s, 150ms or 0s..2s`},
+		{"range where one is meant", "baseline: 3s", "baseline: 1s..3s", `12:11: baseline: 1s..3s is a range; this is one time, it is not drawn`},
+		{"list for mapping", "  registers: {kind: registers, to: gateway}", "  registers: [a]", `11:14: registers is a mapping with the keys kind, to, clients, keys, rate, timeout, exec, in, not a list`},
+		{"mapping for list", "assert:\n", "tags: {a: b}\nassert:\n", `22:7: tags is a list, written [a, b] or with dashes, not a mapping`},
+		{"not a number", "baseline: 3s", "seed: -3", `12:7: seed is a whole number of zero or more, not "-3"`},
+		{"too long", "baseline: 3s", "baseline: 30000h", `12:11: baseline: 30000h0m0s is more than a day`},
+		{"not a bool", "    to: gateway\n    rate", "    keepalive: yes\n    to: gateway\n    rate", `6:16: keepalive is true or false, not "yes"`},
+		{"timeout", "baseline: 3s", "timeout: 0s", `12:10: a timeout of 0s leaves no time`},
+		// Load and workloads.
+		{"service", "    to: gateway\n    rate", "    to: gatewy\n    rate", `6:9: the topology has no service called "gatewy"; did you mean "gateway"?`},
+		{"group for service", "    to: gateway\n    rate", "    to: store\n    rate", `6:9: store is a group; name the service that is meant; did you mean "store-1"?`},
+		{"rate unit", "rate: 200/s", "rate: 200", `7:11: rate: a rate has a unit, such as 200/s`},
+		{"rate unit", "rate: 200/s", "rate: 200/m", `7:11: rate: "200/m" is no rate; write it as 200/s, at most 1000000/s`},
+		{"rate and stages", "rate: 200/s", "rate: 200/s\n    stages: [{rate: 5/s}]", `8:5: rate is short for one stage; give rate or stages`},
+		{"stage without length", "rate: 200/s", "stages: [{rate: 5/s}, {rate: 6/s}]", `7:14: how long? only the last stage may leave out for: it holds to the end of recovery`},
+		{"linear without length", "rate: 200/s", "stages: [{from: 5/s, to: 6/s}]", `7:14: how long? a rate that changes needs for; at its end the last rate holds`},
+		{"half linear", "rate: 200/s", "stages: [{for: 1s, from: 5/s}]", `7:14: a rate that changes has from and to`},
+		{"template", "{{mod .N 50}}", "{{mod .M 50}}", `9:63: the template has no .M; did you mean "N"?`},
+		{"template syntax", "{{mod .N 50}}", "{{modulo .N 50}}", `9:63: the template cannot be read: function "modulo" not defined; it knows .N, .ID, mod and rand`},
+		{"method", "method: POST", "method: PSOT", `9:30: "PSOT" is no HTTP method; did you mean "POST"?`},
+		{"path", "path: /orders", "path: orders", `9:42: "orders": a path begins with /; the service is named by to`},
+		{"status", "{status: 201}", "{status: [201, 1000]}", `9:99: 1000 is no HTTP status`},
+		{"no requests", "    requests:\n      - {id: create, method: POST, path: /orders, body: {sku: \"s{{mod .N 50}}\"}, expect: {status: 201}}\n", "", `5:3: load orders: what is sent? give it requests or targets`},
+		{"workload kind", "kind: registers", "kind: register", `11:21: no kind of workload is called "register"; did you mean "registers"?`},
+		{"exec key on registers", "{kind: registers, to: gateway}", "{kind: registers, to: gateway, in: client}", `11:45: in is for workloads of the kind exec`},
+		// Faults.
+		{"unknown fault", "kill: {group: store", "kil: {group: store", `17:5: a fault has no key "kil"; did you mean "kill"?`},
+		{"two faults in one", "    kill: {group: store, pick: leader}", "    kill: {group: store, pick: leader}\n    pause: {node: store-1}", `18:5: a fault is one thing, and this is kill and pause; make them entries of their own`},
+		{"no fault", "    kill: {group: store, pick: leader}\n", "", `14:5: what is a fault "first"? give it one of the keys`},
+		{"unknown parameter", "pick: leader", "pik: leader", `17:26: kill has no key "pik"; did you mean "pick"?`},
+		{"group", "group: store", "group: stroe", `17:19: the topology has no group called "stroe"; did you mean "store"?`},
+		{"node", "group: store, pick: leader", "node: store-4", `17:18: the topology has no node called "store-4"; did you mean "store-1"?`},
+		{"service where group", "group: store, pick: leader", "group: orders", `17:19: the topology has no group called "orders"; there is only store (orders is a service)`},
+		{"leader of nobody", "group: store, pick: leader", "service: gateway, pick: leader", `17:36: service gateway does not say who leads; give its services x-gauntlet.leader in the topology (store, store-1, store-2, store-3 do)`},
+		{"too many", "pick: leader", "pick: 2..5", `17:32: group store has 3 nodes; 2..5 cannot be picked`},
+		{"bad pick", "pick: leader", "pick: chief", `17:32: pick "chief": one of all, leader, follower, majority, minority, a number (2), a range (1..3), a share (50%)`},
+		{"two targets", "group: store, pick: leader", "group: store, node: store-1", `17:11: name only one of node, service, group, zone`},
+		{"link end", "from: client, to: gateway", "from: client, to: gatway", `21:31: the topology has no node, service or group called "gatway"; did you mean "gateway"?`},
+		{"parameter value", "time: 50ms", "time: 0s", `21:46: time 0s: more than 0 and at most 30s`},
+		{"for and until", "    for: 2s\n", "    for: 2s\n    until: {when: {tcp: \"store-1:2379\"}}\n", `17:5: for and until: give one of them`},
+		{"for of an action", "    kill: {group: store, pick: leader}", "    do: {exec: [ls]}", "16:5: do ends by itself; it takes no for"},
+		{"for 0", "for: 2s", "for: 0s", `16:10: a fault of 0s is none; leave for out to let it hold to the end of the fault phase`},
+		{"negative range", "for: 1s..2s", "for: 2s..1s", `20:10: for: "2s..1s": a time is not negative and a range goes from the smaller to the larger, or end`},
+		{"duplicate id", "id: second", "id: first", "18:9: the id \"first\" is taken by another fault"},
+		{"reserved id", "id: second", "id: recovery", `18:9: "recovery" is a word with a meaning of its own; choose another id`},
+		{"id form", "id: second", "id: sec.ond", `18:9: id "sec.ond": letters, digits, - and _, at most 63`},
+		{"after nobody", "after: first.gone", "after: frist.gone", `19:17: no fault is called "frist"; did you mean "first"?`},
+		{"after no event", "after: first.gone", "after: first.over", `19:17: a fault has no step "over"; there are gone, in-effect, started and undone`},
+		{"after what", "after: first.gone", "after: first", `19:17: "first": a step in a fault's life is written ID.in-effect (or started, undone, gone)`},
+		{"timeout of nothing", "at: 0s", "at: {plus: 1s, timeout: 5s}", `15:20: a timeout without after or when has nothing to wait for`},
+		{"cycle", "at: 0s", "at: {after: second.started}", `15:9: these wait for one another and would never come: first.gone waits for first.started waits for second.started waits for first.gone`},
+		{"held too long", "    for: 2s", "    for: end", `19:9: first.gone comes too late: the fault is held until the topology comes down`},
+		{"never ends", "    for: 2s\n", "", `18:9: first.gone comes too late: the fault has neither for nor until and holds to the end of the fault phase`},
+		{"repeat what", "    for: 2s\n", "    for: 2s\n    repeat: {every: 1s}\n", `17:13: how often? give it for (a time that bounds the starts) or times`},
+		{"repeat at once", "    for: 2s\n", "    for: 2s\n    repeat: {every: 0s, times: 3}\n", `17:21: every 0s would start them all at once; it is more than 0`},
+		{"repeat for ever", "    for: 2s\n", "    repeat: {every: 1s, times: 3}\n", `16:13: how long does each last? give the fault for or until, or the first would hold to the end of the fault phase`},
+		{"repeat too often", "    for: 2s\n", "    for: 2s\n    repeat: {every: 1ns, for: 1h}\n", `17:13: together the faults may begin more than 100000 times; repeat them less often`},
+		{"condition of two", "at: 0s", "at: {when: {tcp: \"store-1:1\", http: \"http://store-1:1/\"}}", `15:16: a condition is one of http, tcp, log, exec, workload, metric, event, not http and tcp`},
+		{"condition of no node", "at: 0s", "at: {when: {tcp: \"store-9:1\"}}", `15:22: the topology has no node or service called "store-9"; did you mean "store-1"?`},
+		{"condition bound", "at: 0s", "at: {when: {workload: registers, acked: \">= 5%\"}}", `15:45: acked ">= 5%" has no sense; it is a number of operations such as ">= 500"`},
+		{"condition regexp", "at: 0s", "at: {when: {log: {node: store-1, matches: \"(\"}}}", "15:47: not a regular expression (RE2): missing closing ): `(`"},
+		{"own target too early", "at: 0s", "at: {when: {log: {node: $first.target, matches: a}}}", `15:29: $first.target is not known here: its fault has not begun`},
+		{"target of nobody", "at: 0s", "at: {when: {log: {node: $third.target, matches: a}}}", `15:29: no fault is called "third"; there are first and second`},
+		// Assertions and controls.
+		{"unknown assertion", "no-lost-writes: {", "no-lost-write: {", `24:16: an assertion has no key "no-lost-write"; did you mean "no-lost-writes"?`},
+		{"load of an assertion", "load: orders, during", "load: oders, during", `23:30: no load is called "oders"; did you mean "orders"?`},
+		{"during nothing", "during: first", "during: fist", `23:46: no phase or fault is called "fist"; did you mean "first"?`},
+		{"workload of an assertion", "workload: registers", "workload: register", `24:43: no workload is called "register"; did you mean "registers"?`},
+		{"bound without operator", `">= 99%"`, `"99%"`, `23:62: success: bound "99%" has no operator; write it as ">= 99.9%", "<= 100ms", "<= 3x baseline" or "= 0"`},
+		{"bound above all", `">= 99%"`, `">= 199%"`, `23:62: success: bound ">= 199%": a share is at most 100%`},
+		{"bound without sense", `"<= 100ms"`, `"<= 5%"`, `23:77: p95 "<= 5%": a time such as 100ms, or a multiple of the baseline`},
+		{"defect", "defect: ack-early", "defect: ack-eary", `26:14: no defect is called "ack-eary"; did you mean "ack-early"?`},
+		{"defect elsewhere", "service: orders", "service: store-1", `26:34: store-1 does not run the reference service, and only that has defects; change env or flags instead`},
+		{"must fail what", "must-fail: [kept]", "must-fail: [ketp]", `26:54: no assertion is called "ketp"; did you mean "kept"?`},
+		{"two changes", "service: orders", "env: {A: b}", `26:5: a control is one change: defect, env or flags`},
+		{"flags of nobody", "defect: ack-early, service: orders", "flags: {ordes: [--x]}", `26:14: the topology has no service or group called "ordes"; did you mean "orders"?`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			require.Contains(t, good, c.old, "the case spoils nothing")
+			err := validated(strings.Replace(good, c.old, c.new, 1), reference())
+			var es Errors
+			require.ErrorAs(t, err, &es)
+			var got []string
+			for _, e := range es {
+				got = append(got, strings.TrimPrefix(strings.SplitN(e.Error(), "\n", 2)[0], "x.yaml:"))
+			}
+			want := strings.Split(c.want, "\n")
+			// What an error leaves behind may be an error of its own; what is wanted must be there, and first.
+			for i, w := range want {
+				if assert.Less(t, i, len(got)) {
+					assert.True(t, strings.HasPrefix(got[i], w), "want %s\n got %s", w, strings.Join(got, "\n     "))
+				}
+			}
+			for _, e := range es {
+				checkPlace(t, e, strings.Replace(good, c.old, c.new, 1))
+			}
+		})
+	}
+}
+
+// checkPlace demands that an error is within the text and that its caret stands below its column.
+func checkPlace(t interface{ Errorf(string, ...any) }, e *Error, src string) {
+	lines := strings.Split(src, "\n")
+	if e.Line < 1 || e.Line > len(lines) {
+		t.Errorf("line %d of %d: %s", e.Line, len(lines), e.Msg)
+		return
+	}
+	if e.Col < 1 || e.Col > utf8.RuneCountInString(lines[e.Line-1])+1 {
+		t.Errorf("column %d of %q: %s", e.Col, lines[e.Line-1], e.Msg)
+	}
+	if e.Excerpt != "" && !strings.HasSuffix(e.Excerpt, "^") {
+		t.Errorf("no caret in %q", e.Excerpt)
+	}
+}
+
+func TestAllErrorsAtOnce(t *testing.T) {
+	src := strings.NewReplacer("to: gateway\n    rate", "to: gatewy\n    rate", "kill:", "kil:", "baseline: 3s", "baseline: 3", "ack-early", "ack-erly").Replace(good)
+	err := validated(src, reference())
+	var es Errors
+	require.ErrorAs(t, err, &es)
+	require.GreaterOrEqual(t, len(es), 4)
+	for i := 1; i < len(es); i++ {
+		require.LessOrEqual(t, es[i-1].Line, es[i].Line, "in the order of the file")
+	}
+	for _, want := range []string{"gatewy", "kil", "3 has no unit", "ack-erly"} {
+		require.ErrorContains(t, err, want)
+	}
+	var one *Error
+	require.True(t, errors.As(err, &one))
+}
+
+func TestExcerpt(t *testing.T) {
+	err := validated(strings.Replace(good, "pick: leader", "pik: leader", 1), reference())
+	require.EqualError(t, err, `x.yaml:17:26: kill has no key "pik"; did you mean "pick"?
+   17 |     kill: {group: store, pik: leader}
+      |                          ^`)
+}
+
+func TestValidatingTwiceReportsNothingTwice(t *testing.T) {
+	f, err := Parse("x.yaml", []byte(strings.Replace(good, "baseline: 3s", "baseline: 3", 1)), fakeTables())
+	require.Error(t, err)
+	first := f.Validate(reference())
+	require.EqualError(t, f.Validate(reference()), first.Error())
+}
+
+func TestSyntax(t *testing.T) {
+	deep := strings.Repeat("[", 100) + strings.Repeat("]", 100)
+	laughs := "version: 1\na: &a [x,x,x,x,x,x,x,x,x,x]\n"
+	for _, c := range []string{"b", "c", "d", "e", "f"} {
+		prev := string(rune(c[0] - 1))
+		laughs += c + ": &" + c + " [" + strings.TrimSuffix(strings.Repeat("*"+prev+",", 10), ",") + "]\n"
+	}
+	for _, c := range []struct{ name, src, want string }{
+		{"empty", "", "x.yaml:1:1: the file is empty"},
+		{"only a comment", "# nothing\n", "the file is empty"},
+		{"a scalar", "hello", "a scenario is a mapping"},
+		{"a list", "- a\n- b\n", "a scenario is a mapping"},
+		{"two documents", "version: 1\n---\nversion: 1\n", "x.yaml:3:1: a second YAML document begins here"},
+		{"tabs", "version: 1\nload:\n\torders: {}\n", "never by tabs"},
+		{"not UTF-8", "version: 1\nname: \xff\n", "x.yaml:2:7: the file is not UTF-8 text"},
+		{"control character", "version: 1\nname: a\x00b\n", "x.yaml:2:8: a control character"},
+		{"too large", "version: 1\nsummary: " + strings.Repeat("x", maxBytes) + "\n", "a scenario has at most"},
+		{"deep", "version: 1\nname: " + deep + "\n", "nested too deeply"},
+		{"deep dashes", "version: 1\nname:\n  " + strings.Repeat("- ", 300) + "x\n", "nested too deeply"},
+		{"billion laughs", laughs, "once its aliases are expanded"},
+		{"unknown alias", "version: 1\nname: *nam\n", "no anchor is called &nam"},
+		{"alias of itself", "version: 1\nload: &a {b: *a}\n", "contains itself"},
+		{"merge of a scalar", "version: 1\nload:\n  <<: 3\n", "<< merges mappings"},
+		{"tag", "version: !!int 1\n", "tags (!!int) have no meaning"},
+		{"complex key", "? [a, b]\n: c\n", "not valid YAML"},
+		{"unclosed", "version: [1\n", "not valid YAML"},
+		{"indentation", "version: 1\n  name: x\n", "not valid YAML"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := validated(c.src, reference())
+			require.ErrorContains(t, err, c.want)
+			var es Errors
+			require.ErrorAs(t, err, &es)
+			for _, e := range es {
+				if utf8.ValidString(c.src) && len(c.src) <= maxBytes {
+					checkPlace(t, e, c.src)
+				}
+			}
+		})
+	}
+}
+
+func TestAnchorsAndMerges(t *testing.T) {
+	src := strings.Replace(good, "  - id: second\n    at: {after: first.gone, timeout: 5s}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}",
+		"  - id: second\n    delay: {<<: &slow {from: client, to: gateway, time: 50ms}, time: 70ms}\n  - id: third\n    delay: *slow", 1)
+	f, err := Parse("x.yaml", []byte(src), fakeTables())
+	require.NoError(t, err)
+	plan, err := Compile(f, reference(), 1)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"from":"client","to":"gateway","time":"70ms"}`, string(plan.Rounds[0].Faults[1].Occurrences[0].Params))
+	require.JSONEq(t, `{"from":"client","to":"gateway","time":"50ms"}`, string(plan.Rounds[0].Faults[2].Occurrences[0].Params))
+}
+
+func TestSuggestions(t *testing.T) {
+	names := []string{"kill", "pause", "partition", "delay", "store-1", "store-2"}
+	for got, want := range map[string]string{"kil": "kill", "klil": "kill", "KILL": "kill", "pase": "pause", "partitoin": "partition",
+		"dealy": "delay", "store1": "store-1", "zebra": "", "x": "", "": ""} {
+		assert.Equal(t, want, nearest(got, names), got)
+	}
+	assert.Equal(t, 1, levenshtein("dealy", "delay"), "a swap is one error")
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, src string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(src), 0o644))
+		return path
+	}
+	asked := ""
+	loader := func(path string) (*cluster.Spec, error) {
+		asked = path
+		return reference(), nil
+	}
+	f, spec, err := Load(write("good.yaml", good), fakeTables(), loader)
+	require.NoError(t, err)
+	require.NotNil(t, spec)
+	require.Equal(t, filepath.Join(dir, "topologies/reference.yaml"), asked, "relative to the scenario")
+	require.Equal(t, asked, f.TopologyPath())
+
+	_, _, err = Load(write("bad.yaml", strings.Replace(good, "kill:", "kil:", 1)+"frob: 1\n"), fakeTables(), loader)
+	require.ErrorContains(t, err, `did you mean "kill"`)
+	require.ErrorContains(t, err, "frob")
+
+	// The errors of the topology come beside those of the scenario.
+	broken := errors.New("topologies/reference.yaml:3: services.x: no such key")
+	_, _, err = Load(write("bad.yaml", strings.Replace(good, "kill:", "kil:", 1)), fakeTables(), func(string) (*cluster.Spec, error) { return nil, broken })
+	require.ErrorIs(t, err, broken)
+	require.ErrorContains(t, err, `did you mean "kill"`)
+
+	_, _, err = Load(filepath.Join(dir, "good.yaml"), fakeTables(), func(string) (*cluster.Spec, error) { return nil, os.ErrNotExist })
+	require.ErrorContains(t, err, "good.yaml:3:11: the topology")
+	_, _, err = Load(filepath.Join(dir, "none.yaml"), fakeTables(), loader)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, _, err = Load(dir, fakeTables(), loader)
+	require.ErrorContains(t, err, "is a directory")
+}

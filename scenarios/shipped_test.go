@@ -1,0 +1,110 @@
+package scenarios
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestShipped(t *testing.T) {
+	es := Shipped()
+	require.NotEmpty(t, es)
+	for _, e := range es {
+		require.NotEmpty(t, e.Summary, e.Name)
+		f, err := Parse(e.File, must(os.ReadFile(e.File)), realTables())
+		require.NoError(t, err)
+		require.Equal(t, e.Name, f.Name, "a shipped scenario is called like its file: the command line finds it by that name")
+		_, err = os.Stat(f.TopologyPath())
+		require.NoError(t, err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func TestFind(t *testing.T) {
+	name := Shipped()[0].Name
+	t.Run("a name, in the repository", func(t *testing.T) {
+		got, err := Find(name)
+		require.NoError(t, err)
+		require.Equal(t, []string{name + ".yaml"}, got, "relative to the current directory")
+	})
+	t.Run("a name, elsewhere", func(t *testing.T) {
+		t.Chdir(t.TempDir())
+		t.Setenv("XDG_CACHE_HOME", t.TempDir())
+		for range 2 { // the second finds what the first one wrote
+			got, err := Find(name)
+			require.NoError(t, err)
+			require.Len(t, got, 1)
+			f, err := Parse(got[0], must(os.ReadFile(got[0])), realTables())
+			require.NoError(t, err)
+			_, err = os.Stat(f.TopologyPath())
+			require.NoError(t, err)
+		}
+		left, err := filepath.Glob(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "gauntlet", "*", ".new-*"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+	t.Run("a name close by", func(t *testing.T) {
+		_, err := Find("no-fautl")
+		require.ErrorContains(t, err, `did you mean "no-fault"?`)
+	})
+	t.Run("a file", func(t *testing.T) {
+		got, err := Find("testdata/formats.yaml")
+		require.NoError(t, err)
+		require.Equal(t, []string{"testdata/formats.yaml"}, got)
+	})
+	t.Run("a directory", func(t *testing.T) {
+		got, err := Find("testdata")
+		require.NoError(t, err)
+		require.Equal(t, []string{"testdata/formats.yaml", "testdata/store-leader-kill.yaml"}, got, "mydb.yaml is a topology")
+		_, err = Find("topologies")
+		require.ErrorContains(t, err, "has no scenarios")
+	})
+	t.Run("a directory with the name of a scenario", func(t *testing.T) {
+		t.Chdir(t.TempDir())
+		t.Setenv("XDG_CACHE_HOME", t.TempDir())
+		require.NoError(t, os.Mkdir(name, 0o755))
+		got, err := Find(name)
+		require.NoError(t, err)
+		require.Equal(t, name+".yaml", filepath.Base(got[0]))
+		_, err = Find("./" + name)
+		require.ErrorContains(t, err, "has no scenarios")
+	})
+}
+
+// The reference service has its own list, which this package must not import.
+func TestDefectsAreTheServices(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../hasvc/internal/defect/table.go", nil, 0)
+	require.NoError(t, err)
+	var theirs []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if id, ok := v.Type.(*ast.Ident); !ok || id.Name != "Name" {
+			return true
+		}
+		for _, x := range v.Values {
+			s, err := strconv.Unquote(x.(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			theirs = append(theirs, s)
+		}
+		return true
+	})
+	require.NotEmpty(t, theirs)
+	require.ElementsMatch(t, theirs, Defects)
+	require.Len(t, slices.Compact(slices.Sorted(slices.Values(Defects))), len(Defects))
+}
