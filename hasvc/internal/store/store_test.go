@@ -54,6 +54,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 func rev(n int64) *int64 { return &n }
 
 func TestRegisters(t *testing.T) {
+	t.Parallel()
 	s := open(t, etcdtest.Start(t, 1))
 	ctx := within(t, 10*time.Second)
 
@@ -99,6 +100,7 @@ func losing(t *testing.T, c *etcdtest.Cluster, n int32, before func()) *Store {
 
 // An answer that is lost leads to another attempt; the write must take effect once all the same.
 func TestLostAnswers(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.Start(t, 1)
 	ctx := within(t, 20*time.Second)
 	other := open(t, c)
@@ -142,6 +144,7 @@ func orders(t *testing.T, c *etcdtest.Cluster) int64 {
 }
 
 func TestNoIdempotency(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		defects []defect.Name
 		want    int64
@@ -169,6 +172,7 @@ func TestNoIdempotency(t *testing.T) {
 
 // Two replicas on one store: what one wrote, the other must know.
 func TestStickyState(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		defects []defect.Name
 		shared  bool
@@ -191,6 +195,7 @@ func TestStickyState(t *testing.T) {
 }
 
 func TestAckEarly(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		defects []defect.Name
 		acked   bool
@@ -211,6 +216,7 @@ func TestAckEarly(t *testing.T) {
 
 // With one member of three left there is no quorum, so nobody can know what is written now.
 func TestStaleRead(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.Start(t, 3)
 	right, wrong := open(t, c), open(t, c, defect.StaleRead)
 	_, err := right.PutRegister(within(t, 10*time.Second), "r", "1", nil)
@@ -235,6 +241,7 @@ func TestStaleRead(t *testing.T) {
 
 // The leader dies: all members but one are as good as before.
 func TestSingleEndpoint(t *testing.T) {
+	t.Parallel()
 	c := etcdtest.Start(t, 3)
 	right, wrong := open(t, c), open(t, c, defect.SingleEndpoint)
 	for _, s := range []*Store{right, wrong} {
@@ -252,6 +259,7 @@ func TestSingleEndpoint(t *testing.T) {
 
 // A store that does not answer keeps a request no longer than its deadline.
 func TestNoDeadline(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		defects []defect.Name
 		ends    bool

@@ -1,0 +1,151 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
+)
+
+// conn stands for a connection; pickers only compare them.
+type conn struct {
+	balancer.SubConn
+	addr string
+}
+
+func newPicker(policy string, n int) balancer.Picker {
+	info := base.PickerBuildInfo{ReadySCs: map[balancer.SubConn]base.SubConnInfo{}}
+	for i := range n {
+		addr := fmt.Sprint("replica-", i)
+		info.ReadySCs[&conn{addr: addr}] = base.SubConnInfo{Address: resolver.Address{Addr: addr}}
+	}
+	return (&pickers{choose: policies[policy], known: map[string]*endpoint{}}).Build(info)
+}
+
+// pick sends a request that ends with err at once, and says where it went.
+func pick(ctx context.Context, t *testing.T, p balancer.Picker, answer func(addr string) balancer.DoneInfo) string {
+	t.Helper()
+	r, err := p.Pick(balancer.PickInfo{Ctx: ctx})
+	require.NoError(t, err)
+	c, ok := r.SubConn.(*conn)
+	require.True(t, ok)
+	r.Done(answer(c.addr))
+	return c.addr
+}
+
+func good(string) balancer.DoneInfo { return balancer.DoneInfo{} }
+
+func stopped(addr string) func(string) balancer.DoneInfo {
+	return func(a string) balancer.DoneInfo {
+		if a == addr {
+			return balancer.DoneInfo{Err: status.Error(codes.DeadlineExceeded, "")}
+		}
+		return balancer.DoneInfo{}
+	}
+}
+
+func TestPoliciesSpread(t *testing.T) {
+	for policy := range policies {
+		p := newPicker(policy, 3)
+		got := map[string]int{}
+		for range 3000 {
+			got[pick(t.Context(), t, p, good)]++
+		}
+		assert.Len(t, got, 3, policy)
+		for addr, n := range got {
+			assert.InDelta(t, 1000, n, 200, "%s %s", policy, addr)
+		}
+	}
+}
+
+func TestLeastRequest(t *testing.T) {
+	p := newPicker("least_request", 2)
+	busy, err := p.Pick(balancer.PickInfo{Ctx: t.Context()})
+	require.NoError(t, err)
+	same := 0
+	for range 1000 {
+		r, err := p.Pick(balancer.PickInfo{Ctx: t.Context()})
+		require.NoError(t, err)
+		if r.SubConn == busy.SubConn {
+			same++
+		}
+		r.Done(balancer.DoneInfo{})
+	}
+	assert.InDelta(t, 250, same, 100, "only when both draws fall on it")
+}
+
+// The second attempt of a request goes elsewhere.
+func TestRetriesGoElsewhere(t *testing.T) {
+	p := newPicker("random", 3)
+	for range 100 {
+		ctx := withTried(t.Context())
+		seen := map[string]bool{}
+		for range 3 {
+			seen[pick(ctx, t, p, good)] = true
+		}
+		assert.Len(t, seen, 3)
+	}
+}
+
+// A replica that stops gets a few requests more, then one for each span, and all its share when it answers again.
+func TestOutlier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPicker("round_robin", 3)
+		const bad = "replica-1"
+		count := func(d time.Duration, answer func(string) balancer.DoneInfo) int {
+			n := 0
+			for range int(d / (10 * time.Millisecond)) {
+				if pick(t.Context(), t, p, answer) == bad {
+					n++
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			return n
+		}
+		assert.Equal(t, ejectAfter, count(400*time.Millisecond, stopped(bad)))
+		assert.Equal(t, 2, count(2*time.Second, stopped(bad)), "tried again after 0.5 and 1 s more")
+		assert.Zero(t, count(time.Second, stopped(bad)))
+		time.Sleep(ejectMost)
+		assert.InDelta(t, 100, count(3*time.Second, good), 3, "it is back")
+	})
+}
+
+// When most replicas fail the fault is not theirs, and leaving them out would only move the load.
+func TestOutliersAreFew(t *testing.T) {
+	p := newPicker("round_robin", 3)
+	all := func(string) balancer.DoneInfo { return balancer.DoneInfo{Err: status.Error(codes.Unavailable, "")} }
+	for range 30 {
+		pick(t.Context(), t, p, all)
+	}
+	got := map[string]int{}
+	for range 30 {
+		got[pick(t.Context(), t, p, all)]++
+	}
+	assert.Len(t, got, 3)
+}
+
+// A replica that says that its own dependency is away is none; nor is one whose callers went away.
+func TestNoOutlier(t *testing.T) {
+	for _, d := range []balancer.DoneInfo{
+		{Err: status.Error(codes.Unavailable, ""), Trailer: metadata.Pairs(pushback, "-1")},
+		{Err: status.Error(codes.Canceled, "")},
+		{Err: status.Error(codes.NotFound, "")},
+	} {
+		var o outlier
+		for range 10 {
+			o.saw(d, time.Now())
+		}
+		ejected, _ := o.state(time.Now())
+		assert.False(t, ejected, "%v", d)
+	}
+}
