@@ -19,17 +19,22 @@ const DefaultDeadline = time.Minute
 // grace is how long a checker that is out of time may take to notice.
 const grace = 2 * time.Second
 
+// FaultsProved is the Kind of the premise that every fault of a round took effect, by proof.
+const FaultsProved = "faults"
+
 // Judge judges a record: first the premises of the whole run, then, round by round, the premises, the assertions of the
 // scenario and the implicit exits. The second result is the worst verdict of all: FAIL over INVALID over PASS.
 //
-// deadline bounds each assertion in each round; 0 is DefaultDeadline. A checker that takes longer, or panics, is INVALID.
+// Each assertion has DefaultDeadline in each round. A checker that takes longer, or panics, is INVALID.
 //
 // The rule of the classes: a service finding is INVALID, whatever it measured, unless its premises hold; a safety
 // finding that is FAIL stays FAIL, and one that is PASS rests on a whole history that was read back.
-func Judge(ctx context.Context, run *record.Run, deadline time.Duration) ([]Finding, Verdict) {
-	if deadline <= 0 {
-		deadline = DefaultDeadline
-	}
+func Judge(ctx context.Context, run *record.Run) ([]Finding, Verdict) {
+	return JudgeWithin(ctx, run, DefaultDeadline)
+}
+
+// JudgeWithin is Judge with another deadline.
+func JudgeWithin(ctx context.Context, run *record.Run, deadline time.Duration) ([]Finding, Verdict) {
 	j := judge{run: run, deadline: deadline}
 	fs := j.whole()
 	for _, pr := range run.Plan.Rounds {

@@ -131,7 +131,7 @@ func (j *judge) premises(pr plan.Round, r *record.Round, all []asked) premises {
 		proved, gone, n := faultsProved(pr, r)
 		pre.faults = append(append(pre.faults, proved...), gone...)
 		ev := Evidence{What: "lives of faults", File: record.EventsFile(), Count: n}
-		add(premise("faults", "faults", r.N, fmt.Sprintf("%s of %s proved", plural(n, "injection"), plural(len(pr.Faults), "fault")), proved, ev))
+		add(premise("faults", FaultsProved, r.N, fmt.Sprintf("%s of %s proved", plural(n, "injection"), plural(len(pr.Faults), "fault")), proved, ev))
 		add(premise("undone", "undone", r.N, "every fault that was undone is proved gone", gone, ev))
 	}
 	add(audit(r))
