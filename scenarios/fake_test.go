@@ -85,7 +85,7 @@ func reference() *cluster.Spec {
 			Leader: &cluster.Leader{Kind: "etcd"}, Source: cluster.Source{Go: "go.etcd.io/etcd/server/v3@v3.7.3"}})
 	}
 	s.Services = append(s.Services,
-		cluster.Service{Name: "gateway", Scaled: true, Replicas: 2, Source: hasvc, Zone: "a"},
+		cluster.Service{Name: "gateway", Scaled: true, Replicas: 2, Expose: []int{8080}, Source: hasvc, Zone: "a"},
 		cluster.Service{Name: "orders", Scaled: true, Replicas: 3, Source: hasvc})
 	return s
 }
@@ -93,9 +93,12 @@ func reference() *cluster.Spec {
 // mydb is the topology of the catalogue of formats.
 func mydb() *cluster.Spec {
 	s := &cluster.Spec{Name: "mydb", File: "mydb.yaml"}
+	for i := 1; i <= 3; i++ {
+		s.Services = append(s.Services, cluster.Service{Name: fmt.Sprintf("mydb-%d", i), Replicas: 1, Group: "mydb", Expose: []int{7400},
+			Leader: &cluster.Leader{Kind: "http"}})
+	}
 	s.Services = append(s.Services,
-		cluster.Service{Name: "mydb", Scaled: true, Replicas: 3, Group: "mydb", Leader: &cluster.Leader{Kind: "http"}},
-		cluster.Service{Name: "proxy", Replicas: 1},
-		cluster.Service{Name: "api", Scaled: true, Replicas: 2})
+		cluster.Service{Name: "proxy", Replicas: 1, Expose: []int{8080}},
+		cluster.Service{Name: "api", Scaled: true, Replicas: 2, Expose: []int{8080}})
 	return s
 }

@@ -59,7 +59,7 @@ type Program struct {
 // Workload is a set of clients.
 type Workload struct {
 	Kind    string        `json:"kind" jsonschema:"enum=registers,enum=exec" desc:"registers (built in) or exec (a program of yours)."`
-	To      string        `json:"to" desc:"The service that it works on."`
+	To      string        `json:"to" desc:"What it works on: a service, group or node of the topology."`
 	Clients int           `json:"clients" desc:"How many work at once. Default 8."`
 	Keys    int           `json:"keys" desc:"How many keys they share. Default 16."`
 	Rate    Rate          `json:"rate" desc:"Operations per second of all clients together. Default 100/s."`
@@ -70,7 +70,7 @@ type Workload struct {
 
 // Stream is a load: an open-loop stream of requests.
 type Stream struct {
-	To        string        `json:"to" jsonschema:"required" desc:"A service, reached from the node client."`
+	To        string        `json:"to" jsonschema:"required" desc:"A service, group or node of the topology, reached from the node client."`
 	Port      int           `json:"port" desc:"Default: the service's first port."`
 	Rate      Rate          `json:"rate" desc:"Requests per second; short for one stage."`
 	Stages    []Stage       `json:"stages" desc:"Begin with the baseline; the last rate holds to the end of recovery."`

@@ -15,7 +15,8 @@ type names struct {
 	known bool // a topology was given
 	// Of the topology:
 	services, nodes, groups, zones []string
-	leaders                        []string // groups, and services without a group, that say who leads
+	leaders                        []string // groups that say who leads
+	closed                         []string // services that expose no port
 	hasvc                          []string // services that run the reference service
 	size                           map[string]int
 	// Of the scenario:
@@ -47,9 +48,7 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 		nodes := nodesOf(s)
 		n.nodes = append(n.nodes, nodes...)
 		n.size["service "+s.Name] += len(nodes)
-		role := s.Name
 		if s.Group != "" {
-			role = s.Group
 			n.groups = appendNew(n.groups, s.Group)
 			n.size["group "+s.Group] += len(nodes)
 		}
@@ -57,9 +56,11 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 			n.zones = appendNew(n.zones, s.Zone)
 			n.size["zone "+s.Zone] += len(nodes)
 		}
-		if s.Leader != nil {
-			n.leaders = appendNew(n.leaders, role)
-			n.leaders = appendNew(n.leaders, s.Name)
+		if s.Leader != nil && s.Group != "" {
+			n.leaders = appendNew(n.leaders, s.Group)
+		}
+		if len(s.Expose) == 0 {
+			n.closed = append(n.closed, s.Name)
 		}
 		if runsHasvc(s) {
 			n.hasvc = append(n.hasvc, s.Name)

@@ -491,7 +491,7 @@ func (v *validator) controls() {
 			v.at(sub(at, "must-fail"), "which assertions must fail? give it must-fail")
 		}
 		for j, id := range c.MustFail {
-			v.name(sub(at, "must-fail", j), "assertion", id, v.names.asserts)
+			v.name(sub(at, "must-fail", j), "assertion", id, append(slices.Clone(v.names.asserts), "exits")) // exits is judged in every run
 		}
 	}
 }

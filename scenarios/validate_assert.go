@@ -11,6 +11,10 @@ import (
 
 func (v *validator) asserts() {
 	seen := map[string]bool{}
+	// Findings that are made in every run have these ids.
+	for _, id := range premises {
+		seen[id] = true
+	}
 	for _, r := range v.f.Require {
 		seen[r.ID] = true // findings of both stand in one list
 	}
@@ -32,6 +36,9 @@ func (v *validator) asserts() {
 		}
 	}
 }
+
+// premises are the ids of findings about the run itself, which stand in one list with those of assertions.
+var premises = []string{"run", "record", "phases", "faults", "undone", "audit"}
 
 // references checks the names that parameters of assertions refer to, by the keys that mean the same in all of them. It
 // returns the names that do not exist.

@@ -179,16 +179,22 @@ func (v *validator) pick(at *node, t plan.Target) {
 	if _, hi, ok := t.Pick.Range(); ok && hi > size {
 		v.doc.at(n, "%s %s has %d nodes; %s cannot be picked", what, name, size, t.Pick)
 	}
-	if (t.Pick == plan.PickLeader || t.Pick == plan.PickFollower) && !slices.Contains(v.leaders, name) {
-		v.doc.at(n, "%s %s does not say who leads; give its services x-gauntlet.leader in the topology%s", what, name, suggestOnly(v.leaders))
+	if t.Pick != plan.PickLeader && t.Pick != plan.PickFollower {
+		return
+	}
+	switch {
+	case what != "group":
+		v.doc.at(n, "pick %s needs a group, not a %s: groups say how to ask who leads (x-gauntlet.leader)%s", t.Pick, what, does(v.leaders))
+	case !slices.Contains(v.leaders, name):
+		v.doc.at(n, "group %s does not say who leads; give its services x-gauntlet.leader in the topology%s", name, does(v.leaders))
 	}
 }
 
-func suggestOnly(names []string) string {
+func does(names []string) string {
 	if len(names) == 0 {
 		return ""
 	}
-	return " (" + strings.Join(names, ", ") + " do)"
+	return "; these do: " + strings.Join(names, ", ")
 }
 
 // paramErrors reports what a kind says about its parameters, each error where it seems to be: at the text that it quotes,

@@ -37,7 +37,7 @@ func (v *validator) workloads() {
 			}
 		case "registers":
 			if !has("to") {
-				v.key(at, "workload %s: which service does it work on? give it to", name)
+				v.key(at, "workload %s: what does it work on? give it to: a service, group or node", name)
 			}
 			for _, k := range []string{"exec", "in"} {
 				if has(k) {
@@ -51,7 +51,7 @@ func (v *validator) workloads() {
 			}
 		}
 		if has("to") {
-			v.service(sub(at, "to"), w.To)
+			v.to(sub(at, "to"), w.To, w.kind() == "exec")
 		}
 	}
 }
@@ -70,13 +70,12 @@ func (v *validator) within(path []any, n, lo, hi int) {
 	}
 }
 
-// service checks the name of a service; that of a group is a common mistake.
-func (v *validator) service(path []any, name string) {
-	if v.known && slices.Contains(v.groups, name) && !slices.Contains(v.services, name) {
-		v.at(path, "%s is a group; name the service that is meant%s", name, suggest(name, v.services))
-		return
+// to checks where a load or workload goes: a service, a group (all its services) or a node; ported when it names its port.
+func (v *validator) to(path []any, name string, ported bool) {
+	v.ofTopology(path, "service, group or node", name, slices.Concat(v.services, v.groups, v.nodes))
+	if !ported && slices.Contains(v.closed, name) {
+		v.at(path, "%s exposes no port; give it ports or expose in the topology", name)
 	}
-	v.ofTopology(path, "service", name, v.services)
 }
 
 func (v *validator) loads() {
@@ -88,9 +87,9 @@ func (v *validator) loads() {
 			continue
 		}
 		if !has("to") {
-			v.key(at, "load %s: which service does it go to? give it to", name)
+			v.key(at, "load %s: where does it go? give it to: a service, group or node", name)
 		} else {
-			v.service(sub(at, "to"), l.To)
+			v.to(sub(at, "to"), l.To, has("port"))
 		}
 		v.within(sub(at, "port"), l.Port, 1, 65535)
 		if has("timeout") && l.Timeout <= 0 {
