@@ -113,7 +113,7 @@ func TestNoCoordinatedOmission(t *testing.T) {
 		l := web(100)
 		l.Timeout = plan.Duration(3 * time.Second)
 		reqs, stats := run(t, top, l, 3*time.Second-time.Millisecond, nil)
-		require.Len(t, reqs, 300)
+		require.Equal(t, 300, len(reqs))
 		slow := 0
 		for _, r := range reqs {
 			require.True(t, r.OK, r.Error)
@@ -151,7 +151,7 @@ func TestIdsAndTemplatesReachTheService(t *testing.T) {
 		l := web(50)
 		l.Requests = []plan.Request{{ID: "make", Method: "POST", Path: "/o", Headers: map[string]string{"Idempotency-Key": "{{.ID}}"}, Body: json.RawMessage(`{"n":"{{.N}}"}`), Expect: plan.Expect{Status: []int{201}, Matches: "made"}}}
 		reqs, _ := run(t, top, l, time.Second-1, nil)
-		require.Len(t, reqs, 50)
+		require.Equal(t, 50, len(reqs))
 		require.Len(t, got, 50, "ids are unique")
 		for n, r := range reqs {
 			require.Equal(t, "make", r.Request)
@@ -176,7 +176,7 @@ func TestUnexpectedAnswersCount(t *testing.T) {
 			assert.Zero(t, share)
 			assert.Equal(t, 10, n)
 		})
-		require.Len(t, reqs, 10)
+		require.Equal(t, 10, len(reqs))
 		for _, r := range reqs {
 			require.False(t, r.OK)
 			require.Equal(t, "status 302", r.Error, "a redirect is an answer, and is not followed")
@@ -193,7 +193,7 @@ func TestConnectionsAreKeptOrNot(t *testing.T) {
 			l := web(100)
 			l.KeepAlive = keep
 			reqs, _ := run(t, top, l, 2*time.Second-1, nil)
-			require.Len(t, reqs, 200)
+			require.Equal(t, 200, len(reqs))
 			synctest.Wait() // until the servers have seen their connections end
 			dials, used := 0, map[string]int{}
 			for _, n := range top.Nodes() {
@@ -265,7 +265,7 @@ func TestRefusedDroppedAndSilent(t *testing.T) {
 			time.Sleep(time.Second)
 			node.Set(replicastest.Serving)
 		})
-		require.Len(t, reqs, 30)
+		require.Equal(t, 30, len(reqs))
 		for _, r := range reqs {
 			require.False(t, r.OK)
 			require.Zero(t, r.Code)
@@ -302,7 +302,7 @@ func TestABrokenConnectionIsNotRetried(t *testing.T) {
 		l := web(10)
 		l.Requests[0].Headers = map[string]string{"Idempotency-Key": "{{.ID}}"}
 		reqs, _ := run(t, top, l, 4*time.Second-1, nil)
-		require.Len(t, reqs, 40)
+		require.Equal(t, 40, len(reqs))
 		assert.EqualValues(t, 40, served.Load(), "each request was sent once")
 		for n, r := range reqs {
 			if n == 20 {
@@ -321,8 +321,8 @@ func TestStopDrains(t *testing.T) {
 		top.Service("api", 1, func(string) http.Handler {
 			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(700 * time.Millisecond) })
 		})
-		reqs, stats := run(t, top, web(100), time.Second, nil)
-		require.Len(t, reqs, 100)
+		reqs, stats := run(t, top, web(100), time.Second-1, nil)
+		require.Equal(t, 100, len(reqs))
 		for _, r := range reqs {
 			require.True(t, r.OK, "an answer on its way is waited for: %s", r.Error)
 		}
@@ -357,7 +357,7 @@ func TestPhaseIsThatOfTheDueTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second-1)
 		defer cancel()
 		require.NoError(t, g.Run(ctx))
-		require.Len(t, mem.reqs, 30)
+		require.Equal(t, 30, len(mem.reqs))
 		for _, r := range mem.reqs {
 			require.Equal(t, fmt.Sprint(int(r.Due/time.Second)), r.Phase, "request %d", r.Seq)
 		}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster/replicas"
@@ -28,15 +27,12 @@ var errLost = errors.New("connection lost before the answer")
 // the sequence number, but the request has it in a header.
 type transport struct {
 	src     source
-	set     *replicas.Set
 	timeout time.Duration
 	base    http.Transport
 	hosts   [lanes]string
 	host    string
 
-	dialing context.Context // ends every dial
-	hangUp  context.CancelFunc
-	open    sync.WaitGroup // dials and connections
+	pool *replicas.Pool
 
 	mu    sync.Mutex
 	calls map[uint64]*call // sent, not yet collected by done
@@ -44,7 +40,7 @@ type transport struct {
 
 // call is what is known of one request beside vegeta's result.
 type call struct {
-	conn  *conn
+	conn  *replicas.Conn
 	mark  int64 // what conn had sent before this request
 	stop  context.CancelCauseFunc
 	node  string
@@ -53,7 +49,7 @@ type call struct {
 }
 
 func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAlive bool) *transport {
-	t := &transport{src: src, set: set, timeout: timeout, host: set.Host(), calls: map[uint64]*call{}}
+	t := &transport{src: src, pool: set.Pool(timeout), timeout: timeout, host: set.Host(), calls: map[uint64]*call{}}
 	_, port, err := net.SplitHostPort(t.host)
 	if err != nil {
 		port = "80"
@@ -61,9 +57,8 @@ func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAliv
 	for i := range t.hosts {
 		t.hosts[i] = net.JoinHostPort("lane-"+strconv.Itoa(i), port)
 	}
-	t.dialing, t.hangUp = context.WithCancel(context.Background())
 	t.base = http.Transport{
-		DialContext:         t.dial,
+		DialContext:         t.pool.Dial,
 		DisableKeepAlives:   !keepAlive,
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 1 << 20,
@@ -73,33 +68,9 @@ func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAliv
 
 // close ends what is still open, and waits for it.
 func (t *transport) close() {
-	t.hangUp()
 	t.base.CloseIdleConnections()
-	t.open.Wait()
+	t.pool.Close()
 }
-
-// dial connects to the next replica. http.Transport detaches the dial from the request that wanted it, so that it would go on for
-// minutes after a packet that was dropped: it has a deadline of its own, and ends with the load.
-func (t *transport) dial(context.Context, string, string) (net.Conn, error) {
-	t.open.Add(1)
-	ctx, cancel := context.WithTimeout(t.dialing, t.timeout)
-	defer cancel()
-	c, node, err := t.set.Dial(ctx)
-	if err != nil {
-		t.open.Done()
-		return nil, &dialError{node, err}
-	}
-	return &conn{Conn: c, node: node, closed: sync.OnceFunc(t.open.Done)}, nil
-}
-
-// dialError says which replica could not be reached.
-type dialError struct {
-	node string
-	err  error
-}
-
-func (e *dialError) Error() string { return fmt.Sprintf("connecting to %s: %v", e.node, e.err) }
-func (e *dialError) Unwrap() error { return e.err }
 
 // RoundTrip is http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -128,8 +99,8 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		c.stop(nil)
 		cancel()
-		if d := (*dialError)(nil); errors.As(err, &d) {
-			c.node = d.node
+		if d := (*replicas.DialError)(nil); errors.As(err, &d) {
+			c.node = d.Node
 		}
 		if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
 			err = context.DeadlineExceeded
@@ -161,20 +132,20 @@ func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.R
 // kept connection breaks under it. A load sends each request once: it may move to another connection only if nothing
 // of it has left. A call of gotConn returns before anything is sent on the new connection.
 func (c *call) gotConn(i httptrace.GotConnInfo) {
-	next, ok := i.Conn.(*conn)
+	next, ok := i.Conn.(*replicas.Conn)
 	if !ok {
 		return
 	}
-	if c.conn != nil && c.conn.sent.Load() > c.mark {
-		next.refuse.Store(true)
-		if cause := c.conn.broken.Load(); cause != nil {
-			c.stop(fmt.Errorf("%w: %w", errLost, *cause))
-		} else {
-			c.stop(errLost)
+	if c.conn != nil && c.conn.Sent() > c.mark {
+		next.Refuse()
+		cause := errLost
+		if why := c.conn.Broken(); why != nil {
+			cause = fmt.Errorf("%w: %w", errLost, why)
 		}
+		c.stop(cause)
 		return
 	}
-	c.conn, c.mark, c.node = next, next.sent.Load(), next.node
+	c.conn, c.mark, c.node = next, next.Sent(), next.Node
 }
 
 // done returns what is known of a request that has ended, and forgets it.
@@ -187,40 +158,6 @@ func (t *transport) done(seq uint64) call {
 		return call{}
 	}
 	return *c
-}
-
-// conn is a connection to a replica that is known.
-type conn struct {
-	net.Conn
-	node   string
-	sent   atomic.Int64
-	refuse atomic.Bool
-	broken atomic.Pointer[error] // why reading ended
-	closed func()
-}
-
-var errRefused = errors.New("the request may not be sent twice")
-
-func (c *conn) Write(b []byte) (int, error) {
-	if c.refuse.Load() {
-		return 0, errRefused
-	}
-	n, err := c.Conn.Write(b)
-	c.sent.Add(int64(n))
-	return n, err
-}
-
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err != nil {
-		c.broken.CompareAndSwap(nil, &err)
-	}
-	return n, err
-}
-
-func (c *conn) Close() error {
-	defer c.closed()
-	return c.Conn.Close()
 }
 
 // body counts what is read of an answer and ends the request's deadline when it is closed.

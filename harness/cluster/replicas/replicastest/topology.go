@@ -153,6 +153,20 @@ func (top *Topology) DialPlane(context.Context, string, string) (net.Conn, error
 	return nil, errors.New("load and workloads never pass by the rules")
 }
 
+// Status is part of cluster.Cluster. A node that refuses counts as ended.
+func (top *Topology) Status(node string) (cluster.Status, error) {
+	d := top.nodes[node]
+	if d == nil {
+		return cluster.Status{}, &cluster.UnknownNodeError{Name: node}
+	}
+	top.mu.Lock()
+	defer top.mu.Unlock()
+	if d.mode == Refusing {
+		return cluster.Status{State: cluster.StateExited}, nil
+	}
+	return cluster.Status{State: cluster.StateRunning, Ready: d.ready}, nil
+}
+
 // Set changes what happens to new connections.
 func (d *Node) Set(m Mode) {
 	d.top.mu.Lock()
