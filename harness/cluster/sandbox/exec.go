@@ -1,0 +1,222 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
+)
+
+// outputGrace is how long Wait waits for the end of output that a program left open in the hands of others.
+const outputGrace = 500 * time.Millisecond
+
+// execution is a program that was started beside a node's own.
+type execution struct {
+	node    *node
+	proc    uint64
+	ended   chan nodeinit.Exit // one
+	done    chan struct{}      // closed when the result is there
+	exit    cluster.Exit
+	copyErr error
+}
+
+// Exec implements cluster.Runner.
+func (c *sandbox) Exec(ctx context.Context, name string, p cluster.Process) (cluster.Execution, error) {
+	n, err := c.node(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s := streams{node: n}
+	defer s.closeTheirs()
+	start := &nodeinit.Start{Argv: p.Argv, Env: n.environment(p.Env), Dir: n.dir(), Stdin: p.Stdin != nil, User: n.user.User}
+	if err := s.open(p); err != nil {
+		s.closeOurs()
+		return nil, fmt.Errorf("run a program in node %s: %w", name, err)
+	}
+	e := &execution{node: n, ended: make(chan nodeinit.Exit, 1), done: make(chan struct{})}
+	e.proc = n.control.watch(func(x nodeinit.Exit) { e.ended <- x })
+	start.Proc = e.proc
+	if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpStart, Start: start}, s.theirs...); err != nil {
+		if ctx.Err() != nil {
+			// It may have started all the same.
+			e.kill()
+		}
+		n.control.unwatch(e.proc)
+		s.closeOurs()
+		return nil, fmt.Errorf("run a program in node %s: %w", name, err)
+	}
+	s.copy(p)
+	c.background.Go(func() { e.finish(ctx, &s) })
+	return e, nil
+}
+
+// finish waits for the program and its output.
+func (e *execution) finish(ctx context.Context, s *streams) {
+	defer close(e.done)
+	var x nodeinit.Exit
+	select {
+	case x = <-e.ended:
+	case <-ctx.Done():
+		e.kill()
+		x = <-e.ended // also when the node's init is gone
+	}
+	e.exit = exitOf(x)
+	e.copyErr = s.finish()
+}
+
+func (e *execution) kill() {
+	_, _ = e.node.control.call(context.Background(), nodeinit.Request{Op: nodeinit.OpSignal,
+		Signal: &nodeinit.Signal{Signal: unix.SIGKILL, Proc: e.proc}}) // an init that is gone took the program along
+}
+
+// Wait implements cluster.Execution.
+func (e *execution) Wait() (cluster.Exit, error) {
+	<-e.done
+	return e.exit, e.copyErr
+}
+
+// Signal implements cluster.Execution.
+func (e *execution) Signal(sig string) error {
+	s, err := parseSignal(sig)
+	if err != nil {
+		return err
+	}
+	rep, err := e.node.control.call(context.Background(), nodeinit.Request{Op: nodeinit.OpSignal,
+		Signal: &nodeinit.Signal{Signal: s, Proc: e.proc}})
+	if err != nil {
+		return fmt.Errorf("signal a program in node %s: %w", e.node.info.Name, err)
+	}
+	if rep.Count == 0 {
+		return fmt.Errorf("signal a program in node %s: %w", e.node.info.Name, os.ErrProcessDone)
+	}
+	return nil
+}
+
+// streams are the pipes between a program and its caller.
+type streams struct {
+	node    *node
+	stdin   *os.File // our ends
+	outputs []*os.File
+	theirs  []*os.File
+	copying sync.WaitGroup
+	mu      sync.Mutex
+	errs    []error
+}
+
+func (s *streams) open(p cluster.Process) error {
+	if p.Stdin != nil {
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+			return fmt.Errorf("make a pipe: %w", err)
+		}
+		s.theirs = append(s.theirs, os.NewFile(uintptr(fds[0]), "stdin"))
+		if err := unix.SetNonblock(fds[1], true); err != nil {
+			unix.Close(fds[1])
+			return fmt.Errorf("make a pipe: %w", err)
+		}
+		s.stdin = os.NewFile(uintptr(fds[1]), "stdin")
+		if !s.node.c.ids.one {
+			if err := unix.Fchown(fds[0], s.node.c.ids.owner(s.node.user.UID), s.node.c.ids.owner(s.node.user.GID)); err != nil {
+				return fmt.Errorf("give a pipe to the program: %w", err)
+			}
+		}
+	}
+	for range 2 {
+		read, write, err := s.node.pipe()
+		if err != nil {
+			return err
+		}
+		s.outputs, s.theirs = append(s.outputs, read), append(s.theirs, write)
+	}
+	return nil
+}
+
+func (s *streams) closeTheirs() {
+	for _, f := range s.theirs {
+		f.Close()
+	}
+}
+
+func (s *streams) closeOurs() {
+	if s.stdin != nil {
+		s.stdin.Close()
+	}
+	for _, f := range s.outputs {
+		f.Close()
+	}
+}
+
+// copy starts copying. The goroutines are waited for by finish, but for that of the standard input: a reader that
+// blocks for ever would hold it up; it ends with the reader.
+func (s *streams) copy(p cluster.Process) {
+	if s.stdin != nil {
+		go func() {
+			_, _ = io.Copy(s.stdin, p.Stdin) // a program need not read all its input
+			s.stdin.Close()
+		}()
+	}
+	for i, w := range []io.Writer{p.Stdout, p.Stderr} {
+		if w == nil {
+			w = io.Discard
+		}
+		s.copying.Go(func() {
+			if err := pump(w, s.outputs[i]); err != nil {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.errs = append(s.errs, fmt.Errorf("copy the output of a program: %w", err))
+			}
+		})
+	}
+}
+
+// pump copies until the end, or, once the deadline has passed, what is left in the pipe: a slow writer loses nothing.
+func pump(w io.Writer, r *os.File) error {
+	_, err := io.Copy(w, r)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	_ = r.SetReadDeadline(time.Time{})
+	rc, err := r.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for buf := make([]byte, 64<<10); ; {
+		n := 0
+		if err := rc.Read(func(fd uintptr) bool {
+			n, _ = unix.Read(int(fd), buf) // EAGAIN: empty
+			return true
+		}); err != nil || n <= 0 {
+			return err
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+// finish waits for the end of the output, but not long for what others hold open.
+func (s *streams) finish() error {
+	if s.stdin != nil {
+		s.stdin.Close()
+	}
+	deadline := time.Now().Add(outputGrace)
+	for _, f := range s.outputs {
+		_ = f.SetReadDeadline(deadline) // without one the copy ends with the last holder
+	}
+	s.copying.Wait()
+	s.closeOurs()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.errs...)
+}

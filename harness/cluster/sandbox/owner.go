@@ -1,0 +1,17 @@
+package sandbox
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// ownerOf returns the user id of a file.
+func ownerOf(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return 0
+}
+
+// has reports whether an id of this machine is one of the nodes'.
+func (s idSpace) has(id int) bool { return !s.one && id >= s.base && id < s.base+s.size }

@@ -1,0 +1,355 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
+)
+
+// Places in a node that are the sandbox's own.
+const (
+	binDir     = "/gauntlet/bin"     // programs of Options.Bin, first on the PATH
+	programDir = "/gauntlet/program" // the node's own program, where it is not one of the system's
+	workDir    = "/work"             // working directory of a service that has none: private and writable
+	systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// systemDirs are the parts of the machine's tree that every node shows, read-only.
+var systemDirs = []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "opt", "nix", "gnu", "snap"}
+
+// ownEtc are the entries of /etc that a node has itself or must not have.
+var ownEtc = map[string]bool{
+	"hosts": true, "resolv.conf": true, "nsswitch.conf": true, "hostname": true, "passwd": true, "group": true,
+	"mtab": true, "shadow": true, "shadow-": true, "gshadow": true, "gshadow-": true, "passwd-": true, "group-": true,
+	"machine-id": true, "host.conf": true,
+}
+
+// hostTree is what nodes show of this machine; read once for a topology.
+type hostTree struct {
+	binds         []nodeinit.Bind
+	links         []nodeinit.Symlink
+	devices       []string
+	passwd, group []byte
+}
+
+func readHostTree() (*hostTree, error) {
+	t := &hostTree{}
+	for _, d := range systemDirs {
+		if err := t.show("/" + d); err != nil {
+			return nil, err
+		}
+	}
+	t.binds = append(t.binds, nodeinit.Bind{Source: "/sys", Target: "/sys", ReadOnly: true},
+		nodeinit.Bind{Source: "/etc", Target: nodeinit.HostEtc, ReadOnly: true})
+	if err := t.readEtc(); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		if _, err := os.Stat("/dev/" + d); err == nil {
+			t.devices = append(t.devices, d)
+		}
+	}
+	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
+		t.links = append(t.links, nodeinit.Symlink{Path: "/dev/" + name, To: to})
+	}
+	return t, nil
+}
+
+// show adds a directory of the machine, or the link that stands for it (/bin is one on many systems).
+func (t *hostTree) show(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at %s: %w", path, err)
+	case st.Mode()&fs.ModeSymlink != 0:
+		to, err := os.Readlink(path)
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", path, err)
+		}
+		t.links = append(t.links, nodeinit.Symlink{Path: path, To: to})
+	case st.IsDir():
+		t.binds = append(t.binds, nodeinit.Bind{Source: path, Target: path, ReadOnly: true})
+	}
+	return nil
+}
+
+// readEtc gives a node an /etc of its own with a link to each entry of the machine's: two hundred links cost less than
+// two hundred mounts. Links among the entries are copied, so that they are the same from the node's /etc.
+func (t *hostTree) readEtc() error {
+	entries, err := os.ReadDir("/etc")
+	if err != nil {
+		return fmt.Errorf("read /etc: %w", err)
+	}
+	for _, e := range entries {
+		if ownEtc[e.Name()] {
+			continue
+		}
+		to := nodeinit.HostEtc + "/" + e.Name()
+		if e.Type()&fs.ModeSymlink != 0 {
+			if to, err = os.Readlink("/etc/" + e.Name()); err != nil {
+				return fmt.Errorf("read /etc: %w", err)
+			}
+		}
+		t.links = append(t.links, nodeinit.Symlink{Path: "/etc/" + e.Name(), To: to})
+	}
+	for name, into := range map[string]*[]byte{"passwd": &t.passwd, "group": &t.group} {
+		if *into, err = os.ReadFile("/etc/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("read /etc/%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// rootPlan is what a node's root is made of.
+type rootPlan struct {
+	tree    *hostTree
+	ids     idSpace
+	user    identity
+	service *cluster.Service // nil: the client
+	bin     map[string]string
+	volumes string
+	host    string // host name
+}
+
+// program returns where the node finds the service's executable. The machine's system directories are where they
+// always are; any other file, perhaps below a home that only root may enter, is shown at a fixed place.
+func program(argv0 string) string {
+	for _, d := range systemDirs {
+		if strings.HasPrefix(argv0, "/"+d+"/") {
+			return argv0
+		}
+	}
+	return programDir + "/" + filepath.Base(argv0)
+}
+
+// setup describes the node's root to its init.
+func (p *rootPlan) setup() (*nodeinit.Setup, error) {
+	owner := p.ids.owner(0)
+	s := &nodeinit.Setup{Hostname: p.host, Owner: owner, Devices: p.tree.devices}
+	for _, d := range []string{"/etc", "/dev", "/var/lib", "/var/log", "/var/cache", "/home", "/srv", "/run/lock", "/mnt", "/media"} {
+		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o755, Owner: owner, Group: owner})
+	}
+	// /run is root's on a host, but a program that is not root from its start has nowhere else to put its socket.
+	for _, d := range []string{"/tmp", "/var/tmp", "/dev/shm", "/run"} {
+		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o1777, Owner: owner, Group: owner})
+	}
+	for _, d := range []string{"/root", p.user.home, workDir, p.workDir()} {
+		if d != "/" && d != "" && !inSystem(d) {
+			s.Dirs = append(s.Dirs, p.own(d, 0o755))
+		}
+	}
+	s.Links = append(s.Links, p.tree.links...)
+	s.Links = append(s.Links, nodeinit.Symlink{Path: "/var/run", To: "/run"}, nodeinit.Symlink{Path: "/etc/mtab", To: "/proc/self/mounts"})
+	s.Binds = append(s.Binds, p.tree.binds...)
+	s.Files = p.etcFiles()
+	if err := p.programs(s); err != nil {
+		return nil, err
+	}
+	if p.service != nil {
+		if err := p.mounts(s); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func inSystem(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	for _, d := range append([]string{"proc", "sys", "dev", "etc"}, systemDirs...) {
+		if d == first {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *rootPlan) own(dir string, mode uint32) nodeinit.Dir {
+	return nodeinit.Dir{Path: dir, Mode: mode, Owner: p.ids.owner(p.user.UID), Group: p.ids.owner(p.user.GID)}
+}
+
+func (p *rootPlan) workDir() string {
+	if p.service != nil && p.service.Dir != "" {
+		return p.service.Dir
+	}
+	return workDir
+}
+
+// programs shows the executables of Options.Bin and the service's own.
+func (p *rootPlan) programs(s *nodeinit.Setup) error {
+	add := func(source, target string) error {
+		if err := executable(source); err != nil {
+			return err
+		}
+		s.Binds = append(s.Binds, nodeinit.Bind{Source: source, Target: target, ReadOnly: true})
+		return nil
+	}
+	names := make([]string, 0, len(p.bin))
+	for name := range p.bin {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		if err := add(p.bin[name], binDir+"/"+name); err != nil {
+			return fmt.Errorf("program %s: %w", name, err)
+		}
+	}
+	if p.service == nil {
+		return nil
+	}
+	if at := program(p.service.Argv0); at != p.service.Argv0 {
+		if err := add(p.service.Argv0, at); err != nil {
+			return fmt.Errorf("service %s: %w", p.service.Name, err)
+		}
+	}
+	return nil
+}
+
+// executable says what is wrong with a file that programs of any user are to run.
+func executable(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if st.IsDir() {
+		return fmt.Errorf("%s is a directory, not a program", path)
+	}
+	if want := fs.FileMode(0o111); os.Geteuid() == 0 {
+		want = 0o001 // programs do not run as this machine's root
+		if st.Mode()&want == 0 {
+			return fmt.Errorf("%s is not executable for others (mode %v); chmod o+rx it", path, st.Mode().Perm())
+		}
+	} else if st.Mode()&want == 0 {
+		return fmt.Errorf("%s is not executable (mode %v); chmod +x it", path, st.Mode().Perm())
+	}
+	return nil
+}
+
+// mounts adds the service's volumes, configs and secrets.
+func (p *rootPlan) mounts(s *nodeinit.Setup) error {
+	for _, m := range p.service.Volumes {
+		if !filepath.IsAbs(m.Target) {
+			return fmt.Errorf("service %s: volume target %q is not absolute", p.service.Name, m.Target)
+		}
+		switch m.Kind {
+		case "tmpfs":
+			d := p.own(m.Target, 0)
+			s.Tmpfs = append(s.Tmpfs, nodeinit.Tmpfs{Target: m.Target, Size: m.Size, ReadOnly: m.ReadOnly, Owner: d.Owner, Group: d.Group})
+			continue
+		case "volume":
+			source := filepath.Join(p.volumes, m.Source)
+			if err := p.ownVolume(source); err != nil {
+				return fmt.Errorf("service %s: volume %s: %w", p.service.Name, m.Source, err)
+			}
+			s.Binds = append(s.Binds, nodeinit.Bind{Source: source, Target: m.Target, ReadOnly: m.ReadOnly})
+		case "bind":
+			if err := p.ownBind(m); err != nil {
+				return fmt.Errorf("service %s: bind of %s: %w", p.service.Name, m.Source, err)
+			}
+			s.Binds = append(s.Binds, nodeinit.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+		default:
+			return fmt.Errorf("service %s: a mount of kind %q; one of volume, bind, tmpfs", p.service.Name, m.Kind)
+		}
+	}
+	for _, f := range p.service.Files {
+		mode := f.Mode
+		if mode == 0 {
+			mode = 0o444
+		}
+		s.Files = append(s.Files, nodeinit.File{Path: f.Target, Content: f.Content, Mode: mode,
+			Owner: p.ids.owner(p.user.UID), Group: p.ids.owner(p.user.GID)})
+	}
+	return nil
+}
+
+// ownVolume makes a named volume that the service's user can write to. Root gives what is still root's to the user's
+// mapped id; an ordinary user's files are the program's own already.
+func (p *rootPlan) ownVolume(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return p.giveTree(dir)
+}
+
+// ownBind does the same for a directory of the user's that the service writes to. A missing one is made, as Compose
+// does with the short form.
+func (p *rootPlan) ownBind(m cluster.Mount) error {
+	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; make it first", err)
+	} else if err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		return nil
+	}
+	return p.giveTree(m.Source)
+}
+
+func (p *rootPlan) giveTree(top string) error {
+	if p.ids.one {
+		return nil
+	}
+	uid, gid := p.ids.owner(p.user.UID), p.ids.owner(p.user.GID)
+	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if p.ids.has(ownerOf(info)) {
+			if path == top && ownerOf(info) == uid {
+				return fs.SkipAll // given before, with all that is in it
+			}
+			return nil
+		}
+		return os.Lchown(path, uid, gid)
+	})
+}
+
+// etcFiles are the entries of /etc that are the node's own.
+func (p *rootPlan) etcFiles() []nodeinit.File {
+	owner := p.ids.owner(0)
+	file := func(path, content string) nodeinit.File {
+		return nodeinit.File{Path: path, Content: []byte(content), Mode: 0o644, Owner: owner, Group: owner}
+	}
+	passwd, group := string(p.tree.passwd), string(p.tree.group)
+	if !hasID(passwd, p.user.UID) {
+		passwd += fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh\n", p.user.name, p.user.UID, p.user.GID, p.user.home)
+	}
+	if !hasID(group, p.user.GID) {
+		group += fmt.Sprintf("group%d:x:%d:\n", p.user.GID, p.user.GID)
+	}
+	return []nodeinit.File{
+		// Its own name is left to the name server, which knows the address that the others see.
+		file("/etc/hosts", "127.0.0.1 localhost\n"),
+		// No search list and ndots:0: one question for each name, asked as it is.
+		file("/etc/resolv.conf", fmt.Sprintf("nameserver %s\noptions ndots:0 timeout:2\n", planeAddr)),
+		file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"),
+		file("/etc/hostname", p.host+"\n"),
+		file("/etc/passwd", passwd),
+		file("/etc/group", group),
+	}
+}
+
+// hasID reports whether a passwd or group file has an entry with an id.
+func hasID(content string, id int) bool {
+	for line := range strings.Lines(content) {
+		if f := strings.Split(line, ":"); len(f) > 2 && strings.TrimSpace(f[2]) == fmt.Sprint(id) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,48 @@
+package sandbox_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/sandbox"
+)
+
+// shell is a service that runs a script.
+func shell(name, script string) cluster.Service {
+	return cluster.Service{Name: name, Argv0: "/bin/sh", Command: []string{"-c", script}, StopGrace: 200 * time.Millisecond}
+}
+
+func up(t *testing.T, opt cluster.Options, services ...cluster.Service) cluster.Cluster {
+	t.Helper()
+	if opt.Dir == "" {
+		opt.Dir = t.TempDir()
+	}
+	c, err := sandbox.Driver{}.Up(t.Context(), &cluster.Spec{Name: "test", Services: services}, opt)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		left, err := c.Down(context.Background())
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+	return c
+}
+
+func TestUpKillStart(t *testing.T) {
+	began := time.Now()
+	c := up(t, cluster.Options{}, shell("a", "echo hello; exec sleep 1000"), shell("b", "exec sleep 1000"), shell("d", "exec sleep 1000"))
+	t.Log("up", time.Since(began))
+	_, err := c.Dial(t.Context(), "client", "tcp", "a:80")
+	require.ErrorContains(t, err, "refused")
+	x, err := c.Kill(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, "SIGKILL", x.Signal)
+	require.NoError(t, c.Start(t.Context(), "a"))
+	st, err := c.Status("a")
+	require.NoError(t, err)
+	require.Equal(t, 1, st.Restarts)
+	require.NotEmpty(t, st.Pids)
+}
