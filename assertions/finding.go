@@ -68,7 +68,7 @@ const maxDetails = 10
 // seconds writes a duration for a summary.
 func seconds(d time.Duration) string {
 	switch {
-	case d < 10*time.Millisecond:
+	case d < 100*time.Millisecond:
 		return d.Round(time.Microsecond).String()
 	case d < time.Minute:
 		return d.Round(time.Millisecond).String()

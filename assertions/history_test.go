@@ -1,0 +1,425 @@
+package assertions
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// every changes the operations that match.
+func (s *story) every(match func(*record.Op) bool, change func(*record.Op)) {
+	for i := range s.ops {
+		if match(&s.ops[i]) {
+			change(&s.ops[i])
+		}
+	}
+}
+
+func absent(o *record.Op) { o.Found, o.Value, o.Count = flag(false), "", 0 }
+func unread(o *record.Op) { absent(o); o.Found, o.Outcome, o.Error = nil, record.Unknown, "timeout" }
+
+func reads(key string, members ...string) func(*record.Op) bool {
+	return func(o *record.Op) bool {
+		return o.Verify && o.Key == key && (len(members) == 0 || slices.Contains(members, o.Member))
+	}
+}
+
+func isInsert(key string) func(*record.Op) bool {
+	return func(o *record.Op) bool { return o.Kind == "insert" && o.Key == key }
+}
+
+func (s *story) read(key, value string, member string) {
+	o := record.Op{Round: 1, Kind: "read", Verify: true, Key: key, Value: value, Found: flag(value != ""), Call: 12500 * ms, Return: 12501 * ms, Outcome: record.OK, Member: member}
+	s.ops = append(s.ops, o)
+}
+
+func TestNoLostWrites(t *testing.T) {
+	put := func(value string, call, ret time.Duration, out record.Outcome) record.Op {
+		return record.Op{Round: 1, Kind: "put", Key: "k", Value: value, Call: call, Return: ret, Outcome: out}
+	}
+	for name, c := range map[string]struct {
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"all there":              {nil, Pass, "20 of 20 acknowledged writes found, 0 lost, 0 not read; 0 of 0 with unknown outcome found"},
+		"lost":                   {func(s *story) { s.every(reads("w3"), absent) }, Fail, "19 of 20 acknowledged writes found, 1 lost"},
+		"one member has it":      {func(s *story) { s.every(reads("w3", "store-1", "store-2"), absent) }, Pass, ""},
+		"the service decides":    {func(s *story) { s.read("w3", "", "") }, Fail, "1 lost"},
+		"the service has it":     {func(s *story) { s.every(reads("w3"), absent); s.read("w3", "v3", "") }, Pass, ""},
+		"the last answer counts": {func(s *story) { s.read("w3", "", ""); s.read("w3", "v3", "") }, Pass, ""},
+		"another value":          {func(s *story) { s.every(reads("w3"), func(o *record.Op) { o.Value = "zzz" }) }, Fail, "1 lost"},
+		"no values told":         {func(s *story) { s.every(reads("w3"), func(o *record.Op) { o.Value = "" }) }, Pass, ""},
+		"unread":                 {func(s *story) { s.every(reads("w3"), unread) }, Invalid, "1 acknowledged write could not be read"},
+		"never asked for":        {func(s *story) { s.ops = slices.DeleteFunc(s.ops, func(o record.Op) bool { return reads("w3")(&o) }) }, Invalid, "1 acknowledged write could not be read"},
+		"unread by one member":   {func(s *story) { s.every(reads("w3", "store-1"), unread) }, Pass, ""},
+		"lost and unread":        {func(s *story) { s.every(reads("w3"), unread); s.every(reads("w4"), absent) }, Fail, "18 of 20 acknowledged writes found, 1 lost, 1 not read"},
+		"nothing was read":       {func(s *story) { s.every(func(o *record.Op) bool { return o.Verify }, unread) }, Invalid, "verify read nothing"},
+		"nothing acknowledged": {func(s *story) {
+			s.every(func(o *record.Op) bool { return o.Kind == "insert" }, func(o *record.Op) { o.Outcome = record.Unknown })
+		}, Invalid, "no write was acknowledged"},
+		"empty":             {func(s *story) { s.ops = nil }, Invalid, "verify read nothing"},
+		"unknown and there": {func(s *story) { s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown }) }, Pass, "19 of 19 acknowledged writes found, 0 lost, 0 not read; 1 of 1 with unknown outcome found"},
+		"unknown and not there": {func(s *story) {
+			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
+			s.every(reads("w3"), absent)
+		}, Pass, "0 of 1 with unknown outcome found"},
+		"failed and there": {func(s *story) { s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Failed }) }, Fail, "1 failed write there"},
+		"failed and not there": {func(s *story) {
+			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Failed })
+			s.every(reads("w3"), absent)
+		}, Pass, "19 of 19"},
+		"failed, tried again": {func(s *story) {
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "v3", Outcome: record.Failed})
+		}, Pass, "20 of 20"},
+		"unknown, tried again": {func(s *story) {
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "v3", Outcome: record.Unknown})
+		}, Pass, "20 of 20"},
+		"failed after an unknown": {func(s *story) {
+			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "v3", Outcome: record.Failed})
+		}, Pass, ""},
+
+		"registers that verify does not read": {func(s *story) { s.ops = append(s.ops, put("a", 1, 2, record.OK)) }, Pass, "20 of 20"},
+		"a register":                          {func(s *story) { s.ops = append(s.ops, put("a", 1, 2, record.OK)); s.read("k", "a", "") }, Pass, "21 of 21"},
+		"the last one": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK), put("b", 3, 4, record.OK))
+			s.read("k", "b", "")
+		}, Pass, "21 of 21"},
+		"an older one": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK), put("b", 3, 4, record.OK))
+			s.read("k", "a", "")
+		}, Fail, "20 of 21 acknowledged writes found, 1 lost"},
+		"an older one on one member": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK), put("b", 3, 4, record.OK))
+			s.read("k", "a", "store-1")
+			s.read("k", "b", "store-2")
+		}, Pass, ""},
+		"one of two at once": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 3, record.OK), put("b", 3, 4, record.OK))
+			s.read("k", "a", "")
+		}, Pass, ""},
+		"an unknown one, however old": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.Unknown), put("b", 3, 4, record.OK))
+			s.read("k", "a", "")
+		}, Pass, "1 of 1 with unknown outcome found"},
+		"a register that is gone": {func(s *story) { s.ops = append(s.ops, put("a", 1, 2, record.OK)); s.read("k", "", "") }, Fail, "1 lost"},
+		"a value from nowhere":    {func(s *story) { s.ops = append(s.ops, put("a", 1, 2, record.OK)); s.read("k", "q", "") }, Fail, "1 lost"},
+		"a failed put is there": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK), put("b", 3, 4, record.Failed))
+			s.read("k", "b", "")
+		}, Fail, "0 lost, 0 not read; 0 of 0 with unknown outcome found; 1 failed write there"},
+		"a failed put of the same value": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK), put("a", 3, 4, record.Failed))
+			s.read("k", "a", "")
+		}, Pass, ""},
+		"a register that was not read": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK))
+			s.read("k", "a", "")
+			s.every(reads("k"), unread)
+		}, Invalid, "1 acknowledged write could not be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "no-lost-writes", NoLostWrites{Workload: "regs"})
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			f := s.want(t, c.want, c.says)
+			if c.want == Fail {
+				assert.Greater(t, len(f.Evidence), 1, "the write is shown")
+				assert.NotEmpty(t, f.Evidence[1].Detail)
+			}
+		})
+	}
+}
+
+func TestEvidenceIsBounded(t *testing.T) {
+	s := newStory()
+	s.ask(t, "no-lost-writes", NoLostWrites{Workload: "regs"})
+	s.every(func(o *record.Op) bool { return o.Verify }, absent)
+	f := s.want(t, Fail, "0 of 20 acknowledged writes found, 20 lost")
+	assert.Len(t, f.Evidence, 1+maxDetails)
+	assert.Equal(t, 20.0, f.Evidence[0].Values["lost"])
+	assert.Contains(t, f.Evidence[1].Detail, `insert w0 = "v0" ok; `)
+	assert.Contains(t, f.Evidence[1].Detail, `read w0 by store-1 = nothing ok`)
+}
+
+func TestNoDuplicates(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"once each":           {nil, Pass, "0 of 20 keys found more than once; 0 acknowledged writes not read"},
+		"twice on one member": {func(s *story) { s.every(reads("w3", "store-2"), func(o *record.Op) { o.Count = 2 }) }, Fail, "1 of 20 keys found more than once"},
+		"not counted":         {func(s *story) { s.every(reads("w3", "store-2"), func(o *record.Op) { o.Count = 0 }) }, Invalid, "did not say how often 1 key stands"},
+		"unread":              {func(s *story) { s.every(reads("w3"), unread) }, Invalid, "1 acknowledged write could not be read"},
+		"unread, tried twice": {func(s *story) {
+			s.every(reads("w3"), unread)
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Outcome: record.OK})
+		}, Invalid, "1 acknowledged write could not be read"},
+		"unknown and unread": {func(s *story) {
+			s.every(reads("w3"), unread)
+			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
+		}, Pass, ""},
+		"not there":        {func(s *story) { s.every(reads("w3"), absent) }, Pass, "0 of 19 keys"},
+		"nothing there":    {func(s *story) { s.every(func(o *record.Op) bool { return o.Verify }, absent) }, Invalid, "verify found nothing"},
+		"twice and unread": {func(s *story) { s.every(reads("w4"), unread); s.every(reads("w3"), func(o *record.Op) { o.Count = 3 }) }, Fail, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "no-duplicates", NoDuplicates{Workload: "regs"})
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			s.want(t, c.want, c.says)
+		})
+	}
+}
+
+func TestMembersAgree(t *testing.T) {
+	silence := func(s *story, member string) {
+		s.every(func(o *record.Op) bool { return o.Verify && o.Member == member }, unread)
+	}
+	hold := func(s *story, links ...string) {
+		s.plan.Rounds[0].Faults = append(s.plan.Rounds[0].Faults, plan.Fault{ID: "primary", Held: true, Occurrences: []plan.Occurrence{{}}})
+		s.event(record.Event{T: 8 * time.Second, Kind: record.FaultStarted, Fault: "primary", Occurrence: 1})
+		s.event(record.Event{T: 8 * time.Second, Kind: record.FaultInEffect, Fault: "primary", Occurrence: 1, Targets: []string{"store-1", "client"}, Links: links})
+	}
+	down := func(s *story) {
+		s.event(record.Event{T: 8 * time.Second, Kind: record.NodeExited, Node: "store-1", Signal: "SIGKILL", Announced: true})
+	}
+	for name, c := range map[string]struct {
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"they agree":           {nil, Pass, "0 keys differ of 20 among store-1, store-2, store-3"},
+		"another value":        {func(s *story) { s.every(reads("w3", "store-2"), func(o *record.Op) { o.Value = "x" }) }, Fail, "1 key differ of 20"},
+		"absent on one":        {func(s *story) { s.every(reads("w3", "store-2"), absent) }, Fail, "1 key differ"},
+		"absent on all":        {func(s *story) { s.every(reads("w3"), absent) }, Pass, ""},
+		"twice on one":         {func(s *story) { s.every(reads("w3", "store-3"), func(o *record.Op) { o.Count = 2 }) }, Fail, "1 key differ"},
+		"the service":          {func(s *story) { s.read("w3", "zzz", ""); s.read("w3", "yyy", "gateway-1") }, Pass, "0 keys differ"},
+		"one was not read":     {func(s *story) { silence(s, "store-3") }, Invalid, "store-3 could not be read"},
+		"two were not read":    {func(s *story) { silence(s, "store-3"); silence(s, "store-2") }, Invalid, "1 member of group store could be read, and it takes two"},
+		"a key was not read":   {func(s *story) { s.every(reads("w3", "store-3"), unread) }, Invalid, "1 key of store-3 could not be read"},
+		"differ and unread":    {func(s *story) { silence(s, "store-3"); s.every(reads("w3", "store-2"), absent) }, Fail, ""},
+		"nobody knows members": {func(s *story) { s.meta.Nodes = nil }, Invalid, "does not say who belongs to group store"},
+		"down by itself":       {func(s *story) { silence(s, "store-1"); down(s) }, Invalid, "store-1 could not be read"},
+		"held down":            {func(s *story) { silence(s, "store-1"); hold(s); down(s) }, Pass, "among store-2, store-3; left out, held by a fault: store-1"},
+		"held down, two differ": {func(s *story) {
+			silence(s, "store-1")
+			hold(s)
+			down(s)
+			s.every(reads("w3", "store-2"), absent)
+		}, Fail, ""},
+		"held, but up again": {func(s *story) {
+			silence(s, "store-1")
+			hold(s)
+			down(s)
+			s.event(record.Event{T: 9 * time.Second, Kind: record.NodeStarted, Node: "store-1"})
+		}, Invalid, "store-1 could not be read"},
+		"held, down only after verify": {func(s *story) {
+			silence(s, "store-1")
+			hold(s)
+			s.event(record.Event{T: 12500 * ms, Kind: record.NodeExited, Node: "store-1", Announced: true})
+		}, Invalid, "store-1 could not be read"},
+		"paused by a held fault": {func(s *story) {
+			silence(s, "store-1")
+			hold(s)
+			s.event(record.Event{T: 8 * time.Second, Kind: record.NodePaused, Node: "store-1"})
+		}, Pass, "left out"},
+		"cut off by a held fault": {func(s *story) {
+			hold(s, "store-2 -> store-1")
+			s.every(reads("w3", "store-1"), absent)
+		}, Pass, "left out, held by a fault: store-1"},
+		"cut off from others than members": {func(s *story) {
+			hold(s, "client -> store-1")
+			s.every(reads("w3", "store-1"), absent)
+		}, Fail, ""},
+		"cut off until the heal": {func(s *story) {
+			hold(s, "store-2 -> store-1")
+			s.plan.Rounds[0].Faults[1].Held = false
+			s.every(reads("w3", "store-1"), absent)
+		}, Fail, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "members-agree", MembersAgree{Workload: "regs", Group: "store"})
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			s.want(t, c.want, c.says)
+		})
+	}
+}
+
+func TestUniqueLeader(t *testing.T) {
+	claim := func(s *story, at time.Duration, member string, term uint64) {
+		s.polls = append(s.polls, record.LeaderPoll{T: at, Round: 1, Group: "store", Member: member, Term: term, Claims: true, Leader: member})
+	}
+	for name, c := range map[string]struct {
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"one by one":        {nil, Pass, "120 claims of leadership in 2 terms of group store, never two members in one"},
+		"two in one term":   {func(s *story) { claim(s, 5*time.Second, "store-3", 3) }, Fail, "store-2, store-3 of group store claimed to lead in term 3"},
+		"far apart":         {func(s *story) { claim(s, 11999*ms, "store-3", 2) }, Fail, "store-1, store-3 of group store claimed to lead in term 2"},
+		"two terms at once": {func(s *story) { claim(s, 5*time.Second, "store-1", 2) }, Pass, ""},
+		"two such terms":    {func(s *story) { claim(s, 5*time.Second, "store-3", 3); claim(s, 5*time.Second, "store-3", 2) }, Fail, "and so in 1 term more"},
+		// etcd learns its leader before its term: the claim is corrected in the next answer.
+		"corrected at once": {func(s *story) { claim(s, 2950*ms, "store-2", 2) }, Pass, ""},
+		"corrected after a failed poll": {func(s *story) {
+			claim(s, 2950*ms, "store-2", 2)
+			s.polls = append(s.polls, record.LeaderPoll{T: 2960 * ms, Round: 1, Group: "store", Member: "store-2", Error: "timeout"})
+		}, Pass, ""},
+		"claimed twice before": {func(s *story) { claim(s, 2950*ms, "store-2", 2); claim(s, 2960*ms, "store-2", 2) }, Fail, "term 2"},
+		"given up, not corrected": {func(s *story) {
+			claim(s, 2850*ms, "store-2", 2) // its next answer, at 2.9 s, claims nothing
+		}, Fail, "term 2"},
+		"no polls": {func(s *story) { s.polls = nil }, Invalid, "no member of group store ever said"},
+		"other groups": {func(s *story) {
+			for i := range s.polls {
+				s.polls[i].Group = "x"
+			}
+		}, Invalid, "no member"},
+		"only errors": {func(s *story) {
+			for i := range s.polls {
+				s.polls[i].Error = "refused"
+			}
+		}, Invalid, "no member"},
+		"no claim": {func(s *story) {
+			for i := range s.polls {
+				s.polls[i].Claims = false
+			}
+		}, Invalid, "in 360 answers no member of group store ever claimed to lead"},
+		"no terms": {func(s *story) {
+			for i := range s.polls {
+				s.polls[i].Term = 0
+			}
+		}, Invalid, "120 claims of leadership carry no term"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "unique-leader", UniqueLeader{Group: "store"})
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			s.want(t, c.want, c.says)
+		})
+	}
+}
+
+func TestExits(t *testing.T) {
+	exit := func(at time.Duration, node, signal string, code *int, announced bool) record.Event {
+		return record.Event{T: at, Kind: record.NodeExited, Node: node, Signal: signal, ExitCode: code, Announced: announced}
+	}
+	for name, c := range map[string]struct {
+		allow []string
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"announced":              {nil, nil, Pass, "4 programs started, 1 death, all of them announced"},
+		"a crash":                {nil, func(s *story) { s.event(exit(5*time.Second, "store-2", "SIGSEGV", nil, false)) }, Fail, "1 program that neither a fault nor the harness ended: store-2"},
+		"an error":               {nil, func(s *story) { s.event(exit(5*time.Second, "store-2", "", status(1), false)) }, Fail, "store-2"},
+		"an exit without reason": {nil, func(s *story) { s.event(exit(5*time.Second, "store-2", "", status(0), false)) }, Fail, "store-2"},
+		"of unknown status":      {nil, func(s *story) { s.event(exit(5*time.Second, "store-2", "", nil, false)) }, Fail, "store-2"},
+		"two of one": {nil, func(s *story) {
+			s.event(exit(5*time.Second, "store-2", "", status(2), false))
+			s.event(exit(6*time.Second, "store-2", "", status(2), false))
+		}, Fail, "2 programs that neither a fault nor the harness ended: store-2"},
+		"a job":                 {nil, func(s *story) { early(s); s.event(exit(ms, "init", "", status(0), false)) }, Pass, "1 finished job"},
+		"a job that failed":     {nil, func(s *story) { early(s); s.event(exit(ms, "init", "", status(3), false)) }, Fail, "init"},
+		"a job at the baseline": {nil, func(s *story) { early(s); s.event(exit(10*ms, "init", "", status(0), false)) }, Fail, "init"},
+		"a job, never loaded": {nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline })
+			s.event(exit(ms, "init", "", status(0), false))
+		}, Pass, "1 finished job"},
+		"allowed":         {[]string{"store-2"}, func(s *story) { s.event(exit(5*time.Second, "store-2", "", status(1), false)) }, Pass, "1 allowed"},
+		"another allowed": {[]string{"store-1"}, func(s *story) { s.event(exit(5*time.Second, "store-12", "", status(1), false)) }, Fail, "store-12"},
+		"its service":     {[]string{"gateway"}, func(s *story) { s.event(exit(5*time.Second, "gateway-2", "", status(1), false)) }, Pass, "1 allowed"},
+		"no node at all":  {nil, func(s *story) { s.drop(func(e record.Event) bool { return e.Node != "" }) }, Invalid, "no start of a program"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "exits", Exits{Allow: c.allow})
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			s.want(t, c.want, c.says)
+			fs, _ := s.judge(t)
+			assert.NotContains(t, fs, "exits", "not implicit when it is listed")
+		})
+	}
+}
+
+// early moves the beginning of the baseline to 10 ms.
+func early(s *story) {
+	for i := range s.events {
+		if e := &s.events[i]; e.Kind == record.PhaseBegin && e.Phase == plan.PhaseBaseline {
+			e.T = 10 * ms
+		}
+	}
+}
+
+func TestExec(t *testing.T) {
+	said := func(line string) record.Event {
+		return record.Event{T: 12500 * ms, Kind: record.UserFinding, ID: "it", Data: []byte(line)}
+	}
+	ended := func(code int) record.Event {
+		return record.Event{T: 12600 * ms, Kind: record.ExecEnd, ID: "it", ExitCode: &code, Evidence: "last line"}
+	}
+	pass, fail := said(`{"verdict":"pass","summary":"all 5 there","values":{"rows":5}}`), said(`{"verdict":"FAIL","summary":"row 7 is gone"}`)
+	for name, c := range map[string]struct {
+		events []record.Event
+		want   Verdict
+		says   string
+	}{
+		"it passes":               {[]record.Event{pass, ended(0)}, Pass, "all 5 there (mydbload check printed 1 finding and exited with 0)"},
+		"it says nothing":         {[]record.Event{ended(0)}, Pass, "printed 0 findings and exited with 0"},
+		"it fails":                {[]record.Event{pass, fail, ended(0)}, Fail, "row 7 is gone"},
+		"it fails and exits so":   {[]record.Event{fail, ended(1)}, Fail, "row 7"},
+		"it exits with an error":  {[]record.Event{ended(2)}, Invalid, "exited with 2 without a finding that fails: last line"},
+		"passes, then an error":   {[]record.Event{pass, ended(2)}, Invalid, "exited with 2 without"},
+		"it does not know":        {[]record.Event{said(`{"verdict":"invalid","summary":"no quorum"}`), ended(0)}, Invalid, "no quorum"},
+		"it printed nonsense":     {[]record.Event{pass, {T: 12500 * ms, Kind: record.UserFinding, ID: "it", Error: "line 2 of its output is no JSON"}, ended(0)}, Invalid, "line 2 of its output"},
+		"it printed other JSON":   {[]record.Event{said(`[1]`), ended(0)}, Invalid, "a line is no finding"},
+		"it has another verdict":  {[]record.Event{said(`{"verdict":"ok"}`), ended(0)}, Invalid, `the verdict "ok"`},
+		"it was killed":           {[]record.Event{pass, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Signal: "SIGKILL", ExitCode: status(-1)}}, Invalid, "was ended by SIGKILL"},
+		"it failed, then killed":  {[]record.Event{fail, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Signal: "SIGKILL"}}, Fail, ""},
+		"it could not be started": {[]record.Event{{T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Error: "not found"}}, Invalid, "could not be run: not found"},
+		"it did not run":          {nil, Invalid, "did not run"},
+		"others ran":              {[]record.Event{{T: 12600 * ms, Kind: record.ExecEnd, ID: "other", ExitCode: status(0)}, {T: 5 * time.Second, Kind: record.ExecEnd, ID: "it", Fault: "it", ExitCode: status(0)}}, Invalid, "did not run"},
+		"it failed, no end":       {[]record.Event{fail}, Fail, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "exec", Exec{Exec: []string{"mydbload", "check"}, In: "client"})
+			for _, e := range c.events {
+				s.event(e)
+			}
+			s.want(t, c.want, c.says)
+		})
+	}
+	t.Run("failures are shown however many passed", func(t *testing.T) {
+		s := newStory()
+		s.ask(t, "exec", Exec{Exec: []string{"check"}})
+		for i := range 20 {
+			s.event(said(fmt.Sprintf(`{"verdict":"pass","summary":"n%d"}`, i)))
+		}
+		s.event(fail)
+		s.event(ended(0))
+		f := s.want(t, Fail)
+		assert.Len(t, f.Evidence, maxDetails+1)
+		assert.Equal(t, "FAIL: row 7 is gone", f.Evidence[maxDetails].What)
+	})
+}

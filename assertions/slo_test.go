@@ -1,0 +1,236 @@
+package assertions
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+func TestSLO(t *testing.T) {
+	orders := Source{Load: "orders"}
+	recovery := func(b Bounds) *SLO { return &SLO{Source: orders, During: "recovery", Bounds: b} } // 1000 requests
+	for name, c := range map[string]struct {
+		ask   *SLO
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"success at the bound":     {recovery(Bounds{Success: bound(t, ">= 99.9%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Pass, "success 99.9 %, wanted >= 99.9% (1000 requests of orders in recovery)"},
+		"success below":            {recovery(Bounds{Success: bound(t, ">= 99.9%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+10*ms, broken) }, Fail, "success 99.8 %"},
+		"all good":                 {recovery(Bounds{Success: bound(t, "= 100%")}), nil, Pass, "success 100 %"},
+		"not all good":             {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Fail, "success 99.9 %"},
+		"it should fail":           {recovery(Bounds{Success: bound(t, "< 10%")}), func(s *story) { s.each(7*time.Second, 12*time.Second, broken) }, Pass, "success 0 %"},
+		"a broken neighbour phase": {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(3*time.Second, 7*time.Second, broken) }, Pass, ""},
+		"p95 at the bound": {recovery(Bounds{P95: bound(t, "<= 5ms")}), func(s *story) {
+			s.each(8*time.Second, 8*time.Second+250*ms, func(q *record.Request) { q.Done += time.Second })
+		}, Pass, "p95 5ms"},
+		"p95 above": {recovery(Bounds{P95: bound(t, "<= 5ms")}), func(s *story) {
+			s.each(8*time.Second, 8*time.Second+255*ms, func(q *record.Request) { q.Done += time.Second })
+		}, Fail, "p95 1.005s"},
+		"failed answers have latencies too": {recovery(Bounds{P99: bound(t, "<= 100ms")}), func(s *story) {
+			s.each(8*time.Second, 9*time.Second, func(q *record.Request) { broken(q); q.Done = q.Due + time.Second })
+		}, Fail, "p99 1s"},
+		"latency counts from the due time": {recovery(Bounds{P50: bound(t, "<= 5ms")}), func(s *story) {
+			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Sent += 40 * ms; q.Done = q.Sent + ms })
+		}, Fail, "p50 41ms"},
+		"too few for p99.9":                            {recovery(Bounds{P999: bound(t, "<= 1h")}), nil, Invalid, "p99.9 <= 1h needs 10000 samples and there are 1000"},
+		"just enough for p99":                          {recovery(Bounds{P99: bound(t, "<= 5ms")}), nil, Pass, ""},
+		"one too few for p99":                          {recovery(Bounds{P99: bound(t, "<= 5ms")}), func(s *story) { s.reqs = s.reqs[:2399] }, Invalid, "p99 <= 5ms needs 1000 samples and there are 999"},
+		"what is decided fails though the rest is not": {recovery(Bounds{P999: bound(t, "<= 5ms"), Success: bound(t, "= 100%")}), func(s *story) { s.each(8*time.Second, 9*time.Second, broken) }, Fail, "needs 10000"},
+		"no samples":                                   {&SLO{Source: orders, During: "recovery", Bounds: Bounds{Success: bound(t, "< 50%")}}, func(s *story) { s.reqs = s.reqs[:1400] }, Invalid, "needs 10 samples and there are 0"},
+		"throughput":                                   {recovery(Bounds{Throughput: bound(t, ">= 200/s")}), nil, Pass, "throughput 200/s"},
+		"throughput below":                             {recovery(Bounds{Throughput: bound(t, ">= 200/s")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Fail, "throughput 199.8/s"},
+		"one request": {&SLO{Source: Source{Load: "orders", Request: "create"}, During: "recovery", Bounds: Bounds{Success: bound(t, ">= 90%")}},
+			func(s *story) {
+				s.each(7*time.Second, 12*time.Second, func(q *record.Request) {
+					if q.Request == "read" {
+						broken(q)
+					}
+				})
+			}, Pass, "250 requests of orders (create)"},
+		"while the fault holds": {&SLO{Source: orders, During: "kill", Bounds: Bounds{Success: bound(t, "= 100%")}},
+			func(s *story) {
+				s.each(0, 3*time.Second-1, func(q *record.Request) {})
+				s.each(7*time.Second, 12*time.Second, broken)
+			}, Pass, "800 requests of orders in kill"},
+		"while the fault holds, fails": {&SLO{Source: orders, During: "kill", Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) { s.each(7*time.Second-5*ms, 7*time.Second, broken) }, Fail, "success 99.875 %"},
+		"a fault that never began":     {&SLO{Source: orders, During: "cut", Bounds: Bounds{Success: bound(t, "= 100%")}}, nil, Invalid, "cut never began"},
+		"all the time":                 {&SLO{Source: orders, Bounds: Bounds{Success: bound(t, ">= 90%")}}, nil, Pass, "2399 requests of orders in all phases under load"},
+		"relative": {recovery(Bounds{P95: bound(t, "<= 3x baseline")}), func(s *story) {
+			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 15*ms })
+		}, Pass, "p95 15ms, 3.00x the baseline's 5ms, wanted <= 3x baseline"},
+		"relative, fails": {recovery(Bounds{P95: bound(t, "<= 3x baseline")}), func(s *story) {
+			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 15*ms + time.Microsecond })
+		}, Fail, "p95 15.001ms"},
+		"relative to too few": {recovery(Bounds{P99: bound(t, "<= 3x baseline")}), nil, Invalid, "in the baseline p99 <= 3x baseline needs 1000 samples and there are 599"},
+		"relative to nothing": {&SLO{Source: orders, During: "recovery", Bounds: Bounds{P50: bound(t, "<= 3x baseline")}}, func(s *story) { s.each(0, 3*time.Second, func(q *record.Request) { q.Done = q.Due }) }, Invalid, "p50 is 0 there"},
+		"operations":          {&SLO{Source: Source{Workload: "regs"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) { s.more(100) }, Pass, "operations of regs"},
+		"operations that fail": {&SLO{Source: Source{Workload: "regs", Request: "put"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) {
+			s.more(100)
+			s.ops[len(s.ops)-1].Outcome = record.Unknown
+		}, Fail, "operations of regs (put)"},
+		"a compare that found another value is an answer": {&SLO{Source: Source{Workload: "regs"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) {
+			s.more(100)
+			s.ops[len(s.ops)-1].Outcome, s.ops[len(s.ops)-1].Kind = record.Failed, "cas"
+		}, Pass, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "slo", c.ask)
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			f := s.want(t, c.want, c.says)
+			for _, e := range f.Evidence {
+				assert.NotNil(t, e.Window)
+			}
+		})
+	}
+}
+
+// more adds puts under load, spread over its phases.
+func (s *story) more(n int) {
+	for i := range n {
+		at := time.Duration(i) * 12 * time.Second / time.Duration(n)
+		s.ops = append(s.ops, record.Op{Round: 1, Kind: "put", Key: "x", Value: "y", Call: at, Return: at + ms, Outcome: record.OK})
+	}
+}
+
+func TestTheEvidenceOfAnSLO(t *testing.T) {
+	s := newStory()
+	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "kill", Bounds: Bounds{P95: bound(t, "<= 3x baseline"), Success: bound(t, ">= 50%")}})
+	f := s.want(t, Pass)
+	require.Len(t, f.Evidence, 2)
+	assert.Equal(t, Evidence{What: "requests of orders due in baseline", File: "requests/orders.bin", Window: &Window{1, 3 * time.Second}, Values: map[string]float64{"p95": 0.005}}, f.Evidence[0])
+	assert.Equal(t, Evidence{What: "requests of orders due in kill", File: "requests/orders.bin", Window: &Window{3 * time.Second, 7 * time.Second}, Count: 800,
+		Values: map[string]float64{"p95": 0.005, "success": 1, "good": 800, "seconds": 4}}, f.Evidence[1])
+}
+
+func TestTheWindowsOfAFault(t *testing.T) {
+	s := newStory()
+	at := func(t time.Duration, kind record.EventKind, n int) {
+		s.event(record.Event{T: t, Kind: kind, Fault: "loop", Occurrence: n})
+	}
+	at(4*time.Second, record.FaultStarted, 1)
+	at(5*time.Second, record.FaultUndone, 1)
+	at(5500*ms, record.FaultGone, 1)
+	at(6*time.Second, record.FaultStarted, 2)
+	at(8*time.Second, record.FaultGone, 2) // nothing to undo
+	at(7*time.Second, record.FaultStarted, 3)
+	at(9*time.Second, record.FaultUndone, 3)
+	at(11*time.Second, record.FaultStarted, 4) // held
+	r := s.write(t).Rounds[0]
+	ws, err := during("loop", r)
+	require.NoError(t, err)
+	assert.Equal(t, []Window{{4 * time.Second, 5 * time.Second}, {6 * time.Second, 9 * time.Second}, {11 * time.Second, 12 * time.Second}}, ws)
+	assert.Equal(t, 5*time.Second, length(ws))
+	ws, err = during("fault", r)
+	require.NoError(t, err)
+	assert.Equal(t, []Window{{3 * time.Second, 7 * time.Second}}, ws)
+}
+
+func TestNeed(t *testing.T) {
+	for b, want := range map[string]int{">= 0%": 10, ">= 60%": 10, ">= 90%": 10, ">= 95%": 20, ">= 98%": 50, ">= 99%": 100, ">= 99.9%": 100, "= 100%": 100, ">= 3x baseline": 10} {
+		assert.Equal(t, want, figure{name: "success", bound: bound(t, b)}.need(), b)
+	}
+	for p, want := range map[int]int{500: 20, 900: 100, 950: 200, 990: 1000, 999: 10000} {
+		assert.Equal(t, want, figure{permille: p}.need(), p)
+	}
+	assert.Equal(t, 10, figure{name: "throughput", bound: bound(t, ">= 5/s")}.need())
+}
+
+// The quantile is the smallest value that at least its share of the values do not exceed.
+func TestQuantileIsNearestRank(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		raw := rapid.SliceOfN(rapid.Int64Range(0, 20), 1, 60).Draw(t, "values")
+		permille := rapid.SampledFrom([]int{500, 900, 950, 990, 999}).Draw(t, "q")
+		var vs []time.Duration
+		for _, v := range raw {
+			vs = append(vs, time.Duration(v))
+		}
+		slices.Sort(vs)
+		naive := time.Duration(-1)
+		for _, v := range vs {
+			atMost := 0
+			for _, w := range vs {
+				if w <= v {
+					atMost++
+				}
+			}
+			if atMost*1000 >= permille*len(vs) {
+				naive = v
+				break
+			}
+		}
+		if got := vs[rank(permille, len(vs))-1]; got != naive {
+			t.Fatalf("q%d of %v is %v, not %v", permille, vs, naive, got)
+		}
+	})
+}
+
+func TestSharesAreShownRoundedDown(t *testing.T) {
+	assert.Equal(t, "100 %", percent(1))
+	assert.Equal(t, "99.999 %", percent(0.9999999))
+	assert.Equal(t, "99.9 %", percent(0.999))
+	assert.Equal(t, "71.3 %", percent(0.713))
+	assert.Equal(t, "0 %", percent(0))
+	assert.Equal(t, "29 %", percent(0.29))
+}
+
+func TestValidateSLOAndRecovers(t *testing.T) {
+	scope := Scope{Plan: &newStory().plan, Services: []string{"gateway"}, Groups: []string{"store", "other"}, Leaders: []string{"store"}}
+	good := Bounds{Success: bound(t, ">= 99%")}
+	orders := Source{Load: "orders"}
+	for _, c := range []struct {
+		p    Params
+		says []string
+	}{
+		{&SLO{Source: orders, Bounds: good}, nil},
+		{&SLO{Source: Source{Load: "orders", Request: "create"}, During: "kill", Bounds: good}, nil},
+		{&SLO{Source: Source{Workload: "regs", Request: "put"}, During: "fault", Bounds: Bounds{P999: bound(t, "<= 3x baseline"), Throughput: bound(t, ">= 1/s")}}, nil},
+		{&SLO{}, []string{"load or workload is missing", "no bound is given"}},
+		{&SLO{Source: Source{Load: "orders", Workload: "regs"}, Bounds: good}, []string{"exclude each other"}},
+		{&SLO{Source: Source{Load: "ordres"}, Bounds: good}, []string{`no load is called "ordres"; there is orders`}},
+		{&SLO{Source: Source{Workload: "x", Request: "y"}, Bounds: good}, []string{`no workload is called "x"`, `no operation is called "y"`}},
+		{&SLO{Source: Source{Load: "orders", Request: "creat"}, Bounds: good}, []string{`"creat"; there is create, read`}},
+		{&SLO{Source: orders, During: "kil", Bounds: good}, []string{`no phase or fault is called "kil"; there is baseline, fault, recovery, kill`}},
+		{&SLO{Source: orders, During: "baseline", Bounds: Bounds{P50: bound(t, "<= 2x baseline")}}, []string{"means nothing in the baseline"}},
+		{&SLO{Source: orders, Bounds: Bounds{Success: bound(t, ">= 5ms")}}, []string{`success ">= 5ms": write it as ">= 99.9%"`}},
+		{&SLO{Source: orders, Bounds: Bounds{P50: bound(t, "<= 5%"), Throughput: bound(t, ">= 5"), P90: bound(t, "= 5ms")}}, []string{"p50", "throughput", "no latency is exactly that"}},
+		{&Recovers{Source: orders, After: "kill.in-effect", Within: plan.Duration(time.Second), Bounds: good}, nil},
+		{&Recovers{Source: orders, Bounds: good}, []string{"after is missing", "within is missing"}},
+		{&Recovers{Source: orders, After: "kill", Within: 1, Window: -1, Bounds: good}, []string{`after "kill": write it as`, "window is negative"}},
+		{&Recovers{Source: orders, After: "cut.gone", Within: 1, Bounds: good}, []string{`no fault is called "cut"; there is kill`}},
+		{&NoLostWrites{}, []string{"workload is missing"}},
+		{&NoLostWrites{Workload: "regs"}, nil},
+		{&NoDuplicates{Workload: "x"}, []string{`no workload is called "x"; there is regs`}},
+		{&Linearizable{Workload: "x"}, []string{`no workload is called "x"`}},
+		{&MembersAgree{}, []string{"workload is missing", "group is missing"}},
+		{&MembersAgree{Workload: "regs", Group: "x"}, []string{`no group is called "x"; there is store, other`}},
+		{&MembersAgree{Workload: "regs", Group: "store"}, nil},
+		{&UniqueLeader{}, []string{"group is missing"}},
+		{&UniqueLeader{Group: "store"}, nil},
+		{&UniqueLeader{Group: "other"}, []string{"group other has no leader"}},
+		{&UniqueLeader{Group: "x"}, []string{`no group with a leader is called "x"; there is store`}},
+		{&Exits{Allow: []string{"gateway", "gateway-12"}}, nil},
+		{&Exits{Allow: []string{"gateway-", "gatewayx", "gateway-x"}}, []string{`"gateway-"`, `"gatewayx"`, `"gateway-x"`}},
+		{&Exec{}, []string{"exec is missing"}},
+		{&Exec{Exec: []string{"check"}}, nil},
+	} {
+		err := c.p.Validate(scope)
+		if c.says == nil {
+			assert.NoError(t, err, "%#v", c.p)
+			continue
+		}
+		for _, s := range c.says {
+			assert.ErrorContains(t, err, s, "%#v", c.p)
+		}
+	}
+}
