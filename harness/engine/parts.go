@@ -38,6 +38,8 @@ type Generator interface {
 
 // Workload is a set of clients that writes a history.
 type Workload interface {
+	// Prepare makes the service ready to be worked on, before load and baseline begin.
+	Prepare(ctx context.Context) error
 	// Run works from now on and returns when ctx was cancelled and every operation was recorded.
 	Run(ctx context.Context) error
 	// Verify reads back what was written, from each member where it can, and records it.
@@ -46,4 +48,10 @@ type Workload interface {
 	Acked() int64
 	// Close ends what Run and Verify left running (the process of an exec workload).
 	Close() error
+}
+
+// Preparer is a Workload that has something to do before load and baseline begin, such as to write first values or to
+// start its program.
+type Preparer interface {
+	Prepare(ctx context.Context) error
 }

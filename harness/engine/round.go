@@ -131,10 +131,7 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	var working sync.WaitGroup
 	ended := func() { stopWork(); working.Wait() }
 	defer ended()
-	phases := rd.startWork(work, &working)
-	if phases != nil {
-		return phases
-	}
+	rd.startWork(work, &working)
 	abort, stopAbort := context.WithCancelCause(ctx)
 	defer stopAbort(nil)
 	working.Go(func() { rd.watchAborts(work, stopAbort) })
@@ -225,7 +222,7 @@ func (rd *round) ready(ctx context.Context) error {
 			return &broken{"a node is not ready", err}
 		}
 	}
-	return nil
+	return rd.prepare(ctx)
 }
 
 func (rd *round) env() Env {
@@ -239,8 +236,12 @@ func (rd *round) env() Env {
 	}
 }
 
-// startWork starts loads and workloads; they end with ctx.
-func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) error {
+// prepareTimeout bounds what a workload does before the baseline.
+const prepareTimeout = 15 * time.Second
+
+// prepare makes loads and workloads. It is part of the phase ready: what a workload needs of the service is there
+// before the baseline begins.
+func (rd *round) prepare(ctx context.Context) error {
 	for _, l := range rd.Plan.Loads {
 		g, err := rd.Parts.Load(l, rd.env())
 		if err != nil {
@@ -254,7 +255,15 @@ func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) error {
 			return fmt.Errorf("workload %s: %w", w.Name, err)
 		}
 		rd.workloads[w.Name] = x
+		if err := x.Prepare(ctx); err != nil {
+			return fmt.Errorf("workload %s: prepare: %w", w.Name, err)
+		}
 	}
+	return nil
+}
+
+// startWork starts loads and workloads; they end with ctx.
+func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) {
 	// A due time belongs to the phase that runs then: the baseline begins with the first request.
 	rd.enterSilently(plan.PhaseBaseline)
 	for name, g := range rd.loads {
@@ -271,7 +280,6 @@ func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) error {
 			}
 		})
 	}
-	return nil
 }
 
 // summaries records loads and workloads that failed.
