@@ -1,0 +1,157 @@
+package reports
+
+import (
+	"encoding/xml"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/hasvc/gauntlet/assertions"
+)
+
+// The elements of JUnit's XML that CI systems agree on.
+type (
+	junitSuites struct {
+		XMLName  xml.Name     `xml:"testsuites"`
+		Name     string       `xml:"name,attr"`
+		Tests    int          `xml:"tests,attr"`
+		Failures int          `xml:"failures,attr"`
+		Errors   int          `xml:"errors,attr"`
+		Time     string       `xml:"time,attr"`
+		Suites   []junitSuite `xml:"testsuite"`
+	}
+	junitSuite struct {
+		Name       string          `xml:"name,attr"`
+		Tests      int             `xml:"tests,attr"`
+		Failures   int             `xml:"failures,attr"`
+		Errors     int             `xml:"errors,attr"`
+		Skipped    int             `xml:"skipped,attr"`
+		Time       string          `xml:"time,attr"`
+		Timestamp  string          `xml:"timestamp,attr,omitempty"`
+		Properties []junitProperty `xml:"properties>property,omitempty"`
+		Cases      []junitCase     `xml:"testcase"`
+	}
+	junitProperty struct {
+		Name  string `xml:"name,attr"`
+		Value string `xml:"value,attr"`
+	}
+	junitCase struct {
+		Class   string        `xml:"classname,attr"`
+		Name    string        `xml:"name,attr"`
+		Time    string        `xml:"time,attr"`
+		Failure *junitProblem `xml:"failure,omitempty"`
+		Error   *junitProblem `xml:"error,omitempty"`
+		Out     string        `xml:"system-out,omitempty"`
+	}
+	junitProblem struct {
+		Message string `xml:"message,attr"`
+		Type    string `xml:"type,attr"`
+		Text    string `xml:",chardata"`
+	}
+)
+
+// JUnit writes JUnit XML: a scenario is a test suite, a finding a test case; FAIL is a failure, INVALID an error. Controls are a
+// suite of their own, in which one that was not killed is a failure.
+func JUnit(w io.Writer, results []Result) error {
+	all := junitSuites{Name: "gauntlet"}
+	total := 0.0
+	for _, r := range results {
+		s, seconds := suite(r)
+		total += seconds
+		all.Suites = append(all.Suites, s)
+		if len(r.Controls) > 0 {
+			all.Suites = append(all.Suites, controlSuite(r))
+		}
+	}
+	all.Time = fmt.Sprintf("%.3f", total)
+	for i := range all.Suites {
+		s := &all.Suites[i]
+		for _, c := range s.Cases {
+			s.Tests++
+			if c.Failure != nil {
+				s.Failures++
+			}
+			if c.Error != nil {
+				s.Errors++
+			}
+		}
+		all.Tests, all.Failures, all.Errors = all.Tests+s.Tests, all.Failures+s.Failures, all.Errors+s.Errors
+	}
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return fmt.Errorf("writing JUnit XML: %w", err)
+	}
+	enc := xml.NewEncoder(w)
+	enc.Indent("", "  ")
+	if err := enc.Encode(all); err != nil {
+		return fmt.Errorf("writing JUnit XML: %w", err)
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return fmt.Errorf("writing JUnit XML: %w", err)
+	}
+	return nil
+}
+
+func suiteName(r Result) string {
+	if c := r.Run.Plan.Control; c != nil {
+		return r.Run.Plan.Name + " with " + change(*c)
+	}
+	return r.Run.Plan.Name
+}
+
+func suite(r Result) (junitSuite, float64) {
+	seconds := 0.0
+	if n := len(r.Run.Events); n > 0 {
+		seconds = r.Run.Events[n-1].T.Seconds()
+	}
+	s := junitSuite{
+		Name: suiteName(r), Time: fmt.Sprintf("%.3f", seconds), Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05"),
+		Properties: []junitProperty{
+			{"verdict", r.Verdict.String()}, {"seed", fmt.Sprint(r.Run.Plan.Seed)}, {"driver", r.Run.Meta.Driver},
+			{"tool", r.Run.Meta.Tool}, {"record", r.Run.Dir}, {"again", strings.Join(again(r), " ")},
+		},
+	}
+	for _, f := range r.Findings {
+		c := junitCase{Class: s.Name, Name: f.ID, Time: "0"}
+		if f.Round > 0 && len(r.Run.Plan.Rounds) > 1 {
+			c.Name = fmt.Sprintf("%s (round %d)", f.ID, f.Round)
+		}
+		var lines []string
+		for _, e := range f.Evidence {
+			lines = append(lines, clean(evidence(e)))
+		}
+		text := strings.Join(lines, "\n")
+		switch f.Verdict {
+		case assertions.Pass:
+			c.Out = strings.Join(nonEmpty(f.Summary, text), "\n")
+		case assertions.Fail:
+			c.Failure = &junitProblem{Message: clean(f.Summary), Type: f.Kind, Text: text}
+		default:
+			why := f.Reason
+			if why == "" {
+				why = f.Summary
+			}
+			c.Error = &junitProblem{Message: clean(why), Type: f.Kind, Text: strings.Join(nonEmpty(f.Summary, text), "\n")}
+		}
+		s.Cases = append(s.Cases, c)
+	}
+	if len(s.Cases) == 0 {
+		// A suite without a case is green in every CI.
+		s.Cases = append(s.Cases, junitCase{Class: s.Name, Name: "findings", Time: "0",
+			Error: &junitProblem{Message: "the run has no findings", Type: "INVALID"}})
+	}
+	return s, seconds
+}
+
+func controlSuite(r Result) junitSuite {
+	s := junitSuite{Name: suiteName(r) + " controls", Time: "0", Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05")}
+	for _, c := range r.Controls {
+		x := junitCase{Class: s.Name, Name: c.Name, Time: "0"}
+		if c.Killed {
+			x.Out = c.Reason
+		} else {
+			x.Failure = &junitProblem{Message: "not killed: " + clean(c.Reason), Type: "control", Text: c.Dir}
+		}
+		s.Cases = append(s.Cases, x)
+	}
+	return s
+}
