@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -48,8 +49,10 @@ func Start(t testing.TB, n int) *Cluster {
 	}
 	c := &Cluster{t: t}
 	var initial []string
+	// An address of its own for each cluster: the port of a member that was killed must not become another test's.
+	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254))).String()
 	for i := range n {
-		m := &Member{URL: "http://" + freeAddr(t), peer: "http://" + freeAddr(t), t: t, dir: filepath.Join(t.TempDir(), fmt.Sprint(i))}
+		m := &Member{URL: "http://" + freeAddr(t, ip), peer: "http://" + freeAddr(t, ip), t: t, dir: filepath.Join(t.TempDir(), fmt.Sprint(i))}
 		initial = append(initial, fmt.Sprintf("m%d=%s", i, m.peer))
 		c.Members = append(c.Members, m)
 	}
@@ -155,9 +158,9 @@ func (m *Member) Wait() {
 	}
 }
 
-func freeAddr(t testing.TB) string {
+func freeAddr(t testing.TB, ip string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,8 +90,13 @@ func (w *Watcher) follow(ctx context.Context) error {
 	w.publish(list)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// Watch itself waits until some member has answered, and would wait here for as long as the registry is away.
+	late := time.AfterFunc(listTimeout, cancel)
 	// Without a leader the member ends the watch: otherwise one that is cut off from the others stays silent for ever.
 	changes := w.Etcd.Watch(clientv3.WithRequireLeader(ctx), prefix+w.Service+"/", clientv3.WithPrefix(), clientv3.WithRev(revision+1))
+	if !late.Stop() {
+		return fmt.Errorf("watching the registry: no answer in %s", listTimeout)
+	}
 	t := time.NewTicker(quiet)
 	defer t.Stop()
 	for {

@@ -1,0 +1,272 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+)
+
+// fake stands for orders: it answers, or fails with err, or waits for the deadline.
+type fake struct {
+	err     error
+	wait    bool
+	created []*ordersv1.CreateOrderRequest
+	put     []*ordersv1.PutRegisterRequest
+	trace   string
+}
+
+func (f *fake) end(ctx context.Context) error {
+	f.trace = trace.ID(ctx)
+	if f.wait {
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return f.err
+}
+
+func (f *fake) CreateOrder(ctx context.Context, r *ordersv1.CreateOrderRequest, _ ...grpc.CallOption) (*ordersv1.Order, error) {
+	f.created = append(f.created, r)
+	return &ordersv1.Order{Id: "o1", Sku: r.GetSku(), Quantity: r.GetQuantity(), Status: "accepted"}, f.end(ctx)
+}
+
+func (f *fake) GetOrder(ctx context.Context, r *ordersv1.GetOrderRequest, _ ...grpc.CallOption) (*ordersv1.Order, error) {
+	return &ordersv1.Order{Id: r.GetId()}, f.end(ctx)
+}
+
+func (f *fake) GetRegister(ctx context.Context, r *ordersv1.GetRegisterRequest, _ ...grpc.CallOption) (*ordersv1.Register, error) {
+	return &ordersv1.Register{Key: r.GetKey(), Value: "v", Revision: 7}, f.end(ctx)
+}
+
+func (f *fake) PutRegister(ctx context.Context, r *ordersv1.PutRegisterRequest, _ ...grpc.CallOption) (*ordersv1.Register, error) {
+	f.put = append(f.put, r)
+	return &ordersv1.Register{Key: r.GetKey(), Value: r.GetValue(), Revision: 8}, f.end(ctx)
+}
+
+func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server {
+	t.Helper()
+	cfg, err := config.Parse(nil, ":0")
+	require.NoError(t, err)
+	cfg.Deadline = 50 * time.Millisecond
+	cfg.Defects = defect.Set{}
+	for _, d := range defects {
+		cfg.Defects[d] = true
+	}
+	return New(cfg, f, func() bool { return draining }, NewMetrics(prometheus.NewRegistry()), zap.NewNop(), func(*http.ServeMux) {})
+}
+
+type want map[string]any
+
+func TestAPI(t *testing.T) {
+	away := status.Error(codes.Unavailable, "no replica")
+	for _, test := range []struct {
+		name    string
+		fake    fake
+		method  string
+		path    string
+		headers string // "Name: value", one to a line
+		body    string
+		status  int
+		body2   want // some fields of the answer
+		header  string
+	}{
+		{name: "create", method: "POST", path: "/orders", body: `{"sku":"a","quantity":2}`, status: 201, body2: want{"id": "o1", "sku": "a", "quantity": 2.0}, header: "Location: /orders/o1"},
+		{name: "create with a charset", method: "POST", path: "/orders", headers: "Content-Type: application/json; charset=utf-8", body: `{"sku":"a","quantity":2}`, status: 201},
+		{name: "read an order", method: "GET", path: "/orders/x", status: 200, body2: want{"id": "x"}},
+		{name: "read a register", method: "GET", path: "/registers/k", status: 200, body2: want{"key": "k", "value": "v", "revision": 7.0}},
+		{name: "write a register", method: "PUT", path: "/registers/k", body: `{"value":""}`, status: 200, body2: want{"revision": 8.0}},
+		{name: "compare and set", method: "PUT", path: "/registers/k", body: `{"value":"x","expectRevision":0}`, status: 200},
+
+		{name: "not found", fake: fake{err: status.Error(codes.NotFound, "none")}, method: "GET", path: "/orders/x", status: 404},
+		{name: "conflict", fake: fake{err: status.Error(codes.Aborted, "other")}, method: "PUT", path: "/registers/k", body: `{"value":"x","expectRevision":3}`, status: 409},
+		{name: "key reused", fake: fake{err: status.Error(codes.AlreadyExists, "other")}, method: "POST", path: "/orders", body: `{"sku":"a","quantity":2}`, status: 409},
+		{name: "refused by orders", fake: fake{err: status.Error(codes.InvalidArgument, "bad")}, method: "GET", path: "/registers/k", status: 400},
+		{name: "away", fake: fake{err: away}, method: "GET", path: "/registers/k", status: 503, header: "Retry-After: 1"},
+		{name: "broken", fake: fake{err: status.Error(codes.Internal, "x")}, method: "GET", path: "/registers/k", status: 500},
+		{name: "too late", fake: fake{wait: true}, method: "GET", path: "/registers/k", status: 504},
+		{name: "too late for the client", fake: fake{wait: true}, method: "GET", path: "/registers/k", headers: "Request-Timeout: 1", status: 504},
+		{name: "passed", method: "GET", path: "/registers/k", headers: "Request-Timeout: 0", status: 504},
+		{name: "no number", method: "GET", path: "/registers/k", headers: "Request-Timeout: 1s", status: 400},
+		{name: "negative", method: "GET", path: "/registers/k", headers: "Request-Timeout: -1", status: 400},
+
+		{name: "no body", method: "POST", path: "/orders", status: 400},
+		{name: "no JSON", method: "POST", path: "/orders", body: `sku=a`, status: 400},
+		{name: "an array", method: "POST", path: "/orders", body: `[]`, status: 400},
+		{name: "cut off", method: "POST", path: "/orders", body: `{"sku":"a"`, status: 400},
+		{name: "two objects", method: "POST", path: "/orders", body: `{"sku":"a","quantity":1}{}`, status: 400},
+		{name: "unknown field", method: "POST", path: "/orders", body: `{"sku":"a","quantity":1,"price":1}`, status: 400},
+		{name: "wrong type", method: "POST", path: "/orders", body: `{"sku":"a","quantity":"1"}`, status: 400},
+		{name: "not UTF-8", method: "POST", path: "/orders", body: "{\"sku\":\"\xff\",\"quantity\":1}", status: 400},
+		{name: "too large", method: "PUT", path: "/registers/k", body: `{"value":"` + strings.Repeat("x", maxBody) + `"}`, status: 413},
+		{name: "wrong content type", method: "POST", path: "/orders", headers: "Content-Type: text/plain", body: `{"sku":"a","quantity":1}`, status: 415},
+		{name: "value missing", method: "PUT", path: "/registers/k", body: `{}`, status: 400},
+		{name: "consistency unknown", method: "GET", path: "/registers/k?consistency=eventual", status: 400},
+		{name: "key not UTF-8", method: "GET", path: "/registers/%ff", status: 400},
+		{name: "id not UTF-8", method: "GET", path: "/orders/%ff", status: 400},
+		{name: "idempotency key not UTF-8", method: "POST", path: "/orders", headers: "Idempotency-Key: \xff", body: `{"sku":"a","quantity":1}`, status: 400},
+		{name: "no such resource", method: "GET", path: "/nothing", status: 404},
+		{name: "wrong method", method: "DELETE", path: "/orders/x", status: 405, header: "Allow: GET"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := httptest.NewRequest(test.method, test.path, strings.NewReader(test.body))
+			r.Header.Set("Content-Type", "application/json")
+			for line := range strings.SplitSeq(test.headers, "\n") {
+				if k, v, ok := strings.Cut(line, ": "); ok {
+					r.Header.Set(k, v)
+				}
+			}
+			w := httptest.NewRecorder()
+			serve(t, &test.fake, false).ServeHTTP(w, r)
+			resp := w.Result()
+			got := want{}
+			require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
+			assert.Equal(t, test.status, resp.StatusCode, "%v", got)
+			assert.Equal(t, "application/json", resp.Header.Get("Content-Type"))
+			for k, v := range test.body2 {
+				assert.Equal(t, v, got[k], k)
+			}
+			if k, v, ok := strings.Cut(test.header, ": "); ok {
+				assert.Equal(t, v, resp.Header.Get(k), k)
+			}
+			if test.status >= 400 {
+				assert.NotEmpty(t, got["error"])
+				assert.Equal(t, resp.Header.Get(trace.Header), got["traceId"])
+			}
+		})
+	}
+}
+
+func TestWhatOrdersIsAsked(t *testing.T) {
+	f := &fake{}
+	s := serve(t, f, false)
+	send := func(method, path, body string, headers ...string) {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		s.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	send("POST", "/orders", `{"sku":"a","quantity":2}`, "Idempotency-Key", "k")
+	send("POST", "/orders", `{"sku":"a","quantity":2}`)
+	require.Len(t, f.created, 2)
+	assert.Equal(t, "k", f.created[0].GetIdempotencyKey())
+	assert.NotEmpty(t, f.created[1].GetIdempotencyKey(), "one is made, or a retry of ours would make two orders")
+	send("PUT", "/registers/k", `{"value":"x"}`)
+	send("PUT", "/registers/k", `{"value":"x","expectRevision":0}`)
+	require.Len(t, f.put, 2)
+	assert.Nil(t, f.put[0].ExpectRevision)
+	assert.NotNil(t, f.put[1].ExpectRevision, "0 is not the same as absent")
+
+	send("GET", "/orders/x", "", trace.Header, "from-the-client")
+	assert.Equal(t, "from-the-client", f.trace)
+	send("GET", "/orders/x", "", "Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", trace.Header, "other")
+	assert.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", f.trace)
+	send("GET", "/orders/x", "", trace.Header, "not\nclean")
+	assert.Len(t, f.trace, 32)
+}
+
+func TestDrainingClosesConnections(t *testing.T) {
+	for _, draining := range []bool{false, true} {
+		w := httptest.NewRecorder()
+		serve(t, &fake{}, draining).ServeHTTP(w, httptest.NewRequest("GET", "/orders/x", nil))
+		assert.Equal(t, draining, w.Result().Header.Get("Connection") == "close")
+	}
+}
+
+func TestNoDeadline(t *testing.T) {
+	for _, test := range []struct {
+		defects []defect.Name
+		ends    bool
+	}{{nil, true}, {[]defect.Name{defect.NoDeadline}, false}} {
+		f := &gate{open: make(chan struct{})}
+		s := serve(t, &fake{}, false, test.defects...)
+		s.orders = f
+		done := make(chan int, 1)
+		go func() {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest("GET", "/orders/x", nil))
+			done <- w.Code
+		}()
+		select {
+		case code := <-done:
+			assert.True(t, test.ends, "defects %v", test.defects)
+			assert.Equal(t, http.StatusGatewayTimeout, code)
+		case <-time.After(time.Second): // 20 times the deadline
+			assert.False(t, test.ends, "defects %v", test.defects)
+		}
+		close(f.open)
+		if !test.ends {
+			assert.Equal(t, http.StatusOK, <-done)
+		}
+	}
+}
+
+// gate answers when it is opened.
+type gate struct {
+	fake
+	open chan struct{}
+}
+
+func (g *gate) GetOrder(ctx context.Context, r *ordersv1.GetOrderRequest, _ ...grpc.CallOption) (*ordersv1.Order, error) {
+	select {
+	case <-g.open:
+		return &ordersv1.Order{Id: r.GetId()}, nil
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{`{"sku":"a","quantity":2}`, `{"value":"x","expectRevision":0}`, `{}`, `[]`, `nul`, "\xff", `{"value":1e999}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, v := range []any{&orderRequest{}, &registerRequest{}} {
+			if err := decodeBody(body, v); err != nil {
+				code, message := httpStatus(err)
+				require.Equal(t, http.StatusBadRequest, code)
+				require.NotEmpty(t, message)
+			}
+		}
+	})
+}
+
+// Whatever is asked, the answer is JSON with a status that fits, and nothing panics.
+func FuzzRequest(f *testing.F) {
+	f.Add("POST", "/orders", "application/json", "100", "key", []byte(`{"sku":"a","quantity":2}`))
+	f.Add("PUT", "/registers/k", "application/json", "", "", []byte(`{"value":"x"}`))
+	f.Add("GET", "/orders/%ff", "", "-1", "\xff", []byte(nil))
+	f.Fuzz(func(t *testing.T, method, path, ct, timeout, key string, body []byte) {
+		r, err := http.NewRequest(method, "http://gateway"+path, io.NopCloser(strings.NewReader(string(body))))
+		if err != nil || r.URL.Path == "" || r.URL.Path[0] != '/' {
+			t.Skip("no request that Go's server would let through")
+		}
+		r.Header.Set("Content-Type", ct)
+		r.Header.Set("Request-Timeout", timeout)
+		r.Header.Set("Idempotency-Key", key)
+		w := httptest.NewRecorder()
+		serve(t, &fake{}, false).ServeHTTP(w, r)
+		if w.Code >= 400 {
+			require.Less(t, w.Code, 500+5)
+			require.True(t, json.Valid(w.Body.Bytes()), w.Body.String())
+		}
+	})
+}
