@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -376,6 +377,7 @@ func TestOutcomes(t *testing.T) {
 						case c.cut:
 							top.Node(node).Cut()
 						case c.silent:
+							_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client has gone
 							<-r.Context().Done()
 						default:
 							w.WriteHeader(c.code)
