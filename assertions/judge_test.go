@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -287,6 +288,10 @@ func (f fake) Judge(ctx context.Context, _ *plan.Plan, _ *record.Round) Finding 
 
 func TestACheckerThatPanicsOrHangsIsInvalid(t *testing.T) {
 	run := newStory().write(t)
+	synctest.Test(t, func(t *testing.T) { misbehave(t, run) })
+}
+
+func misbehave(t *testing.T, run *record.Run) {
 	j := judge{run: run, deadline: time.Millisecond}
 	ask := func(f func(context.Context) Finding) Finding {
 		return j.guarded(context.Background(), asked{params: fake{f}}, run.Rounds[0])
