@@ -9,6 +9,9 @@ import (
 // Driver starts topologies in sandboxes. The zero value is ready.
 type Driver struct{}
 
+// New returns the driver.
+func New() Driver { return Driver{} }
+
 // Name implements cluster.Driver.
 func (Driver) Name() string { return "sandbox" }
 

@@ -7,4 +7,4 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox"
 )
 
-func TestDriver(t *testing.T) { clustertest.Run(t, sandbox.Driver{}) }
+func TestDriver(t *testing.T) { clustertest.Run(t, sandbox.New()) }

@@ -21,7 +21,7 @@ func up(t *testing.T, opt cluster.Options, services ...cluster.Service) cluster.
 	if opt.Dir == "" {
 		opt.Dir = t.TempDir()
 	}
-	c, err := sandbox.Driver{}.Up(t.Context(), &cluster.Spec{Name: "test", Services: services}, opt)
+	c, err := sandbox.New().Up(t.Context(), &cluster.Spec{Name: "test", Services: services}, opt)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		left, err := c.Down(context.Background())
