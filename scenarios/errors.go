@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Error is something wrong in a scenario file, with its place.
@@ -60,7 +61,10 @@ func newDocument(file string, src []byte) *document {
 
 // errorf adds an error, unless the same place has the same message already.
 func (d *document) errorf(line, col int, format string, a ...any) {
-	e := &Error{File: d.file, Line: max(line, 1), Col: max(col, 1), Msg: fmt.Sprintf(format, a...)}
+	// What is missing at the end of a line, or of the file, has a place after it in goccy's tree.
+	line = min(max(line, 1), len(d.lines))
+	col = min(max(col, 1), utf8.RuneCountInString(d.lines[line-1])+1)
+	e := &Error{File: d.file, Line: line, Col: col, Msg: fmt.Sprintf(format, a...)}
 	for _, o := range d.errs {
 		if o.Line == e.Line && o.Col == e.Col && o.Msg == e.Msg {
 			return
@@ -81,9 +85,6 @@ func (d *document) at(n *node, format string, a ...any) {
 const maxExcerpt = 110
 
 func (d *document) excerpt(line, col int) string {
-	if line > len(d.lines) {
-		return ""
-	}
 	text := []rune(strings.TrimRight(d.lines[line-1], "\r"))
 	if strings.TrimSpace(string(text)) == "" {
 		return ""

@@ -217,6 +217,16 @@ func TestValidatingTwiceReportsNothingTwice(t *testing.T) {
 	require.EqualError(t, f.Validate(reference()), first.Error())
 }
 
+// Messages come in one order, whatever order maps have.
+func TestErrorsAreDeterministic(t *testing.T) {
+	src := strings.NewReplacer("registers: {kind: registers, to: gateway}", "{a: {}, b: {}, c: {}, d: {}}", "workloads:\n  ", "workloads: ").Replace(good)
+	want := validated(src, reference())
+	require.Error(t, want)
+	for range 50 {
+		require.EqualError(t, validated(src, reference()), want.Error())
+	}
+}
+
 func TestSyntax(t *testing.T) {
 	deep := strings.Repeat("[", 100) + strings.Repeat("]", 100)
 	laughs := "version: 1\na: &a [x,x,x,x,x,x,x,x,x,x]\n"

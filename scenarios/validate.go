@@ -144,7 +144,8 @@ func (v *validator) top() {
 }
 
 func (v *validator) programs() {
-	for name, x := range v.f.Programs {
+	for _, name := range inOrder(v.f.Programs, v.root.get("programs")) {
+		x := v.f.Programs[name]
 		at := p("programs", name)
 		v.keyword(at, "program", name)
 		if !v.mapping(at...) {
@@ -370,7 +371,8 @@ func (v *validator) trigger(path []any, t *Trigger, refs []string, timed bool) {
 }
 
 func (v *validator) phases() {
-	for key, s := range map[string]*Steady{"baseline": v.f.Baseline, "recovery": v.f.Recovery} {
+	for _, key := range []string{"baseline", "recovery"} {
+		s := map[string]*Steady{"baseline": v.f.Baseline, "recovery": v.f.Recovery}[key]
 		if s == nil || s.Until == nil {
 			continue
 		}
@@ -479,7 +481,7 @@ func (v *validator) controls() {
 		if has("env") && len(c.Env) == 0 || has("flags") && len(c.Flags) == 0 {
 			v.at(at, "this control changes nothing")
 		}
-		for name := range c.Flags {
+		for _, name := range inOrder(c.Flags, v.root.find("controls", i, "flags")) {
 			if v.known && !slices.Contains(v.services, name) && !slices.Contains(v.groups, name) {
 				v.key(sub(at, "flags", name), "the topology has no service or group called %q%s", name, suggest(name, slices.Concat(v.services, v.groups)))
 			}

@@ -151,10 +151,12 @@ func (v *validator) target(at *node, t plan.Target) {
 
 // otherwise says where a name does exist.
 func (v *validator) otherwise(what, got string) string {
-	for other, list := range map[string][]string{"node": v.nodes, "service": v.services, "group": v.groups, "zone": v.zones} {
-		if other != what && slices.Contains(list, got) {
-			// A node and its service often share their name: the first that is right will do.
-			return " (" + got + " is a " + other + ")"
+	for _, other := range []struct {
+		what string
+		list []string
+	}{{"service", v.services}, {"node", v.nodes}, {"group", v.groups}, {"zone", v.zones}} {
+		if other.what != what && slices.Contains(other.list, got) {
+			return " (" + got + " is a " + other.what + ")"
 		}
 	}
 	return ""
@@ -269,7 +271,9 @@ func (v *validator) cycles() {
 		}
 		where[f.ID], byID[f.ID] = i, f
 	}
-	for id, f := range byID {
+	for i := range v.f.Faults {
+		f := &v.f.Faults[i]
+		id := f.ID
 		order := []plan.FaultEvent{plan.Started, plan.InEffect, plan.Undone, plan.Gone}
 		for k := 1; k < len(order); k++ {
 			after[step{Fault: id, Event: order[k]}] = []step{{Fault: id, Event: order[k-1]}}

@@ -9,7 +9,8 @@ import (
 )
 
 func (v *validator) workloads() {
-	for name, w := range v.f.Workloads {
+	for _, name := range inOrder(v.f.Workloads, v.root.get("workloads")) {
+		w := v.f.Workloads[name]
 		at := p("workloads", name)
 		has := func(key string) bool { return v.has("workloads", name, key) }
 		v.keyword(at, "workload", name)
@@ -79,7 +80,8 @@ func (v *validator) to(path []any, name string, ported bool) {
 }
 
 func (v *validator) loads() {
-	for name, l := range v.f.Load {
+	for _, name := range inOrder(v.f.Load, v.root.get("load")) {
+		l := v.f.Load[name]
 		at := p("load", name)
 		has := func(key string) bool { return v.has("load", name, key) }
 		v.keyword(at, "load", name)
@@ -178,11 +180,11 @@ func (v *validator) requests(load []any, l Stream) {
 			v.at(sub(at, "path"), "%q: a path begins with /; the service is named by to", r.Path)
 		}
 		v.template(sub(at, "path"), r.Path)
-		for h, value := range r.Headers {
+		for _, h := range inOrder(r.Headers, v.root.find(sub(at, "headers")...)) {
 			if !validHeader(h) {
 				v.key(sub(at, "headers", h), "%q is no name of a header", h)
 			}
-			v.template(sub(at, "headers", h), value)
+			v.template(sub(at, "headers", h), r.Headers[h])
 		}
 		if has("body") {
 			v.bodyTemplate(v.root.find(sub(at, "body")...))
