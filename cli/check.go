@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/hasvc/gauntlet/harness"
+	"github.com/hasvc/gauntlet/reports"
+)
+
+func checkCommand(code *int) *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "check RUN...",
+		Short: "Judge run directories again, from their files alone",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			f, err := formatByName(format)
+			if err != nil {
+				return err
+			}
+			var results []reports.Result
+			for _, dir := range args {
+				r, err := harness.Check(c.Context(), dir)
+				if err != nil {
+					return err
+				}
+				results = append(results, *r)
+			}
+			*code = verdictCode(overall(results))
+			return f.Render(c.OutOrStdout(), results)
+		},
+	}
+	c.Flags().StringVarP(&format, "output", "o", "text", "what to print: "+formatNames())
+	return c
+}

@@ -1,0 +1,71 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/assertions"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/reports"
+)
+
+// RunControls carries out every control of the scenario after its unchanged run, with the same seed, and adds what
+// became of them to the result.
+func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, opt Options, dir func(control string) string) error {
+	p := unchanged.Run.Plan
+	opt.Seed = &p.Seed
+	for _, c := range p.Controls {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		opt.Control, opt.Dir = c.Name, dir(c.Name)
+		if opt.Progress != nil {
+			opt.Progress("control " + c.Name)
+		}
+		r, err := s.Run(ctx, opt)
+		if err != nil {
+			return fmt.Errorf("control %s: %w", c.Name, err)
+		}
+		killed, why := Killed(unchanged.Verdict, c, r.Findings)
+		unchanged.Controls = append(unchanged.Controls, reports.ControlResult{
+			Name: c.Name, Killed: killed, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
+		})
+	}
+	return nil
+}
+
+// Killed says whether a control did its work: the unchanged run passed, the control's own faults were proved, and each
+// assertion that it names failed itself. The reason is given either way.
+func Killed(unchanged assertions.Verdict, c plan.Control, fs []assertions.Finding) (bool, string) {
+	if unchanged != assertions.Pass {
+		return false, fmt.Sprintf("the unchanged run is %s, so that a failure here proves nothing", unchanged)
+	}
+	for _, f := range fs {
+		if f.Kind == assertions.FaultsProved && f.Verdict != assertions.Pass {
+			return false, "its faults were not proved: " + f.Reason
+		}
+	}
+	var survived []string
+	for _, id := range c.MustFail {
+		failed := slices.ContainsFunc(fs, func(f assertions.Finding) bool { return f.ID == id && f.Verdict == assertions.Fail })
+		if !failed {
+			survived = append(survived, id+" "+strings.Join(verdicts(fs, id), ", "))
+		}
+	}
+	if len(survived) > 0 {
+		return false, "did not fail: " + strings.Join(survived, "; ")
+	}
+	return true, "failed as they must: " + strings.Join(c.MustFail, ", ")
+}
+
+func verdicts(fs []assertions.Finding, id string) []string {
+	var vs []string
+	for _, f := range fs {
+		if f.ID == id {
+			vs = append(vs, f.Verdict.String()+" ("+f.Summary+f.Reason+")")
+		}
+	}
+	return vs
+}

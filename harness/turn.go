@@ -1,0 +1,60 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// takeTurn waits until no other timed run goes on on this machine, whoever runs it: two at once would disturb each
+// other's timing, and the verdicts with it. The turn ends with release, or with the process.
+func takeTurn(ctx context.Context, waiting func()) (release func(), err error) {
+	f, err := turnFile()
+	if err != nil {
+		return nil, fmt.Errorf("wait for a turn: %w", err)
+	}
+	told := false
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("wait for a turn: lock %s: %w", f.Name(), err)
+		}
+		if !told {
+			told = true
+			waiting()
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// turnFile is one file for all users. It is opened for reading only, which is enough for flock and which the kernel
+// allows on another user's file in a sticky directory.
+func turnFile() (*os.File, error) {
+	// Not os.TempDir: users with a TMPDIR of their own must meet here too.
+	name := filepath.Join("/tmp", "gauntlet.turn")
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		var made *os.File
+		if made, err = os.OpenFile(name, os.O_RDONLY|os.O_CREATE|os.O_EXCL, 0o444); err == nil {
+			return made, nil
+		}
+		if errors.Is(err, os.ErrExist) {
+			return os.Open(name)
+		}
+	}
+	return f, err
+}

@@ -1,0 +1,82 @@
+package harness
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hasvc/gauntlet/faults"
+	"github.com/hasvc/gauntlet/harness/build"
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/engine"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+	"github.com/hasvc/gauntlet/harness/topology"
+)
+
+// Topology is a running topology, to be broken by hand in a test.
+type Topology struct {
+	cluster.Cluster
+	hand *engine.Hand
+}
+
+// Up starts the topology of a Compose file, in the sandbox, and takes it down at the end of the test, which fails when
+// anything is left. Every node is ready when Up returns. Logs of the nodes are a test artifact.
+func Up(t testing.TB, compose string) *Topology {
+	t.Helper()
+	ctx := t.Context()
+	spec, err := topology.Load(ctx, compose, topology.Option{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := new(build.Builder).Build(ctx, spec, nil, filepath.Dir(compose), func(line string) { t.Log(line) }); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.ArtifactDir(), "up")
+	w, err := record.Create(dir, record.Meta{Tool: Version(), Driver: Drivers[0].Name}, &plan.Plan{Version: plan.Version, Name: "up", Topology: compose})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Errorf("write the record: %v", err)
+		}
+	})
+	c, err := Drivers[0].New().Up(ctx, spec, cluster.Options{Dir: dir, Volumes: filepath.Join(t.TempDir(), "volumes"), Observe: func(cluster.Event) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := &Topology{Cluster: c, hand: engine.NewHand(c, w)}
+	t.Cleanup(func() {
+		top.hand.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		left, err := c.Down(ctx)
+		if err != nil {
+			t.Errorf("take the topology down: %v", err)
+		}
+		for _, l := range left {
+			t.Errorf("left behind: %s", l)
+		}
+	})
+	return top
+}
+
+// Inject inflicts a fault and returns when its effect is proved. The undo takes it back and proves that it is gone; it
+// runs once, at the latest at the end of the test.
+func (c *Topology) Inject(t testing.TB, f faults.Params) (undo func()) {
+	t.Helper()
+	back, err := c.hand.Inject(t.Context(), f)
+	if err != nil {
+		t.Fatalf("inject: %v", err)
+	}
+	undo = sync.OnceFunc(func() {
+		if err := back(context.Background()); err != nil {
+			t.Errorf("undo: %v", err)
+		}
+	})
+	t.Cleanup(undo)
+	return undo
+}
