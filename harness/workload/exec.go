@@ -37,6 +37,8 @@ type external struct {
 	log  *os.File
 	tail tail
 
+	hello, grace time.Duration // helloTimeout and stopGrace; tests have less patience
+
 	in     commands
 	out    lines
 	kill   context.CancelFunc
@@ -71,7 +73,7 @@ func newExec(w plan.Workload, e Env) (*external, error) {
 	if w.Timeout == 0 {
 		w.Timeout = plan.Duration(DefaultTimeout)
 	}
-	x := &external{w: w, env: e, hist: history{name: w.Name, rec: e.Record, round: e.Round}, state: awaitHello, moved: make(chan struct{})}
+	x := &external{w: w, env: e, hist: history{name: w.Name, rec: e.Record, round: e.Round}, state: awaitHello, moved: make(chan struct{}), hello: helloTimeout, grace: stopGrace}
 	x.out.handle = x.line
 	return x, nil
 }
@@ -82,7 +84,7 @@ func (x *external) Prepare(ctx context.Context) error {
 		x.fail(err)
 		return x.failure()
 	}
-	return x.await(ctx, idle, helloTimeout, "it said nothing within %v of its start; its first line is "+`{"type":"hello","version":1}`)
+	return x.await(ctx, idle, x.hello, "it said nothing within %v of its start; its first line is "+`{"type":"hello","version":1}`)
 }
 
 func (x *external) start() error {
@@ -126,7 +128,7 @@ func (x *external) ended(exit cluster.Exit, err error) {
 	case err != nil:
 		x.fail(fmt.Errorf("the program ended %s, and reading its output failed: %w", how, err))
 	default:
-		x.fail(fmt.Errorf("the program ended %s before it was told to%s", how, x.tail.quote()))
+		x.fail(fmt.Errorf("the program ended %s before it was told to%s", how, x.lastWords()))
 	}
 }
 
@@ -149,7 +151,7 @@ func (x *external) Run(ctx context.Context) error {
 	x.move(stopping)
 	x.mu.Unlock()
 	x.send(program.Command{Type: program.TypeStop})
-	return x.await(context.WithoutCancel(ctx), idle, x.w.Timeout.D()+stopGrace, "it did not say done within %v of stop")
+	return x.await(context.WithoutCancel(ctx), idle, x.w.Timeout.D()+x.grace, "it did not say done within %v of stop")
 }
 
 // Verify lets the program read back what it wrote.
@@ -277,6 +279,14 @@ func (x *external) failure() error {
 	return fmt.Errorf("workload %s: %w", x.w.Name, x.err)
 }
 
+// lastWords is what the program said last on its standard error, to stand after an error.
+func (x *external) lastWords() string {
+	if s := x.tail.last(); s != "" {
+		return fmt.Sprintf("; logs/%s.workload.log ends with: %s", x.w.Name, s)
+	}
+	return ""
+}
+
 // await waits until the state is want, something failed or ctx ended; limit 0 is none. A want of "" waits for the latter two.
 func (x *external) await(ctx context.Context, want state, limit time.Duration, late string) error {
 	var timer <-chan time.Time
@@ -300,7 +310,7 @@ func (x *external) await(ctx context.Context, want state, limit time.Duration, l
 		case <-ctx.Done():
 			return fmt.Errorf("workload %s: %w", x.w.Name, context.Cause(ctx))
 		case <-timer:
-			x.fail(fmt.Errorf(late+"%s", limit, x.tail.quote()))
+			x.fail(fmt.Errorf(late+"%s", limit, x.lastWords()))
 		}
 	}
 }
@@ -482,13 +492,10 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// quote is the last lines, to stand after an error.
-func (t *tail) quote() string {
+// last is the last lines, on one.
+func (t *tail) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ls := strings.Split(strings.TrimSpace(string(t.buf)), "\n")
-	if len(ls) == 1 && ls[0] == "" {
-		return ""
-	}
-	return "; the end of its standard error: " + strings.Join(ls[max(0, len(ls)-3):], " | ")
+	return strings.Join(ls[max(0, len(ls)-3):], " | ")
 }
