@@ -38,7 +38,7 @@ type RunResult struct {
 	Complete bool               `json:"complete"`       // false: the harness was ended before the run was
 	Verdict  assertions.Verdict `json:"verdict"`
 	Warnings []string           `json:"warnings,omitempty"`
-	Again    []string           `json:"again"`             // the command that repeats the run
+	Again    []string           `json:"again"`             // the command that repeats the run, word by word
 	Control  *plan.Control      `json:"control,omitempty"` // the one that this run carried out
 	Rounds   []RoundResult      `json:"rounds"`
 	Findings []FindingResult    `json:"findings"`
@@ -186,10 +186,14 @@ func roundResult(s *story) RoundResult {
 		out.Phases = append(out.Phases, x)
 	}
 	for _, l := range s.lives {
+		var failures []string
+		for _, f := range l.failures {
+			failures = append(failures, f.text)
+		}
 		out.Faults = append(out.Faults, FaultResult{
 			ID: l.fault, Kind: l.kind, Occurrence: l.occurrence, Targets: l.targets, Links: l.links,
 			Planned: sec(l.planned), PlannedFor: l.plannedFor.Seconds(), Started: sec(l.started), InEffect: sec(l.inEffect),
-			Undone: sec(l.undone), Gone: sec(l.gone), Proof: l.proof, ActedOn: l.bit, GoneProof: l.goneProof, Failures: l.failures,
+			Undone: sec(l.undone), Gone: sec(l.gone), Proof: l.proof, ActedOn: l.bit, GoneProof: l.goneProof, Failures: failures,
 		})
 	}
 	return out

@@ -107,7 +107,7 @@ func suite(r Result) (junitSuite, float64) {
 		Name: suiteName(r), Time: fmt.Sprintf("%.3f", seconds), Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05"),
 		Properties: []junitProperty{
 			{"verdict", r.Verdict.String()}, {"seed", fmt.Sprint(r.Run.Plan.Seed)}, {"driver", r.Run.Meta.Driver},
-			{"tool", r.Run.Meta.Tool}, {"record", r.Run.Dir}, {"again", strings.Join(again(r), " ")},
+			{"tool", r.Run.Meta.Tool}, {"record", r.Run.Dir}, {"again", command(r)},
 		},
 	}
 	for _, f := range r.Findings {

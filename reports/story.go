@@ -45,9 +45,14 @@ type life struct {
 	proof       string // that it took effect
 	bit         string // what it acted on
 	goneProof   string
-	failures    []string
-	failedAt    *time.Duration
+	failures    []failure
 	bindings    []record.Event
+}
+
+// failure is something that went wrong in a fault's life.
+type failure struct {
+	at   time.Duration
+	text string
 }
 
 // tell puts a round together.
@@ -118,8 +123,7 @@ func tell(p *plan.Plan, r *record.Round) *story {
 			l.gone, l.goneProof = t, e.Evidence
 		case record.FaultFailed, record.UndoFailed, record.FaultUnproved:
 			l := of(e)
-			l.failedAt = t
-			l.failures = append(l.failures, failure(e))
+			l.failures = append(l.failures, failure{e.T, wrong(e)})
 		case record.Bound:
 			if e.Fault == "" {
 				s.rest = append(s.rest, e)
@@ -137,7 +141,8 @@ func tell(p *plan.Plan, r *record.Round) *story {
 	return s
 }
 
-func failure(e record.Event) string {
+// wrong says what went wrong.
+func wrong(e record.Event) string {
 	switch e.Kind {
 	case record.UndoFailed:
 		return "could not be undone: " + e.Error
@@ -177,6 +182,9 @@ type phaseFigures struct {
 	p50, p99, worst *time.Duration
 }
 
+// minP99 is how many requests a p99 needs: ten beyond it, as the assertions ask.
+const minP99 = 1000
+
 // figures sorts the requests of a load by phase.
 func figures(load string, r *record.Round, phases []span) loadFigures {
 	out := loadFigures{load: load}
@@ -214,7 +222,7 @@ func figures(load string, r *record.Round, phases []span) loadFigures {
 		if n := len(lat); n > 0 {
 			f.worst = &lat[n-1]
 			f.p50 = &lat[(n-1)/2]
-			if n >= 1000 { // ten beyond the quantile, as the assertions ask
+			if n >= minP99 {
 				f.p99 = &lat[(n*99+99)/100-1]
 			}
 		}

@@ -116,13 +116,26 @@ func (p *page) happened(r Result, stories []*story) {
 			bad[f.Round] = true
 		}
 	}
-	told, quiet := 0, []string(nil)
+	var told []*story
+	var quiet []string
 	for _, s := range stories {
-		if len(stories) > maxTold && (!bad[s.n] && (told > 0 || len(bad) > 0) || told >= maxTold) {
+		if len(stories) > maxTold && (!bad[s.n] && (len(told) > 0 || len(bad) > 0) || len(told) >= maxTold) {
 			quiet = append(quiet, strconv.Itoa(s.n))
 			continue
 		}
-		told++
+		told = append(told, s)
+	}
+	if len(told) == 0 { // what is not PASS belongs to no round
+		told, quiet = stories[:1], quiet[1:]
+	}
+	// What belongs to no round, such as an interruption, stands at the end of the last one.
+	last := told[len(told)-1]
+	for _, e := range r.Run.Events {
+		if e.Round == 0 {
+			last.rest = append(last.rest, e)
+		}
+	}
+	for _, s := range told {
 		if len(stories) > 1 {
 			p.blank()
 			p.line("  ", fmt.Sprintf("Round %d of %d", s.n, len(r.Run.Plan.Rounds)))
@@ -132,13 +145,6 @@ func (p *page) happened(r Result, stories []*story) {
 	if len(quiet) > 0 {
 		p.blank()
 		p.line("  ", fmt.Sprintf("Not told here, in %s: rounds %s. run.json has them all.", r.Run.Dir, ranges(quiet)))
-	}
-	for _, e := range r.Run.Events {
-		if e.Round == 0 {
-			if t, ok := sentence(e, "", nil); ok {
-				p.moment(e.T, "", t)
-			}
-		}
 	}
 }
 
@@ -299,10 +305,8 @@ func (l *life) tell(add func(time.Duration, int, string, string)) {
 		}
 		add(*l.gone, 5, in, text+proof(l.goneProof))
 	}
-	if l.failedAt != nil {
-		for _, f := range l.failures {
-			add(*l.failedAt, 6, in, name+" "+f)
-		}
+	for _, f := range l.failures {
+		add(f.at, 6, in, name+" "+f.text)
 	}
 }
 
@@ -446,7 +450,9 @@ func (p *page) loads(s *story) {
 			p.line("  ", fmt.Sprintf("The load %s cannot be read: %v", l.load, l.err))
 			continue
 		}
-		if len(l.phases) == 0 {
+		if !slices.ContainsFunc(l.phases, func(f phaseFigures) bool { return f.requests > 0 }) {
+			p.blank()
+			p.line("  ", fmt.Sprintf("The load %s sent nothing.", l.load))
 			continue
 		}
 		p.blank()
@@ -458,6 +464,9 @@ func (p *page) loads(s *story) {
 				good = percent(float64(f.good) / float64(f.requests))
 			}
 			p.write(fmt.Sprintf("    %-10s %9d %11s %12.1f %10s %10s %10s\n", f.phase, f.requests, good, f.rate, opt(f.p50), opt(f.p99), opt(f.worst)))
+		}
+		if slices.ContainsFunc(l.phases, func(f phaseFigures) bool { return f.requests > 0 && f.p99 == nil }) {
+			p.line("    ", fmt.Sprintf("A p99 stands where there were %d requests or more.", minP99))
 		}
 		if l.stats != nil && l.stats.Requests > 0 {
 			p.line("    ", fmt.Sprintf("The generator itself was late by %s at p50, %s at p99; %d of its requests were never sent.", dur(l.stats.LagP50), dur(l.stats.LagP99), l.stats.Missed))

@@ -24,9 +24,9 @@ func workload(e record.Event) string {
 
 // Bounds of what is shown of findings; run.json has all.
 const (
-	maxEvidencePass = 2  // lines of evidence of a finding that passed
-	maxEvidence     = 12 // and of one that did not
-	maxRounds       = 3  // rounds of one assertion that are not PASS
+	maxEvidencePass = 2 // lines of evidence of a finding that passed
+	maxEvidence     = 6 // and of one that did not
+	maxRounds       = 3 // rounds of one assertion that are not PASS
 )
 
 // findings are told worst first. An assertion that passed in every round is one line.
@@ -214,23 +214,33 @@ func (p *page) controls(r Result) {
 	}
 }
 
+// repeat writes commands to copy: they are not broken into lines.
 func (p *page) repeat(r Result) {
 	p.blank()
 	p.write(p.paint("1", "Again") + "\n")
-	p.line("  the same run:                ", strings.Join(again(r), " "))
-	p.line("  judge this record again:     ", "gauntlet check "+quote(r.Run.Dir))
+	p.write("  the same run\n      " + command(r) + "\n")
+	p.write("  the judgement of this record\n      gauntlet check " + quote(r.Run.Dir) + "\n")
 }
 
-// again is the command that repeats a run.
+// command is again as one types it.
+func command(r Result) string {
+	words := again(r)
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// again is the command that repeats a run, word by word.
 func again(r Result) []string {
 	pl := r.Run.Plan
 	name := pl.File
 	if name == "" {
 		name = pl.Name
 	}
-	out := []string{"gauntlet", "run", quote(name), "--seed", strconv.FormatUint(pl.Seed, 10)}
+	out := []string{"gauntlet", "run", name, "--seed", strconv.FormatUint(pl.Seed, 10)}
 	if r.Run.Meta.Driver != "" {
-		out = append(out, "--driver", quote(r.Run.Meta.Driver))
+		out = append(out, "--driver", r.Run.Meta.Driver)
 	}
 	if pl.Control != nil || len(r.Controls) > 0 {
 		out = append(out, "--controls")

@@ -1,0 +1,162 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/assertions"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(file, got, 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err, "run the test with -update to make it")
+	assert.Equal(t, string(want), string(got))
+}
+
+func TestGolden(t *testing.T) {
+	for name, book := range books {
+		t.Run(name, func(t *testing.T) {
+			r := book().result(t)
+			for format, ext := range map[string]string{"text": ".txt", "json": ".json", "junit": ".xml"} {
+				var out bytes.Buffer
+				require.NoError(t, byName(t, format).Render(&out, []Result{r}))
+				golden(t, name+ext, out.Bytes())
+			}
+		})
+	}
+}
+
+func byName(t *testing.T, name string) Format {
+	t.Helper()
+	for _, f := range Table {
+		if f.Name == name {
+			return f
+		}
+	}
+	t.Fatalf("no format %s", name)
+	return Format{}
+}
+
+func TestTextFitsAndSteersNoTerminal(t *testing.T) {
+	for name, book := range books {
+		var out bytes.Buffer
+		require.NoError(t, Text(&out, []Result{book().result(t)}))
+		for line := range strings.Lines(out.String()) {
+			line = strings.TrimSuffix(line, "\n")
+			if !strings.HasPrefix(line, "      gauntlet ") { // commands are to be copied
+				assert.LessOrEqual(t, utf8.RuneCountInString(line), width, "%s: %s", name, line)
+			}
+			for _, r := range line {
+				assert.False(t, unicode.IsControl(r), "%s: %q", name, line)
+			}
+		}
+	}
+}
+
+func TestColorOnlyWhereAsked(t *testing.T) {
+	r := failed().result(t)
+	var plain, colored bytes.Buffer
+	require.NoError(t, Text(&plain, []Result{r}))
+	require.NoError(t, TextOptions{Color: true}.Render(&colored, []Result{r}))
+	assert.NotContains(t, plain.String(), "\x1b")
+	assert.Contains(t, colored.String(), "\x1b[31mFAIL\x1b[0m")
+	// Colour changes nothing else.
+	stripped := colored.String()
+	for _, code := range []string{"\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"} {
+		stripped = strings.ReplaceAll(stripped, code, "")
+	}
+	assert.Equal(t, plain.String(), stripped)
+}
+
+func TestJSONIsTheDocument(t *testing.T) {
+	var rs []Result
+	for _, name := range []string{"passed", "failed", "invalid", "rounds"} {
+		rs = append(rs, books[name]().result(t))
+	}
+	rs[0].Findings[2].Evidence[0].Values["nothing"] = nan() // JSON has no word for it
+	var out bytes.Buffer
+	require.NoError(t, JSON(&out, rs))
+	var d Document
+	dec := json.NewDecoder(&out)
+	dec.DisallowUnknownFields()
+	require.NoError(t, dec.Decode(&d))
+	assert.Equal(t, SchemaVersion, d.Version)
+	assert.Equal(t, assertions.Fail, d.Verdict)
+	require.Len(t, d.Results, 4)
+	assert.Equal(t, "18446744073709551615", d.Results[0].Seed)
+	assert.NotContains(t, d.Results[0].Findings[2].Evidence[0].Values, "nothing")
+	assert.InDelta(t, 4.208, *d.Results[0].Rounds[0].Faults[0].InEffect, 1e-9)
+	assert.Equal(t, &Score{Killed: 1, Run: 2, Worthless: []string{"steady", "back"}}, d.Results[0].Score)
+	assert.False(t, d.Results[2].Complete)
+}
+
+func nan() float64 { z := 0.0; return z / z }
+
+func TestJUnitCounts(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, JUnit(&out, []Result{passed().result(t), failed().result(t), {Run: invalid().result(t).Run}}))
+	var all junitSuites
+	require.NoError(t, xml.Unmarshal(out.Bytes(), &all))
+	require.Len(t, all.Suites, 4, "a suite for each result and one for the controls of the first")
+	counts := func(i int) [3]int { s := all.Suites[i]; return [3]int{s.Tests, s.Failures, s.Errors} }
+	assert.Equal(t, [3]int{6, 0, 0}, counts(0))
+	assert.Equal(t, [3]int{2, 1, 0}, counts(1), "a control that was not killed")
+	assert.Equal(t, [3]int{5, 2, 2}, counts(2))
+	assert.Equal(t, [3]int{1, 0, 1}, counts(3), "a run without findings is not green")
+	assert.Equal(t, [3]int{14, 3, 3}, [3]int{all.Tests, all.Failures, all.Errors})
+}
+
+func TestScore(t *testing.T) {
+	r := passed().result(t)
+	assert.Equal(t, Score{Killed: 1, Run: 2, Worthless: []string{"steady", "back"}}, ScoreOf(r))
+	r.Controls = nil
+	assert.Equal(t, Score{}, ScoreOf(r))
+}
+
+func TestPhaseQuantilesNeedSamples(t *testing.T) {
+	r := passed().result(t)
+	st := tell(r.Run.Plan, r.Run.Rounds[0])
+	require.Len(t, st.loads, 1)
+	byPhase := map[string]phaseFigures{}
+	for _, f := range st.loads[0].phases {
+		byPhase[f.phase] = f
+	}
+	assert.Equal(t, 600, byPhase["baseline"].requests)
+	assert.Nil(t, byPhase["baseline"].p99, "600 samples are too few")
+	assert.Equal(t, 4*ms, *byPhase["recovery"].p99)
+	assert.Equal(t, 560, byPhase["fault"].good, "240 of 800 failed")
+	assert.Equal(t, 900*ms, *byPhase["fault"].worst)
+}
+
+// A full disk or a closed pipe is an error, not silence.
+func TestWriteErrors(t *testing.T) {
+	r := passed().result(t)
+	for _, f := range Table {
+		require.ErrorIs(t, f.Render(broken{}, []Result{r}), errBroken, f.Name)
+	}
+}
+
+var errBroken = errors.New("broken pipe")
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errBroken }
