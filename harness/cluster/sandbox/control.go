@@ -192,7 +192,7 @@ func (c *control) lose() {
 	c.mu.Lock()
 	c.gone = true
 	calls, procs := c.calls, c.procs
-	c.calls, c.procs = nil, nil
+	c.calls, c.procs = nil, map[uint64]func(nodeinit.Exit){} // a start that comes too late still registers there
 	c.mu.Unlock()
 	for _, answer := range calls {
 		close(answer)

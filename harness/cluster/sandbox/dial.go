@@ -155,11 +155,12 @@ func connect(ctx context.Context, f *os.File, to netip.AddrPort) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
 	if d, ok := ctx.Deadline(); ok {
 		_ = f.SetWriteDeadline(d)
 	}
+	// After the deadline was set, which would take the cancellation back.
+	stop := context.AfterFunc(ctx, func() { _ = f.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
 	if err := await(rc, to); err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
 			err = ctx.Err()
@@ -245,7 +246,10 @@ func (c *sandbox) pool(from, network string) (*socketPool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life.Err() != nil {
-		return nil, fmt.Errorf("dial: %w", c.ending())
+		if c.reason != nil {
+			return nil, fmt.Errorf("dial: %w", c.reason)
+		}
+		return nil, fmt.Errorf("dial: %w", errDown)
 	}
 	key := from + "/" + network
 	p := c.pools[key]

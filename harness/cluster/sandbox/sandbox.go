@@ -128,8 +128,10 @@ func (c *sandbox) ending() error {
 	if err := c.Err(); err != nil {
 		return err
 	}
-	return errors.New("the topology is down")
+	return errDown
 }
+
+var errDown = errors.New("the topology is down")
 
 // watchPlane ends the topology when its plane ends by itself.
 func (c *sandbox) watchPlane() {
