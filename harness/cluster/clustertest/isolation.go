@@ -35,11 +35,6 @@ func isolation(t *testing.T, top *topology) {
 		require.Equal(t, cluster.StateRunning, st.State)
 		require.Zero(t, st.Restarts)
 	})
-	check(t, "no capability", 5*time.Second, func(t *testing.T, ctx context.Context) {
-		me := decode[selfInfo](t, ctx, top, "a", "/env")
-		require.Equal(t, "0000000000000000", me.Caps)
-		require.Zero(t, me.Uid, "no user was asked for")
-	})
 	check(t, "the machine's own answer", 5*time.Second, func(t *testing.T, ctx context.Context) {
 		// The listeners of the escape test can be reached from where it is allowed: it was not silence by itself.
 		for _, a := range machine(t) {
