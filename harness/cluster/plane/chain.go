@@ -77,10 +77,9 @@ func (c *chain) tail() <-chan *stream.StreamChunk { return c.links[len(c.links)-
 func (c *chain) stop(next []*stage) flow {
 	f := flow{held: make([][]*stream.StreamChunk, len(c.links)), ended: -1}
 	for i := len(c.stages) - 1; i >= 0; i-- {
-		if c.stubs[i] == nil {
-			continue
+		if c.stubs[i] != nil {
+			c.stopStage(i, &f)
 		}
-		c.stopStage(i, &f)
 		c.drain(i+1, &f)
 		if h, ok := c.stages[i].wrapper.Toxic.(holder); ok && !slices.Contains(next, c.stages[i]) {
 			if x := h.takeHeld(); x != nil {

@@ -1,0 +1,367 @@
+package plane
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+)
+
+func ruleLatency(stream string, ms, jitter int, toxicity float64) cluster.Rule {
+	return cluster.Rule{Toxic: &cluster.Toxic{
+		Type: "latency", Stream: stream, Toxicity: toxicity, Seed: 1,
+		Attributes: fmt.Appendf(nil, `{"latency": %d, "jitter": %d}`, ms, jitter),
+	}}
+}
+
+// coredStar has the link from node 1 to node 2 in the core from the start.
+func coredStar(t testing.TB, n int) *star {
+	s := newStar(t, n)
+	require.NoError(t, s.r.Intercept([]AddrLink{s.link(1, 2)}))
+	return s
+}
+
+func (s *star) coreConns() int {
+	s.r.core.mu.Lock()
+	defer s.r.core.mu.Unlock()
+	return len(s.r.core.conns)
+}
+
+func TestCoreKeepsConnectionsAsTheyAre(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 3)
+		a, b := s.nodes[0], s.nodes[1]
+		seen := make(chan net.Addr, 10)
+		serve(t, b.listen(9000), func(c *net.TCPConn) {
+			seen <- c.RemoteAddr()
+			echo(c)
+		})
+		c := a.mustDial(b, 9000)
+		require.Equal(t, c.LocalAddr().String(), (<-seen).String(), "the server sees the client's address and port")
+		require.Equal(t, 1, s.coreConns())
+
+		// Half closed, the answer still comes, whole.
+		data := make([]byte, 32<<20)
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for i := 0; i < len(data); i += 8 {
+			binary.LittleEndian.PutUint64(data[i:], rnd.Uint64())
+		}
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			_, err := io.Copy(c, bytes.NewReader(data))
+			if err == nil {
+				err = c.CloseWrite()
+			}
+			if err != nil {
+				t.Errorf("sending: %v", err)
+			}
+		})
+		got := sha256.New()
+		_, err := io.Copy(got, c)
+		require.NoError(t, err)
+		sending.Wait()
+		want := sha256.Sum256(data)
+		require.Equal(t, want[:], got.Sum(nil))
+		until(t, "the core has forgotten the connection", func() bool { return s.coreConns() == 0 })
+
+		// A refused connection is accepted first, and then reset.
+		c, err = a.dial(b.addr, 9001, time.Second)
+		if err == nil {
+			_, err = io.ReadAll(c)
+		}
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+
+		// The link back, and other links, do not go through the core.
+		serve(t, a.listen(9000), echo)
+		s.nodes[2].mustDial(b, 9000)
+		b.mustDial(a, 9000)
+		require.Zero(t, s.coreConns())
+	})
+}
+
+func TestCorePassesResetsOn(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		conns := make(chan *net.TCPConn, 10)
+		serve(t, b.listen(9000), func(c *net.TCPConn) { conns <- c })
+		for _, latency := range []bool{false, true} {
+			if latency {
+				s.apply(ruleLatency("upstream", 5, 0, 1), s.link(1, 2))
+				s.apply(ruleLatency("downstream", 5, 0, 1), s.link(1, 2))
+			}
+			client, server := a.mustDial(b, 9000), <-conns
+			abort(client)
+			_, err := server.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+			client, server = a.mustDial(b, 9000), <-conns
+			abort(server)
+			_, err = client.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+			until(t, "the core has forgotten the connections", func() bool { return s.coreConns() == 0 })
+		}
+	})
+}
+
+// TestCoreIsNotHeldUp connects to a server that does not answer, and beside it to one that does.
+func TestCoreIsNotHeldUp(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 3)
+		a, b := s.nodes[0], s.nodes[1]
+		require.NoError(t, s.r.Intercept([]AddrLink{s.link(1, 3)}))
+		serve(t, b.listen(9000), echo)
+		serve(t, s.nodes[2].listen(9000), echo)
+		id := s.apply(ruleDrop, s.link(2, 1)) // its SYN-ACKs
+		for range 50 {
+			a.mustDial(b, 9000) // the core accepts
+		}
+		c := a.mustDial(s.nodes[2], 9000)
+		_, err := roundTrip(c, time.Second)
+		require.NoError(t, err)
+
+		abandoned := a.mustDial(b, 9000)
+		until(t, "the core has all connections", func() bool { return s.coreConns() == 52 })
+		start := time.Now()
+		abort(abandoned)
+		until(t, "an attempt whose client was reset is given up", func() bool { return s.coreConns() < 52 })
+		require.Less(t, time.Since(start), time.Second, "not by the dial's deadline")
+
+		n, err := s.r.Reset(context.Background(), []AddrLink{s.link(1, 2)})
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, n, 50, "attempts are reset too: their clients have a connection")
+		s.remove(id)
+		c = a.mustDial(b, 9000)
+		_, err = roundTrip(c, time.Second)
+		require.NoError(t, err)
+
+		// Removing a node ends the connections through the core.
+		require.NoError(t, s.r.RemoveNode("node-2"))
+		_, err = roundTrip(c, time.Second)
+		require.Error(t, err)
+	})
+}
+
+func TestCoreGivesADialUp(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		serve(t, b.listen(9000), echo)
+		s.apply(ruleDrop, s.link(2, 1))
+		c := a.mustDial(b, 9000)
+		start := time.Now()
+		require.NoError(t, c.SetReadDeadline(start.Add(10*time.Second)))
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.GreaterOrEqual(t, time.Since(start), time.Second, "the deadline of the star is 2 s")
+	})
+}
+
+// TestALinkIsRegisteredWhileInUse shows that connections with the kernel live on, and that new ones go to the core.
+func TestALinkIsRegisteredWhileInUse(t *testing.T) {
+	inPlane(t, func() {
+		s := newStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		serve(t, b.listen(9000), echo)
+		old := a.mustDial(b, 9000)
+		id := s.apply(ruleLatency("downstream", 30, 0, 1), s.link(1, 2))
+		d, err := roundTrip(old, time.Second)
+		require.NoError(t, err)
+		require.Less(t, d, 30*time.Millisecond)
+		c := a.mustDial(b, 9000)
+		d, err = roundTrip(c, time.Second)
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, d, 30*time.Millisecond)
+		require.Equal(t, uint64(1), s.counter(id).Packets)
+		require.Equal(t, uint64(1), s.counter(id).Bytes)
+		s.remove(id)
+		for _, c := range []*net.TCPConn{old, c} {
+			_, err = roundTrip(c, time.Second)
+			require.NoError(t, err)
+		}
+	})
+}
+
+func TestLatency(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		serve(t, b.listen(9000), echo)
+		live := a.mustDial(b, 9000)
+		takes := func(c *net.TCPConn) time.Duration {
+			t.Helper()
+			d, err := roundTrip(c, 2*time.Second)
+			require.NoError(t, err)
+			return d
+		}
+		idle := takes(live)
+		up := s.apply(ruleLatency("upstream", 20, 0, 1), s.link(1, 2))
+		down := s.apply(ruleLatency("downstream", 30, 0, 1), s.link(1, 2))
+		for _, c := range []*net.TCPConn{live, a.mustDial(b, 9000)} {
+			d := takes(c)
+			require.GreaterOrEqual(t, d, 50*time.Millisecond)
+			require.Less(t, d, time.Second)
+		}
+		// The other layer on the same link.
+		id := s.apply(ruleDelay(25*time.Millisecond), s.link(1, 2))
+		d := takes(live)
+		t.Logf("idle %v; latency 20 up and 30 down with a packet delay of 25 ms: %v", idle, d)
+		require.GreaterOrEqual(t, d, 75*time.Millisecond)
+		s.remove(id)
+		dropped := s.apply(ruleDrop, s.link(1, 2))
+		_, err := a.dial(b.addr, 9000, quick)
+		timedOut(t, err)
+		s.remove(dropped)
+
+		s.remove(up)
+		require.GreaterOrEqual(t, takes(live), 30*time.Millisecond)
+		s.remove(down)
+		require.Less(t, takes(live), 20*time.Millisecond)
+
+		// Jitter stays within its bounds, and differs from chunk to chunk.
+		id = s.apply(ruleLatency("downstream", 20, 10, 1), s.link(1, 2))
+		least, most := time.Hour, time.Duration(0)
+		for range 20 {
+			d := takes(live)
+			least, most = min(least, d), max(most, d)
+		}
+		require.GreaterOrEqual(t, least, 10*time.Millisecond)
+		require.Greater(t, most-least, 2*time.Millisecond)
+		s.remove(id)
+	})
+}
+
+// TestToxicityIsDrawnPerConnection counts the slow ones among many, twice with one seed.
+func TestToxicityIsDrawnPerConnection(t *testing.T) {
+	inPlane(t, func() {
+		var patterns [2][]bool
+		for round := range patterns {
+			s := coredStar(t, 2)
+			a, b := s.nodes[0], s.nodes[1]
+			serve(t, b.listen(9000), echo)
+			s.apply(ruleLatency("downstream", 50, 0, 0.3), s.link(1, 2))
+			slow := 0
+			for range 60 {
+				d, err := roundTrip(a.mustDial(b, 9000), time.Second)
+				require.NoError(t, err)
+				patterns[round] = append(patterns[round], d >= 50*time.Millisecond)
+				if d >= 50*time.Millisecond {
+					slow++
+				}
+			}
+			require.InDelta(t, 18, slow, 10)
+			require.NoError(t, s.r.Close())
+			for i := range s.nodes {
+				s.unplug(i)
+			}
+		}
+		require.Equal(t, patterns[0], patterns[1], "one seed, one pattern")
+	})
+}
+
+// TestToxicsUnderTraffic adds and removes a toxic 1,000 times on connections that send without a pause, both ways.
+func TestToxicsUnderTraffic(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		serve(t, b.listen(9000), echo)
+		var stop atomic.Bool
+		var running sync.WaitGroup
+		var total, received atomic.Int64
+		for range 2 {
+			c := a.mustDial(b, 9000)
+			running.Go(func() { // 8-byte numbers, in order
+				buf, n := make([]byte, 4096), uint64(0)
+				for !stop.Load() {
+					for i := 0; i < len(buf); i += 8 {
+						binary.LittleEndian.PutUint64(buf[i:], n)
+						n++
+					}
+					if _, err := c.Write(buf); err != nil {
+						t.Errorf("writing: %v", err)
+						return
+					}
+				}
+				_ = c.CloseWrite()
+				total.Add(int64(8 * n))
+			})
+			running.Go(func() {
+				buf, n := make([]byte, 8), uint64(0)
+				r := bufio.NewReaderSize(c, 1<<16)
+				for {
+					if _, err := io.ReadFull(r, buf); err != nil {
+						if err != io.EOF {
+							t.Errorf("reading: %v", err)
+						}
+						total.Add(-int64(8 * n))
+						return
+					}
+					if got := binary.LittleEndian.Uint64(buf); got != n {
+						t.Errorf("number %d came where %d was due", got, n)
+						return
+					}
+					n++
+					received.Add(8)
+				}
+			})
+		}
+		some := func() { // bytes pass between the changes
+			before := received.Load()
+			until(t, "traffic", func() bool { return received.Load() > before+4_000 })
+		}
+		const rounds = 500 // of two toxics each
+		var took []time.Duration
+		timed := func(f func()) {
+			start := time.Now()
+			f()
+			took = append(took, time.Since(start))
+		}
+		for i := range rounds {
+			var ids [2]cluster.RuleID
+			for k, stream := range []string{"upstream", "downstream"} {
+				timed(func() { ids[k] = s.apply(ruleLatency(stream, 1, i%2, 1), s.link(1, 2)) })
+			}
+			some()
+			timed(func() { s.remove(ids[i%2]) })
+			if i%3 == 0 {
+				some()
+			}
+			timed(func() { s.remove(ids[1-i%2]) })
+			if i%5 == 0 {
+				some()
+			}
+		}
+		slices.Sort(took)
+		t.Logf("%d changes under traffic: p50 %v, p99 %v", len(took), took[len(took)/2], took[len(took)*99/100])
+		stop.Store(true)
+		done := make(chan struct{})
+		go func() { running.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			require.Fail(t, "the connections hang")
+		}
+		require.Zero(t, total.Load(), "every byte came back")
+	})
+}
+
+// unplug removes the interface of a node, so that another star can have its place.
+func (s *star) unplug(i int) {
+	l, err := netlink.LinkByName(fmt.Sprintf("v%d", i+1))
+	require.NoError(s.t, err)
+	require.NoError(s.t, netlink.LinkDel(l))
+}

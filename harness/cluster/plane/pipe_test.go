@@ -1,0 +1,185 @@
+package plane
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2/toxics"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// pipeEnds returns two ends of a pipe over loopback: what is written to in comes out of out.
+func pipeEnds(t require.TestingT) (in, src, dst, out *net.TCPConn, closeAll func()) {
+	pair := func() (*net.TCPConn, *net.TCPConn) {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		a, err := net.Dial("tcp4", l.Addr().String())
+		require.NoError(t, err)
+		b, err := l.Accept()
+		require.NoError(t, err)
+		return a.(*net.TCPConn), b.(*net.TCPConn)
+	}
+	in, src = pair()
+	dst, out = pair()
+	return in, src, dst, out, func() {
+		for _, c := range []*net.TCPConn{in, src, dst, out} {
+			c.Close()
+		}
+	}
+}
+
+// testStage makes a stage of any toxic that has no draws of its own.
+func testStage(kind string, tx toxics.Toxic) *stage {
+	tl := &toxicLink{kind: kind, toxicity: 1, make: func(uint64) toxics.Toxic { return tx }}
+	return tl.stageFor(0)
+}
+
+// TestPipeLosesNothing sends bytes through a pipe whose stages change at random, toxiproxy's own toxics among them,
+// and compares what comes out.
+func TestPipeLosesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in, src, dst, out, closeAll := pipeEnds(t)
+		defer closeAll()
+		data := make([]byte, rapid.IntRange(1, 2<<20).Draw(t, "size"))
+		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "data"), 0))
+		for i := 0; i+8 <= len(data); i += 8 {
+			binary.LittleEndian.PutUint64(data[i:], rnd.Uint64())
+		}
+		piece := rapid.IntRange(1<<9, 1<<17).Draw(t, "piece")
+		p := newPipe(src, dst, nil)
+		var running sync.WaitGroup
+		var runErr error
+		running.Go(func() { runErr = p.run() })
+		running.Go(func() {
+			for part := range slices.Chunk(data, piece) {
+				if _, err := in.Write(part); err != nil {
+					return
+				}
+			}
+			_ = in.CloseWrite()
+		})
+		got := make(chan []byte, 1)
+		running.Go(func() {
+			b, _ := io.ReadAll(out)
+			got <- b
+		})
+		mk := map[string]func() *stage{
+			"latency": func() *stage {
+				return testStage("latency", &latency{LatencyToxic: toxics.LatencyToxic{Latency: 3, Jitter: 2}})
+			},
+			"theirs": func() *stage { return testStage("latency", &toxics.LatencyToxic{Latency: 2}) },
+			"noop":   func() *stage { return testStage("noop", &toxics.NoopToxic{}) },
+			"slicer": func() *stage {
+				return testStage("slicer", &toxics.SlicerToxic{AverageSize: 40000, SizeVariation: 10, Delay: 1})
+			},
+			"slow_close": func() *stage { return testStage("slow_close", &toxics.SlowCloseToxic{Delay: 2}) },
+			"bandwidth":  func() *stage { return testStage("bandwidth", &toxics.BandwidthToxic{Rate: 500000}) },
+		}
+		for range rapid.IntRange(0, 40).Draw(t, "changes") {
+			kind := rapid.SampledFrom([]string{"remove", "remove", "latency", "theirs", "noop", "slicer", "slow_close", "bandwidth"}).Draw(t, "change")
+			which := rapid.IntRange(0, 9).Draw(t, "which")
+			p.set(func(ss []*stage) []*stage {
+				if kind != "remove" {
+					return append(ss, mk[kind]())
+				}
+				if len(ss) == 0 {
+					return ss
+				}
+				i := which % len(ss)
+				return slices.Delete(ss, i, i+1)
+			})
+			if rapid.Bool().Draw(t, "pause") {
+				time.Sleep(time.Duration(which) * 100 * time.Microsecond) // let some bytes through between changes
+			}
+		}
+		p.set(func([]*stage) []*stage { return nil })
+		select {
+		case b := <-got:
+			require.True(t, bytes.Equal(data, b), "%d bytes went in, %d came out", len(data), len(b))
+		case <-time.After(20 * time.Second):
+			closeAll()
+			require.Fail(t, "the pipe hangs")
+		}
+		running.Wait()
+		require.NoError(t, runErr)
+	})
+}
+
+// TestPipeDoesNotWaitForAReader changes the stages of a pipe whose peer does not read.
+func TestPipeDoesNotWaitForAReader(t *testing.T) {
+	in, src, dst, out, closeAll := pipeEnds(t)
+	defer closeAll()
+	p := newPipe(src, dst, nil)
+	ran := make(chan error, 1)
+	go func() { ran <- p.run() }()
+	chunk := make([]byte, 1<<20)
+	sent := 0
+	for { // until nothing goes in any more
+		require.NoError(t, in.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+		n, err := in.Write(chunk)
+		sent += n
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			break
+		}
+	}
+	start := time.Now()
+	for range 1000 {
+		s := testStage("latency", &latency{LatencyToxic: toxics.LatencyToxic{Latency: 1}})
+		p.set(func(ss []*stage) []*stage { return append(ss, s) })
+		p.set(func(ss []*stage) []*stage { return slices.DeleteFunc(ss, func(x *stage) bool { return x == s }) })
+	}
+	require.Less(t, time.Since(start), time.Second, "no change waits for the peer")
+	require.NoError(t, in.CloseWrite())
+	n, err := io.Copy(io.Discard, out)
+	require.NoError(t, err)
+	require.Equal(t, int64(sent), n)
+	require.NoError(t, <-ran)
+}
+
+// TestPipeEndsWithItsPeers resets one end while a toxic holds bytes back.
+func TestPipeEndsWithItsPeers(t *testing.T) {
+	for _, who := range []string{"source", "destination"} {
+		in, src, dst, out, closeAll := pipeEnds(t)
+		p := newPipe(src, dst, []*stage{testStage("latency", &latency{LatencyToxic: toxics.LatencyToxic{Latency: 20}})})
+		ran := make(chan error, 1)
+		go func() { ran <- p.run() }()
+		_, err := in.Write([]byte("x"))
+		require.NoError(t, err)
+		if who == "source" {
+			_, err = io.ReadFull(out, make([]byte, 1))
+			require.NoError(t, err)
+			abort(in)
+		} else {
+			abort(out)
+			for err == nil { // the write that finds out is one of the next
+				_, err = in.Write([]byte("y"))
+				select {
+				case e := <-ran:
+					ran <- e
+					err = e
+				default:
+				}
+			}
+		}
+		err = <-ran
+		require.True(t, isReset(err), "%s: %v", who, err)
+		closeAll()
+	}
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
