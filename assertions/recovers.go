@@ -64,6 +64,12 @@ func (a *Recovers) measures() (src Source, baselineOnly bool) { return a.Source,
 
 // Judge slides the window.
 func (a *Recovers) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
+	if err := a.Bounds.validate(); err != nil {
+		return invalid("%v", err)
+	}
+	if a.Within <= 0 || a.Window < 0 {
+		return invalid("within %s and window %s: both are lengths of time", a.Within, a.Window)
+	}
 	from, ok := r.Moment(a.moment())
 	if !ok {
 		return invalid("%s never came", a.After)

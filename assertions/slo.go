@@ -37,6 +37,9 @@ func (a *SLO) measures() (src Source, baselineOnly bool) {
 
 // Judge measures.
 func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
+	if err := a.Bounds.validate(); err != nil {
+		return invalid("%v", err) // a plan may come from elsewhere than our own validation
+	}
 	ws, err := during(a.During, r)
 	if err != nil {
 		return invalid("%v", err)
