@@ -88,8 +88,12 @@ func lifecycle(t *testing.T, top *topology) {
 		top.dial(t, ctx, "a", "life:7000").alive(t, patience)
 	})
 	check(t, "signal", 20*time.Second, func(t *testing.T, ctx context.Context) {
-		before := strings.Count(top.log(t, "life"), "main got hangup")
-		top.logged(t, ctx, "life", "kid-2 is there", 3)
+		count := func(text string) int { return strings.Count(top.log(t, "life"), text) }
+		before, one, two := count("main got hangup"), count("kid-1 is there"), count("kid-2 is there")
+		require.NoError(t, top.Restart(ctx, "life", nil))
+		top.logged(t, ctx, "life", "kid-1 is there", one+1) // only now does a signal find them
+		top.logged(t, ctx, "life", "kid-2 is there", two+1)
+		require.NoError(t, top.AwaitReady(ctx, "life"))
 		n, err := top.Signal(ctx, "life", "HUP", "kid-2")
 		require.NoError(t, err)
 		require.Equal(t, 1, n, "the one whose command line says so")
@@ -103,7 +107,7 @@ func lifecycle(t *testing.T, top *topology) {
 		_, err = top.Signal(ctx, "life", "1", "serve")
 		require.NoError(t, err)
 		top.logged(t, ctx, "life", "main got hangup", before+2)
-		require.Equal(t, 1, strings.Count(top.log(t, "life"), "kid-1 got hangup"), "a signal by name reaches no other")
+		require.Equal(t, 1, count("kid-1 got hangup"), "a signal by name reaches no other")
 		_, err = top.Signal(ctx, "life", "HUP", "no such process")
 		require.Error(t, err, "nobody got it")
 		_, err = top.Signal(ctx, "life", "SIGNONSENSE", "")
