@@ -80,8 +80,7 @@ func act(how string) int {
 		say(hello)
 		hear("start")
 		say("connected to the database")
-	case "op before start":
-		say(hello)
+	case "op before hello":
 		say(op(now(), now()))
 	case "op of last year":
 		say(hello)
@@ -274,7 +273,7 @@ func TestProgramsThatAreWrong(t *testing.T) {
 		"dies at once":      {"ended with status 3 before it was told to", "cannot find my configuration"},
 		"old version":       {"line 1", "speaks version 99", "this is version 1"},
 		"nonsense":          {"line 2", "no JSON object", "connected to the database"},
-		"op before start":   {"line 2", "op comes when"},
+		"op before hello":   {"line 1", "op comes when hello is expected"},
 		"op of last year":   {"line 2", "before the start", "nanoseconds"},
 		"op of next year":   {"line 2", "after it was received", "nanoseconds"},
 		"seconds":           {"line 2", "before the start", "nanoseconds"},
