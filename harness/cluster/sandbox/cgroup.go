@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
@@ -193,7 +191,7 @@ func (g *runCgroup) remove() error {
 	return errors.Join(errs...)
 }
 
-// nodeCgroup limits the programs of one node. Its init stays outside. A nil one limits nothing.
+// nodeCgroup limits the programs of one node. In version 1 its init stays outside. A nil one limits nothing.
 type nodeCgroup struct {
 	version nodeinit.CgroupVersion
 	dirs    map[string]string
@@ -257,18 +255,18 @@ func (n *nodeCgroup) settings(l cluster.Limits) (s []cgroupSetting) {
 	return s
 }
 
-// open returns what the init needs for its programs to join: the tasks files of version 1, the directory of version 2.
+// open returns what the init needs for its programs to join: the tasks files of version 1, the cgroup.procs of version 2.
 func (n *nodeCgroup) open() (nodeinit.CgroupVersion, []*os.File, error) {
 	if n == nil {
 		return 0, nil, nil
 	}
 	var files []*os.File
 	for _, dir := range n.dirs {
-		path, flags := dir, unix.O_RDONLY|unix.O_DIRECTORY
+		path := dir + "/cgroup.procs"
 		if n.version == 1 {
-			path, flags = dir+"/tasks", unix.O_WRONLY
+			path = dir + "/tasks"
 		}
-		f, err := os.OpenFile(path, flags, 0)
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			closeFiles(files)
 			return 0, nil, fmt.Errorf("open a node's cgroup: %w", err)

@@ -127,7 +127,7 @@ func (s *streams) open(p cluster.Process) error {
 		}
 		s.stdin = os.NewFile(uintptr(fds[1]), "stdin")
 		if !s.node.c.ids.one {
-			if err := unix.Fchown(fds[0], s.node.c.ids.owner(s.node.user.UID), s.node.c.ids.owner(s.node.user.GID)); err != nil {
+			if err := unix.Fchown(fds[0], s.node.c.ids.outside(s.node.user.UID), s.node.c.ids.outside(s.node.user.GID)); err != nil {
 				return fmt.Errorf("give a pipe to the program: %w", err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
@@ -80,15 +81,25 @@ func within(s idSpace, uidMap []byte) (idSpace, error) {
 // identity is who a node's programs are.
 type identity struct {
 	nodeinit.User
+	maps       idMaps
 	name, home string
 }
 
-// owner returns the ids, in the plane's user namespace, of what belongs to the node's id.
-func (s idSpace) owner(id int) int {
-	if s.one {
-		return 0
+// idMaps are the ids of a node's user namespace.
+type idMaps struct {
+	UID, GID syscall.SysProcIDMap
+	Switch   bool // several: programs become their user; else everything is one user
+}
+
+// outside returns the id on this machine of an id of the nodes. An ordinary user has no other than its own.
+func (s idSpace) outside(id int) int { return s.base + id }
+
+// inside returns the id in a node that things get which are to belong to id: where there is only one, that.
+func (id identity) inside(want int) (uid, gid int) {
+	if !id.Switch {
+		return id.UID, id.GID
 	}
-	return s.base + id
+	return want, want
 }
 
 // identify reads the user of a service: "", "uid", "uid:gid", "name" or "name:group", names being those of this
@@ -109,17 +120,18 @@ func (s idSpace) identify(user string) (identity, error) {
 		id.GID = gid
 	}
 	if s.one {
-		id.UIDMap = []nodeinit.IDMap{{Inside: id.UID, Outside: 0, Size: 1}}
-		id.GIDMap = []nodeinit.IDMap{{Inside: id.GID, Outside: 0, Size: 1}}
+		// The plane's user 0 is this process's own user.
+		id.maps.UID = syscall.SysProcIDMap{ContainerID: id.UID, Size: 1}
+		id.maps.GID = syscall.SysProcIDMap{ContainerID: id.GID, Size: 1}
 		id.Groups = nil // an ordinary user has no other group to give
 		return id, nil
 	}
 	if id.UID >= s.size || id.GID >= s.size {
 		return id, fmt.Errorf("user %q: ids go up to %d here", user, s.size-1)
 	}
-	id.Switch = true
-	id.UIDMap = []nodeinit.IDMap{{Outside: s.base, Size: s.size}}
-	id.GIDMap = id.UIDMap
+	id.Switch, id.maps.Switch = true, true
+	id.maps.UID = syscall.SysProcIDMap{HostID: s.base, Size: s.size}
+	id.maps.GID = id.maps.UID
 	return id, nil
 }
 

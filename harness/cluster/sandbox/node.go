@@ -203,7 +203,7 @@ func (n *node) pipe() (read, write *os.File, err error) {
 		return nil, nil, fmt.Errorf("make a pipe: %w", err)
 	}
 	if !n.c.ids.one {
-		if err := unix.Fchown(fds[1], n.c.ids.owner(n.user.UID), n.c.ids.owner(n.user.GID)); err != nil {
+		if err := unix.Fchown(fds[1], n.c.ids.outside(n.user.UID), n.c.ids.outside(n.user.GID)); err != nil {
 			unix.Close(fds[0])
 			unix.Close(fds[1])
 			return nil, nil, fmt.Errorf("give a pipe to the program: %w", err)

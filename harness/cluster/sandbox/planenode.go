@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -80,7 +81,7 @@ func (n *planeNode) make(b addBody, planeNS, theirs *os.File) error {
 	if err := flushLinkwatch("eth0"); err != nil {
 		return err
 	}
-	return n.startInit(theirs)
+	return n.startInit(b, theirs)
 }
 
 // nodeSysctls sets what a node's program expects of a host. /proc/sys/net is that of the thread's namespace.
@@ -175,28 +176,65 @@ func loopbackUp() error {
 	return nil
 }
 
-// startInit starts the node's init from the thread that is in the node's network namespace. The init stays in the
-// plane's user namespace: it mounts, and gives each program a nested one.
-func (n *planeNode) startInit(theirs *os.File) error {
+// startInit starts the node's init from the thread that is in the node's network namespace. The init gets a user
+// namespace nested in the plane's: it may mount and kill inside the node, but has no right over its network, so that
+// neither it nor a program can undo a fault.
+func (n *planeNode) startInit(b addBody, theirs *os.File) error {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return fmt.Errorf("open the null device: %w", err)
 	}
 	defer null.Close()
+	files := []*os.File{null, os.Stderr, os.Stderr, theirs}
+	defer func() { closeFiles(files[nodeinit.FirstTree:]) }()
+	for _, t := range b.Trees {
+		fd, err := nodeinit.OpenTree(t.Source, t.ReadOnly, t.Device)
+		if err != nil {
+			return err
+		}
+		files = append(files, os.NewFile(uintptr(fd), t.Source))
+	}
 	p, err := os.StartProcess("/proc/self/exe", []string{nodeinit.Argv0}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=2"}, // of the init alone; nothing is handed on to programs
-		Files: []*os.File{null, os.Stderr, os.Stderr, theirs},
-		Sys: &syscall.SysProcAttr{
-			Setsid:     true,
-			Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-		},
+		Files: files,
+		Sys:   initAttributes(b.IDs),
 	})
 	if err != nil {
-		return stageError("init", fmt.Errorf("start a node's init: %w", err))
+		return stageError("init", fmt.Errorf("start a node's init in a nested user namespace: %w", err))
 	}
 	n.init, n.pid = p, p.Pid
 	return nil
+}
+
+func initAttributes(ids idMaps) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{
+		Setsid: true,
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
+			unix.CLONE_NEWIPC,
+		UidMappings:                []syscall.SysProcIDMap{ids.UID},
+		GidMappings:                []syscall.SysProcIDMap{ids.GID},
+		GidMappingsEnableSetgroups: ids.Switch,
+	}
+	if ids.Switch {
+		a.Credential = &syscall.Credential{} // user 0 of the node, one of the machine's subordinate ids
+	} else if ids.UID.ContainerID != 0 {
+		// A user that is not 0 keeps no capability when the init is executed unless they are ambient.
+		for c := uintptr(0); c <= lastCapability(); c++ {
+			a.AmbientCaps = append(a.AmbientCaps, c)
+		}
+	}
+	return a
+}
+
+// lastCapability is the highest that the kernel knows.
+func lastCapability() uintptr {
+	if b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			return uintptr(n)
+		}
+	}
+	return unix.CAP_LAST_CAP
 }
 
 // close ends the init, and with it every process of the node, and takes its network away.

@@ -43,6 +43,15 @@ type addBody struct {
 	Index int        `json:"index"`
 	Addr  netip.Addr `json:"addr"`
 	Names []string   `json:"names,omitempty"`
+	IDs   idMaps     `json:"ids"`
+	Trees []tree     `json:"trees"`
+}
+
+// tree is a part of this machine's tree that a node's root shows.
+type tree struct {
+	Source   string `json:"source"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	Device   bool   `json:"device,omitempty"`
 }
 
 type addReply struct {

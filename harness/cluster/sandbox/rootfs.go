@@ -31,11 +31,16 @@ var ownEtc = map[string]bool{
 	"machine-id": true, "host.conf": true,
 }
 
+// bind shows a part of this machine's tree in a node.
+type bind struct {
+	tree
+	target string
+}
+
 // hostTree is what nodes show of this machine; read once for a topology.
 type hostTree struct {
-	binds         []nodeinit.Bind
+	binds         []bind
 	links         []nodeinit.Symlink
-	devices       []string
 	passwd, group []byte
 }
 
@@ -46,14 +51,14 @@ func readHostTree() (*hostTree, error) {
 			return nil, err
 		}
 	}
-	t.binds = append(t.binds, nodeinit.Bind{Source: "/sys", Target: "/sys", ReadOnly: true},
-		nodeinit.Bind{Source: "/etc", Target: nodeinit.HostEtc, ReadOnly: true})
+	t.binds = append(t.binds, bind{tree{Source: "/sys", ReadOnly: true}, "/sys"},
+		bind{tree{Source: "/etc", ReadOnly: true}, nodeinit.HostEtc})
 	if err := t.readEtc(); err != nil {
 		return nil, err
 	}
 	for _, d := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		if _, err := os.Stat("/dev/" + d); err == nil {
-			t.devices = append(t.devices, d)
+			t.binds = append(t.binds, bind{tree{Source: "/dev/" + d, Device: true}, "/dev/" + d})
 		}
 	}
 	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
@@ -77,7 +82,7 @@ func (t *hostTree) show(path string) error {
 		}
 		t.links = append(t.links, nodeinit.Symlink{Path: path, To: to})
 	case st.IsDir():
-		t.binds = append(t.binds, nodeinit.Bind{Source: path, Target: path, ReadOnly: true})
+		t.binds = append(t.binds, bind{tree{Source: path, ReadOnly: true}, path})
 	}
 	return nil
 }
@@ -118,6 +123,9 @@ type rootPlan struct {
 	bin     map[string]string
 	volumes string
 	host    string // host name
+
+	setup nodeinit.Setup
+	trees []tree
 }
 
 // program returns where the node finds the service's executable. The machine's system directories are where they
@@ -131,16 +139,23 @@ func program(argv0 string) string {
 	return programDir + "/" + filepath.Base(argv0)
 }
 
-// setup describes the node's root to its init.
-func (p *rootPlan) setup() (*nodeinit.Setup, error) {
-	owner := p.ids.owner(0)
-	s := &nodeinit.Setup{Hostname: p.host, Owner: owner, Devices: p.tree.devices}
+// show adds a part of this machine's tree.
+func (p *rootPlan) show(b bind) {
+	p.trees = append(p.trees, b.tree)
+	p.setup.Trees = append(p.setup.Trees, b.target)
+}
+
+// make fills in what the node's init is told, and the trees that the plane opens for it.
+func (p *rootPlan) make() error {
+	owner, group := p.user.inside(0)
+	s := &p.setup
+	s.Hostname, s.Owner = p.host, owner
 	for _, d := range []string{"/etc", "/dev", "/var/lib", "/var/log", "/var/cache", "/home", "/srv", "/run/lock", "/mnt", "/media"} {
-		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o755, Owner: owner, Group: owner})
+		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o755, Owner: owner, Group: group})
 	}
 	// /run is root's on a host, but a program that is not root from its start has nowhere else to put its socket.
 	for _, d := range []string{"/tmp", "/var/tmp", "/dev/shm", "/run"} {
-		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o1777, Owner: owner, Group: owner})
+		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o1777, Owner: owner, Group: group})
 	}
 	for _, d := range []string{"/root", p.user.home, workDir, p.workDir()} {
 		if d != "/" && d != "" && !inSystem(d) {
@@ -149,17 +164,17 @@ func (p *rootPlan) setup() (*nodeinit.Setup, error) {
 	}
 	s.Links = append(s.Links, p.tree.links...)
 	s.Links = append(s.Links, nodeinit.Symlink{Path: "/var/run", To: "/run"}, nodeinit.Symlink{Path: "/etc/mtab", To: "/proc/self/mounts"})
-	s.Binds = append(s.Binds, p.tree.binds...)
+	for _, b := range p.tree.binds {
+		p.show(b)
+	}
 	s.Files = p.etcFiles()
-	if err := p.programs(s); err != nil {
-		return nil, err
+	if err := p.programs(); err != nil {
+		return err
 	}
-	if p.service != nil {
-		if err := p.mounts(s); err != nil {
-			return nil, err
-		}
+	if p.service == nil {
+		return nil
 	}
-	return s, nil
+	return p.mounts()
 }
 
 func inSystem(path string) bool {
@@ -173,7 +188,7 @@ func inSystem(path string) bool {
 }
 
 func (p *rootPlan) own(dir string, mode uint32) nodeinit.Dir {
-	return nodeinit.Dir{Path: dir, Mode: mode, Owner: p.ids.owner(p.user.UID), Group: p.ids.owner(p.user.GID)}
+	return nodeinit.Dir{Path: dir, Mode: mode, Owner: p.user.UID, Group: p.user.GID}
 }
 
 func (p *rootPlan) workDir() string {
@@ -184,12 +199,12 @@ func (p *rootPlan) workDir() string {
 }
 
 // programs shows the executables of Options.Bin and the service's own.
-func (p *rootPlan) programs(s *nodeinit.Setup) error {
+func (p *rootPlan) programs() error {
 	add := func(source, target string) error {
 		if err := executable(source); err != nil {
 			return err
 		}
-		s.Binds = append(s.Binds, nodeinit.Bind{Source: source, Target: target, ReadOnly: true})
+		p.show(bind{tree{Source: source, ReadOnly: true}, target})
 		return nil
 	}
 	names := make([]string, 0, len(p.bin))
@@ -234,7 +249,8 @@ func executable(path string) error {
 }
 
 // mounts adds the service's volumes, configs and secrets.
-func (p *rootPlan) mounts(s *nodeinit.Setup) error {
+func (p *rootPlan) mounts() error {
+	s := &p.setup
 	for _, m := range p.service.Volumes {
 		if !filepath.IsAbs(m.Target) {
 			return fmt.Errorf("service %s: volume target %q is not absolute", p.service.Name, m.Target)
@@ -249,12 +265,12 @@ func (p *rootPlan) mounts(s *nodeinit.Setup) error {
 			if err := p.ownVolume(source); err != nil {
 				return fmt.Errorf("service %s: volume %s: %w", p.service.Name, m.Source, err)
 			}
-			s.Binds = append(s.Binds, nodeinit.Bind{Source: source, Target: m.Target, ReadOnly: m.ReadOnly})
+			p.show(bind{tree{Source: source, ReadOnly: m.ReadOnly}, m.Target})
 		case "bind":
 			if err := p.ownBind(m); err != nil {
 				return fmt.Errorf("service %s: bind of %s: %w", p.service.Name, m.Source, err)
 			}
-			s.Binds = append(s.Binds, nodeinit.Bind{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
+			p.show(bind{tree{Source: m.Source, ReadOnly: m.ReadOnly}, m.Target})
 		default:
 			return fmt.Errorf("service %s: a mount of kind %q; one of volume, bind, tmpfs", p.service.Name, m.Kind)
 		}
@@ -265,7 +281,7 @@ func (p *rootPlan) mounts(s *nodeinit.Setup) error {
 			mode = 0o444
 		}
 		s.Files = append(s.Files, nodeinit.File{Path: f.Target, Content: f.Content, Mode: mode,
-			Owner: p.ids.owner(p.user.UID), Group: p.ids.owner(p.user.GID)})
+			Owner: p.user.UID, Group: p.user.GID})
 	}
 	return nil
 }
@@ -297,7 +313,7 @@ func (p *rootPlan) giveTree(top string) error {
 	if p.ids.one {
 		return nil
 	}
-	uid, gid := p.ids.owner(p.user.UID), p.ids.owner(p.user.GID)
+	uid, gid := p.ids.outside(p.user.UID), p.ids.outside(p.user.GID)
 	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -321,9 +337,9 @@ func (p *rootPlan) giveTree(top string) error {
 
 // etcFiles are the entries of /etc that are the node's own.
 func (p *rootPlan) etcFiles() []nodeinit.File {
-	owner := p.ids.owner(0)
+	owner, group0 := p.user.inside(0)
 	file := func(path, content string) nodeinit.File {
-		return nodeinit.File{Path: path, Content: []byte(content), Mode: 0o644, Owner: owner, Group: owner}
+		return nodeinit.File{Path: path, Content: []byte(content), Mode: 0o644, Owner: owner, Group: group0}
 	}
 	passwd, group := string(p.tree.passwd), string(p.tree.group)
 	if !hasID(passwd, p.user.UID) {

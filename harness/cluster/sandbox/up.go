@@ -164,7 +164,11 @@ func (n *node) make(ctx context.Context) (err error) {
 	if n.log, err = openLog(n.info.Log); err != nil {
 		return err
 	}
-	add := addBody{Name: n.info.Name, Index: n.index, Addr: n.info.Addr}
+	root := rootPlan{tree: c.tree, ids: c.ids, user: n.user, service: n.service, bin: c.options.Bin, volumes: c.options.Volumes, host: n.hostname()}
+	if err := root.make(); err != nil {
+		return err
+	}
+	add := addBody{Name: n.info.Name, Index: n.index, Addr: n.info.Addr, IDs: n.user.maps, Trees: root.trees}
 	if n.service != nil && n.service.Name != n.info.Name {
 		add.Names = []string{n.service.Name}
 	}
@@ -181,17 +185,12 @@ func (n *node) make(ctx context.Context) (err error) {
 	if n.control, err = newControl(files[0]); err != nil {
 		return err
 	}
-	return n.furnish(ctx)
+	return n.furnish(ctx, &root.setup)
 }
 
 // furnish gives the node its root and its limits.
-func (n *node) furnish(ctx context.Context) error {
+func (n *node) furnish(ctx context.Context, setup *nodeinit.Setup) (err error) {
 	c := n.c
-	p := rootPlan{tree: c.tree, ids: c.ids, user: n.user, service: n.service, bin: c.options.Bin, volumes: c.options.Volumes, host: n.hostname()}
-	setup, err := p.setup()
-	if err != nil {
-		return err
-	}
 	if c.cgroup != nil && n.service != nil && n.service.Limits != (cluster.Limits{}) {
 		if n.cgroup, err = c.cgroup.node(n.info.Name, n.service.Limits); err != nil {
 			return err

@@ -9,8 +9,11 @@ import (
 // Argv0 marks a process that is a node's init. No environment variable is used: it would be inherited.
 const Argv0 = "gauntlet-node-init"
 
-// controlFD is where an init finds its connection to the harness.
-const controlFD = 3
+// Descriptors that an init inherits.
+const (
+	controlFD = 3 // its connection to the harness
+	FirstTree = 4 // the first of the trees that its root is made of
+)
 
 // The re-execution hook. It fires only for process 1 of a namespace that was given the marker and a unix socket, so a
 // program that happens to bear the name is not taken for an init.

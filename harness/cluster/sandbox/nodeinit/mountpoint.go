@@ -115,7 +115,7 @@ func mirror(dir string) error {
 			continue
 		}
 		// Opened before the cover is put over them.
-		if trees[e.Name()], err = openTree(p, false); err != nil {
+		if trees[e.Name()], err = OpenTree(p, false, true); err != nil {
 			return err
 		}
 	}

@@ -1,5 +1,5 @@
 // Package nodeinit is the first process of a node of the sandbox: the small init that gives the node its root,
-// starts programs in a nested user namespace, reaps them, and reports how they really ended.
+// starts programs without any capability, reaps them, and reports how they really ended.
 //
 // It is the same executable as the harness, started again under another argv[0]; its hook runs when this package is
 // initialised. The package imports next to nothing, so that the hook runs before the rest of a large binary is
@@ -56,19 +56,19 @@ type Exit struct {
 	At     int64          `json:"at"` // when it was reaped, CLOCK_MONOTONIC in ns
 }
 
-// Setup describes the node's root. Paths of targets are those of the node; ids of owners are those of the plane's
-// user namespace, in which the init runs.
+// Setup describes the node's root. Paths of targets, and ids, are those of the node.
 type Setup struct {
 	Hostname string    `json:"hostname"`
 	Owner    int       `json:"owner"` // owns the root and what was not given to another
 	Links    []Symlink `json:"links,omitempty"`
 	Dirs     []Dir     `json:"dirs,omitempty"`
-	Binds    []Bind    `json:"binds,omitempty"`
-	Tmpfs    []Tmpfs   `json:"tmpfs,omitempty"`
-	Files    []File    `json:"files,omitempty"`
-	Devices  []string  `json:"devices,omitempty"` // below /dev, bound one by one
+	// Trees says where the trees of the machine go that the init inherited, opened by the plane: descriptors from
+	// FirstTree on, in this order. The init could not open them itself: it has no right to look into root's home.
+	Trees []string `json:"trees,omitempty"`
+	Tmpfs []Tmpfs  `json:"tmpfs,omitempty"`
+	Files []File   `json:"files,omitempty"`
 	// Cgroups says how programs join the node's cgroups, whose files come as descriptors: the tasks files of version
-	// 1 (any number), or the directory of version 2 (one).
+	// 1 (any number), or the cgroup.procs of version 2 (one).
 	Cgroups CgroupVersion `json:"cgroups,omitempty"`
 }
 
@@ -87,13 +87,6 @@ type Dir struct {
 	Mode  uint32 `json:"mode"`
 	Owner int    `json:"owner"`
 	Group int    `json:"group"`
-}
-
-// Bind shows a file or directory of the machine in the node.
-type Bind struct {
-	Source   string `json:"source"`
-	Target   string `json:"target"`
-	ReadOnly bool   `json:"readOnly,omitempty"`
 }
 
 // Tmpfs is a file system in memory.
@@ -126,21 +119,13 @@ type Start struct {
 	User  User `json:"user"`
 }
 
-// User is the identity of a program, and the mapping of the user namespace it gets.
+// User is the identity of a program.
 type User struct {
-	UID    int     `json:"uid"`
-	GID    int     `json:"gid"`
-	Groups []int   `json:"groups,omitempty"`
-	UIDMap []IDMap `json:"uidMap"`
-	GIDMap []IDMap `json:"gidMap"`
-	Switch bool    `json:"switch,omitempty"` // the mapping has several ids: setgroups, setgid and setuid are needed and allowed
-}
-
-// IDMap maps Size ids from Inside on to the ids from Outside on, those of the plane's user namespace.
-type IDMap struct {
-	Inside  int `json:"inside"`
-	Outside int `json:"outside"`
-	Size    int `json:"size"`
+	UID    int   `json:"uid"`
+	GID    int   `json:"gid"`
+	Groups []int `json:"groups,omitempty"`
+	// Switch: the node's user namespace has several ids, so the program is to become this user; else the init is it.
+	Switch bool `json:"switch,omitempty"`
 }
 
 // Signal says which processes of the node get a signal: the main program alone, those whose command line contains

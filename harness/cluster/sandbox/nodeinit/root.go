@@ -22,21 +22,14 @@ func buildRoot(c *Setup) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the node's mounts private: %w", err)
 	}
-	// A parent is mounted before what lies in it.
-	sort.SliceStable(c.Binds, func(i, j int) bool { return len(c.Binds[i].Target) < len(c.Binds[j].Target) })
 	sort.SliceStable(c.Tmpfs, func(i, j int) bool { return len(c.Tmpfs[i].Target) < len(c.Tmpfs[j].Target) })
-	trees, devices, err := openAll(c)
-	defer func() { closeAll(trees); closeAll(devices) }()
-	if err != nil {
-		return err
-	}
 	if err := unix.Mount("gauntlet", base, "tmpfs", unix.MS_NOSUID, "mode=755"); err != nil {
 		return fmt.Errorf("mount the node's root: %w", err)
 	}
 	if err := populate(c); err != nil {
 		return err
 	}
-	if err := mountAll(c, trees, devices); err != nil {
+	if err := mountAll(c); err != nil {
 		return err
 	}
 	for _, f := range c.Files {
@@ -47,33 +40,17 @@ func buildRoot(c *Setup) error {
 	return enter()
 }
 
-// openAll opens what the root will show of the machine.
-func openAll(c *Setup) (trees, devices []int, err error) {
-	for _, b := range c.Binds {
-		fd, err := openTree(b.Source, b.ReadOnly)
-		if err != nil {
-			return trees, devices, err
-		}
-		trees = append(trees, fd)
-	}
-	for _, d := range c.Devices {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, "/dev/"+d, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		if err != nil {
-			return trees, devices, fmt.Errorf("open device /dev/%s: %w", d, err)
-		}
-		devices = append(devices, fd)
-	}
-	return trees, devices, nil
-}
-
-// openTree opens a part of the machine's tree as a detached copy of its mounts.
-func openTree(source string, readOnly bool) (int, error) {
+// OpenTree opens a part of the tree as a detached copy of its mounts.
+func OpenTree(source string, readOnly, device bool) (int, error) {
 	// Recursive: a user namespace may not show a directory without the mounts that cover parts of it.
 	fd, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {
 		return -1, fmt.Errorf("open %s for the node: %w", source, err)
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID}
+	if !device {
+		attr.Attr_set |= unix.MOUNT_ATTR_NODEV
+	}
 	if readOnly {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
@@ -112,28 +89,27 @@ func populate(c *Setup) error {
 	return nil
 }
 
-func mountAll(c *Setup, trees, devices []int) error {
-	for i, b := range c.Binds {
-		var st unix.Stat_t // by the descriptor: the path may be covered by the new root
-		if err := unix.Fstat(trees[i], &st); err != nil {
-			return fmt.Errorf("look at %s: %w", b.Source, err)
-		}
-		at, err := mountPoint(b.Target, st.Mode&unix.S_IFMT == unix.S_IFDIR)
-		if err != nil {
-			return err
-		}
-		if err := attach(trees[i], at); err != nil {
-			return err
-		}
+// mountAll mounts the inherited trees, and what is the node's own. A parent comes before what lies in it.
+func mountAll(c *Setup) error {
+	order := make([]int, len(c.Trees))
+	for i := range order {
+		order[i] = i
 	}
-	for i, d := range c.Devices {
-		at, err := mountPoint("/dev/"+d, false)
+	sort.SliceStable(order, func(i, j int) bool { return len(c.Trees[order[i]]) < len(c.Trees[order[j]]) })
+	for _, i := range order {
+		tree := FirstTree + i
+		var st unix.Stat_t
+		if err := unix.Fstat(tree, &st); err != nil {
+			return fmt.Errorf("look at the tree for %s: %w", c.Trees[i], err)
+		}
+		at, err := mountPoint(c.Trees[i], st.Mode&unix.S_IFMT == unix.S_IFDIR)
 		if err != nil {
 			return err
 		}
-		if err := attach(devices[i], at); err != nil {
+		if err := attach(tree, at); err != nil {
 			return err
 		}
+		unix.Close(tree)
 	}
 	for _, t := range c.Tmpfs {
 		if err := mountTmpfs(t); err != nil {
@@ -227,7 +203,7 @@ func writeFile(f File) error {
 	if own {
 		return nil
 	}
-	tree, err := openTree(path, true)
+	tree, err := OpenTree(path, true, false)
 	if err != nil {
 		return err
 	}

@@ -56,9 +56,6 @@ func (s *server) handle(req Request, fds []int) {
 	switch {
 	case req.Op == OpSetup && req.Setup != nil:
 		err = s.setup(req.Setup, fds)
-		if err == nil && req.Setup.Cgroups == 2 {
-			fds = nil // kept by the spawner
-		}
 	case req.Op == OpStart && req.Start != nil:
 		rep.Pid, rep.At, err = s.spawner.start(req.Start, fds)
 	case req.Op == OpSignal && req.Signal != nil:
@@ -84,16 +81,10 @@ func (s *server) setup(c *Setup, fds []int) error {
 	if err := buildRoot(c); err != nil {
 		return err
 	}
-	switch c.Cgroups {
-	case 1:
-		return s.spawner.joinTasks(fds)
-	case 2:
-		if len(fds) != 1 {
-			return fmt.Errorf("%d descriptors for the cgroup of version 2, want 1", len(fds))
-		}
-		s.spawner.cgroup = fds[0]
+	if c.Cgroups == 0 {
+		return nil
 	}
-	return nil
+	return s.spawner.join(fds)
 }
 
 func (s *server) reply(r Reply) {

@@ -12,19 +12,18 @@ import (
 )
 
 // spawner starts programs from one thread of its own. With cgroups of version 1 that thread, and not the init's first
-// one, is a member of the node's groups: programs inherit them at the fork, while the init's memory stays outside.
+// one, is a member of the node's groups: programs inherit them at the fork, while the init's memory stays outside. It
+// also has no capability to hand on.
 type spawner struct {
 	children *children
-	cgroup   int // directory of the node's cgroup of version 2; -1: none
 	work     chan func()
 }
 
 func newSpawner(c *children) *spawner {
-	s := &spawner{children: c, cgroup: -1, work: make(chan func())}
+	s := &spawner{children: c, work: make(chan func())}
 	go func() { // for as long as the process lives
 		runtime.LockOSThread()
-		// Inherited by every program; a kernel without it only loses a second line of defence.
-		_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		disarm()
 		for f := range s.work {
 			f()
 		}
@@ -42,10 +41,26 @@ func (s *spawner) do(f func()) {
 	<-done
 }
 
-// joinTasks moves the spawner's thread into cgroups of version 1.
-func (s *spawner) joinTasks(tasks []int) (err error) {
+// disarm sees to it that what this thread executes has no capability, not even in the node's own user namespace: an
+// empty bounding set for user 0, no ambient set for the others.
+func disarm() {
+	for c := uintptr(0); unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0) == nil; c++ {
+	}
+	_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) == nil {
+		data[0].Inheritable, data[1].Inheritable = 0, 0
+		_ = unix.Capset(&header, &data[0])
+	}
+	_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// join moves the spawner's thread into cgroups of version 1, or the init into that of version 2, which knows no
+// threads. The kernel asks for the rights of who opened the files.
+func (s *spawner) join(files []int) (err error) {
 	s.do(func() {
-		for _, fd := range tasks {
+		for _, fd := range files {
 			if _, werr := unix.Write(fd, []byte("0")); werr != nil {
 				err = fmt.Errorf("join the node's cgroup: %w", werr)
 				return
@@ -101,16 +116,9 @@ func (s *spawner) start(p *Start, fds []int) (pid int, at int64, err error) {
 	return pid, monotonic(), nil
 }
 
-// attributes puts the program into a user namespace of its own, nested in the plane's: whatever it is inside, it has
-// no capability over the node's network or mounts, and cannot undo a fault.
+// attributes gives the program a session of its own and makes it its user.
 func (s *spawner) attributes(u User) *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{
-		Setsid:                     true,
-		Cloneflags:                 unix.CLONE_NEWUSER,
-		UidMappings:                mappings(u.UIDMap),
-		GidMappings:                mappings(u.GIDMap),
-		GidMappingsEnableSetgroups: u.Switch,
-	}
+	a := &syscall.SysProcAttr{Setsid: true}
 	if u.Switch {
 		groups := make([]uint32, len(u.Groups))
 		for i, g := range u.Groups {
@@ -118,17 +126,7 @@ func (s *spawner) attributes(u User) *syscall.SysProcAttr {
 		}
 		a.Credential = &syscall.Credential{Uid: uint32(u.UID), Gid: uint32(u.GID), Groups: groups}
 	}
-	if s.cgroup >= 0 {
-		a.UseCgroupFD, a.CgroupFD = true, s.cgroup
-	}
 	return a
-}
-
-func mappings(m []IDMap) (r []syscall.SysProcIDMap) {
-	for _, x := range m {
-		r = append(r, syscall.SysProcIDMap{ContainerID: x.Inside, HostID: x.Outside, Size: x.Size})
-	}
-	return r
 }
 
 // describe says why a program did not start, in words that tell what to do.
@@ -143,8 +141,6 @@ func describe(err error, path string, p *Start) error {
 		return fmt.Errorf("start %s as uid %d: %w (not executable, or working directory %s not accessible, for this user)", path, p.User.UID, err, p.Dir)
 	case errors.Is(err, syscall.ENOEXEC):
 		return fmt.Errorf("start %s: %w (no executable of this machine, and no #! line)", path, err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EPERM):
-		return fmt.Errorf("start %s in a nested user namespace: %w (see gauntlet doctor)", path, err)
 	}
 	return fmt.Errorf("start %s: %w", path, err)
 }
