@@ -208,7 +208,7 @@ func (x *external) command() program.Command {
 	c := program.Command{
 		Type: program.TypeStart, Version: program.Version,
 		Name: x.w.Name, Run: x.env.RunID, Round: x.env.Round, Seed: x.w.Seed, To: x.w.To,
-		Clients: x.w.Clients, Keys: x.w.Keys, Rate: x.w.Rate, Timeout: int64(x.w.Timeout),
+		Timeout: int64(x.w.Timeout),
 	}
 	ports := map[string]int{}
 	for _, s := range x.env.Cluster.Spec().Services {

@@ -149,7 +149,7 @@ func (d *double) Work(ctx context.Context, s program.Start, h *program.History) 
 	}
 	d.kept = map[string]string{}
 	var clients sync.WaitGroup
-	for c := range s.Clients {
+	for c := range 2 {
 		clients.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				key := fmt.Sprintf("w-%d-%d-%d", s.Round, c, n)
@@ -228,7 +228,7 @@ func execEnv(t *testing.T) (Env, *memory) {
 }
 
 func execPlan(how string) plan.Workload {
-	return plan.Workload{Name: "mine", Kind: KindExec, To: "db", Clients: 2, Seed: 5, Timeout: plan.Duration(100 * time.Millisecond), Exec: append([]string{"program"}, strings.Fields(how)...)}
+	return plan.Workload{Name: "mine", Kind: KindExec, To: "db", Seed: 5, Timeout: plan.Duration(100 * time.Millisecond), Exec: append([]string{"program"}, strings.Fields(how)...)}
 }
 
 func TestAProgramThatIsRight(t *testing.T) {

@@ -50,6 +50,7 @@ func run() error {
 	if *via != "" {
 		l.targets = []string{*via}
 	}
+	l.say(reply{Type: "hello", Version: 1})
 	var working sync.WaitGroup
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -144,7 +145,7 @@ func (l *load) verify(members []string) {
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		last := map[uint64]bool{}
 		for _, m := range members {
-			var d dump
+			d := dump{call: time.Now().UnixNano()}
 			res, err := patient.Get("http://" + m + ":7400/dump")
 			if err == nil {
 				err = json.NewDecoder(res.Body).Decode(&d)
@@ -155,6 +156,7 @@ func (l *load) verify(members []string) {
 				delete(dumps, m)
 				continue
 			}
+			d.got = time.Now().UnixNano()
 			dumps[m] = d
 			last[d.Index] = true
 		}
@@ -166,7 +168,7 @@ func (l *load) verify(members []string) {
 		for k := range l.keys {
 			values := d.Data[k]
 			found := len(values) > 0
-			r := reply{Type: "read", Member: m, Key: k, Found: &found, Count: len(values), Outcome: "ok"}
+			r := reply{Type: "op", Op: "read", Member: m, Key: k, Found: &found, Count: len(values), Outcome: "ok", Call: d.call, Return: d.got}
 			if found {
 				r.Value = values[0]
 			}
@@ -179,4 +181,6 @@ func (l *load) verify(members []string) {
 type dump struct {
 	Index uint64
 	Data  map[string][]string
+
+	call, got int64 // when it was asked for, and there
 }

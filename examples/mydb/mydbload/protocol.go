@@ -10,8 +10,9 @@ func (c command) prefix() string { return c.Run }
 
 // reply is what is answered, a line each.
 type reply struct {
-	Type    string `json:"type"` // op | read | done
-	Op      string `json:"op,omitempty"`
+	Type    string `json:"type"`              // hello | op | done
+	Version int    `json:"version,omitempty"` // of hello
+	Op      string `json:"op,omitempty"`      // insert; of verify: read
 	Client  int    `json:"client,omitempty"`
 	Key     string `json:"key,omitempty"`
 	Value   string `json:"value,omitempty"`

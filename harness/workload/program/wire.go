@@ -44,17 +44,14 @@ type Command struct {
 	Type string `json:"type"`
 
 	// Of start.
-	Version int     `json:"version,omitempty"`
-	Name    string  `json:"name,omitempty"`  // the workload's, in the scenario
-	Run     string  `json:"run,omitempty"`   // unique among runs and rounds: good for making values unique
-	Round   int     `json:"round,omitempty"` // from 1
-	Seed    uint64  `json:"seed,omitempty"`  // draw from this and from nothing else, and runs can be repeated
-	To      string  `json:"to,omitempty"`    // the service, group or node the scenario named; may be empty
-	Clients int     `json:"clients,omitempty"`
-	Keys    int     `json:"keys,omitempty"`
-	Rate    float64 `json:"rate,omitempty"`    // operations per second of all clients; 0: as fast as they can
-	Timeout int64   `json:"timeout,omitempty"` // of one operation, nanoseconds
-	Nodes   []Node  `json:"nodes,omitempty"`   // the whole topology
+	Version int    `json:"version,omitempty"`
+	Name    string `json:"name,omitempty"`    // the workload's, in the scenario
+	Run     string `json:"run,omitempty"`     // unique among runs and rounds: good for making values unique
+	Round   int    `json:"round,omitempty"`   // from 1
+	Seed    uint64 `json:"seed,omitempty"`    // draw from this and from nothing else, and runs can be repeated
+	To      string `json:"to,omitempty"`      // the service, group or node the scenario named; may be empty
+	Timeout int64  `json:"timeout,omitempty"` // of one operation, nanoseconds
+	Nodes   []Node `json:"nodes,omitempty"`   // the whole topology
 
 	// Of verify: the nodes of To that run now, all nodes that run when To is empty.
 	Members []string `json:"members,omitempty"`
