@@ -180,10 +180,10 @@ func (p *page) moment(t time.Duration, indent, text string) {
 var phaseWords = map[string]string{
 	plan.PhaseUp:       "the topology is started",
 	plan.PhaseReady:    "waiting until every node is ready",
-	plan.PhaseBaseline: "load, and no fault yet",
-	plan.PhaseFault:    "load and faults",
-	plan.PhaseRecovery: "load, and no fault any more",
-	plan.PhaseVerify:   "the load has stopped; what was written is read back",
+	plan.PhaseBaseline: "nothing is broken yet",
+	plan.PhaseFault:    "faults are injected",
+	plan.PhaseRecovery: "the faults are gone; time to recover",
+	plan.PhaseVerify:   "load has stopped; what was written is read back",
 	plan.PhaseDrain:    "the programs are stopped",
 	plan.PhaseAudit:    "looking for what is left behind",
 	plan.PhaseDown:     "everything is taken away",
@@ -272,6 +272,9 @@ func (l *life) tell(add func(time.Duration, int, string, string)) {
 			}
 		}
 		for _, b := range l.bindings {
+			if len(b.Targets) == 1 && b.Targets[0] == b.ID {
+				continue // a node that was named
+			}
 			text += fmt.Sprintf("; %s was %s", b.ID, strings.Join(b.Targets, ", "))
 		}
 		add(*l.started, 2, in, text)
