@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,10 +29,11 @@ func main() {
 
 // load is the program at work.
 type load struct {
+	members []string
 	targets []string // base URLs, tried in turn
 	mu      sync.Mutex
 	out     *json.Encoder
-	prefix  string // unique to this run: keys are never written twice
+	run     string // unique: keys are never written twice
 	keys    map[string]bool
 	stop    atomic.Bool
 }
@@ -42,9 +44,8 @@ func run() error {
 	via := flag.String("via", "", "write through this URL instead of to the members")
 	rate := flag.Float64("rate", 0, "writes per second of each client; 0: as fast as they are acknowledged")
 	flag.Parse()
-	all := strings.Split(*members, ",")
-	l := &load{out: json.NewEncoder(os.Stdout), keys: map[string]bool{}}
-	for _, m := range all {
+	l := &load{members: strings.Split(*members, ","), out: json.NewEncoder(os.Stdout), keys: map[string]bool{}}
+	for _, m := range l.members {
 		l.targets = append(l.targets, "http://"+m+":7400")
 	}
 	if *via != "" {
@@ -60,7 +61,7 @@ func run() error {
 		}
 		switch m.Type {
 		case "start":
-			l.prefix = m.prefix()
+			l.run = m.Run
 			for c := range *clients {
 				working.Go(func() { l.client(c, *rate) })
 			}
@@ -69,8 +70,10 @@ func run() error {
 			working.Wait()
 			l.say(reply{Type: "done"})
 		case "verify":
-			l.verify(all)
+			l.verify(m.Members)
 			l.say(reply{Type: "done"})
+		default:
+			return fmt.Errorf("no command %q is known", m.Type)
 		}
 	}
 	l.stop.Store(true)
@@ -90,7 +93,7 @@ func (l *load) say(v any) {
 func (l *load) client(c int, rate float64) {
 	pause := 10 * time.Millisecond // after a failure
 	for n := 0; !l.stop.Load(); n++ {
-		o := reply{Type: "op", Op: "insert", Client: c, Key: fmt.Sprintf("%s-%d-%d", l.prefix, c, n)}
+		o := reply{Type: "op", Op: "insert", Client: c, Key: fmt.Sprintf("%s-%d-%d", l.run, c, n)}
 		o.Value = "v" + o.Key
 		o.Call = time.Now().UnixNano()
 		o.Outcome, o.Error = l.put(o.Key, o.Value)
@@ -108,8 +111,8 @@ func (l *load) client(c int, rate float64) {
 	}
 }
 
-// patient takes the place of the default client: each write has a connection of its own, as from a program that starts anew.
-var patient = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+// each: a write has a connection of its own, so that none fails because it was kept too long.
+var each = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // put writes to the first target that takes it. Failed means that nobody did anything with it.
 func (l *load) put(key, value string) (outcome, why string) {
@@ -118,7 +121,7 @@ func (l *load) put(key, value string) (outcome, why string) {
 		return "failed", err.Error()
 	}
 	for _, t := range l.targets {
-		res, err := patient.Post(t+"/put", "application/json", bytes.NewReader(body))
+		res, err := each.Post(t+"/put", "application/json", bytes.NewReader(body))
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			why = err.Error()
 			continue
@@ -139,14 +142,15 @@ func (l *load) put(key, value string) (outcome, why string) {
 	return "failed", why
 }
 
-// verify reads every key from every member, after they had time to catch up.
-func (l *load) verify(members []string) {
+// verify reads every key from every member that runs, after they had time to catch up.
+func (l *load) verify(nodes []string) {
+	members := slices.DeleteFunc(slices.Clone(l.members), func(m string) bool { return !slices.Contains(nodes, m) })
 	dumps := map[string]dump{}
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		last := map[uint64]bool{}
 		for _, m := range members {
 			d := dump{call: time.Now().UnixNano()}
-			res, err := patient.Get("http://" + m + ":7400/dump")
+			res, err := each.Get("http://" + m + ":7400/dump")
 			if err == nil {
 				err = json.NewDecoder(res.Body).Decode(&d)
 				res.Body.Close()

@@ -32,7 +32,7 @@ const probeName = "gprobe"
 func Run(t *testing.T, d cluster.Driver) {
 	s := &suite{driver: d, probe: buildProbe(t), mark: fmt.Sprintf("%s-%d-%d", d.Name(), os.Getpid(), time.Now().UnixNano())}
 	var before surroundings
-	check(t, "first", 20*time.Second, func(t *testing.T, ctx context.Context) {
+	bounded(t, 20*time.Second, func(ctx context.Context) {
 		s.once(t, ctx) // what a process needs only once is there after this
 		before = s.look()
 	})
