@@ -27,7 +27,7 @@ type nodeDecoder interface {
 	decodeNode(dc *decoder, n *node)
 }
 
-// errorsNow counts the errors, to see whether a value could be read.
+// errorsNow counts the errors, to see whether a value could be read. Past the most that are collected nothing can.
 func (dc *decoder) errorsNow() int { return len(dc.d.errs) }
 
 // into decodes n into v, which can be set. label is what messages call it.

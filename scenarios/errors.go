@@ -59,8 +59,14 @@ func newDocument(file string, src []byte) *document {
 	return &document{file: file, lines: strings.Split(string(src), "\n")}
 }
 
+// maxErrors is how many are collected: nobody reads more, and a file of nothing but errors must not take for ever.
+const maxErrors = 100
+
 // errorf adds an error, unless the same place has the same message already.
 func (d *document) errorf(line, col int, format string, a ...any) {
+	if len(d.errs) >= maxErrors {
+		return
+	}
 	// What is missing at the end of a line, or of the file, has a place after it in goccy's tree.
 	line = min(max(line, 1), len(d.lines))
 	col = min(max(col, 1), utf8.RuneCountInString(d.lines[line-1])+1)

@@ -298,6 +298,10 @@ func (x *explainer) lasts(f plan.Fault, o plan.Occurrence) string {
 	case o.For > 0:
 		return ", undone after " + short(o.For)
 	}
+	var program faults.Do
+	if f.Kind == "do" && json.Unmarshal(o.Params, &program) == nil && program.Background {
+		return ", ended with the fault phase"
+	}
 	if k, ok := faults.ByName(f.Kind); ok && k.Undo {
 		return ", undone when the fault phase ends"
 	}

@@ -129,7 +129,7 @@ type Condition struct {
 	TCP      string             `json:"tcp" desc:"NODE:PORT; holds when a connection is accepted. With in: :PORT."`
 	Log      *plan.LogCondition `json:"log" desc:"Holds when a line matches that was written since the condition was set up."`
 	Exec     []string           `json:"exec" desc:"A program, run in the node in; holds when it exits with 0."`
-	In       string             `json:"in" desc:"The node that exec, http or tcp are asked in, or $ID.target."`
+	In       string             `json:"in" desc:"The node that exec runs in, or that http and tcp mean when they name none."`
 	Workload string             `json:"workload" desc:"A workload, with acked."`
 	Acked    plan.Bound         `json:"acked" desc:"A bound on its acknowledged operations, such as >= 500."`
 	Metric   string             `json:"metric" desc:"A PromQL expression, with is."`
@@ -141,7 +141,7 @@ type Condition struct {
 type Require struct {
 	ID string `json:"id" jsonschema:"required" desc:"What the record calls it."`
 	At string `json:"at" jsonschema:"enum=ready,enum=baseline,enum=fault,enum=recovery,enum=verify" desc:"Tested once, at the end of this phase."`
-	By string `json:"by" jsonschema:"enum=ready,enum=baseline,enum=fault,enum=recovery,enum=verify,enum=end" desc:"Polled until it holds, at the latest by the end of this phase."`
+	By string `json:"by" jsonschema:"enum=baseline,enum=fault,enum=recovery,enum=verify,enum=end" desc:"Polled until it holds, at the latest by the end of this phase."`
 	Condition
 }
 

@@ -89,7 +89,7 @@ func (a *Assert) decodeNode(dc *decoder, n *node) {
 func (dc *decoder) params(at *node, p any, kind string) bool {
 	before := dc.errorsNow()
 	dc.into(at, reflect.ValueOf(p).Elem(), kind)
-	return dc.errorsNow() == before
+	return dc.errorsNow() == before && before < maxErrors
 }
 
 // tagged decodes an entry that has keys of its own and one more, whose name says what the entry is. It returns that name

@@ -13,14 +13,12 @@ var gaps = []struct {
 	what string
 	used func(p *plan.Plan) bool
 }{
-	{"abort: bounds that end a run early are not evaluated yet", func(p *plan.Plan) bool { return len(p.Abort) > 0 }},
 	{"at-most: what faults may hold at once is not bounded yet", func(p *plan.Plan) bool {
 		return anyFault(p, func(f plan.Fault) bool { return f.AtMost > 0 })
 	}},
 	{"metric: conditions on metrics need metrics of the run, which are not recorded yet", func(p *plan.Plan) bool {
 		return slices.ContainsFunc(conditions(p), func(c *plan.Condition) bool { return c.Metric != nil })
 	}},
-	{"recovery: a condition that ends the recovery is not awaited yet", func(p *plan.Plan) bool { return p.RecoveryUntil != nil }},
 }
 
 // Unsupported says why this version cannot execute a plan, a line for each reason, or nothing. Such a plan is valid and can

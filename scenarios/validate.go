@@ -188,15 +188,16 @@ func (v *validator) argv(path []any, argv []string) {
 
 func (f *File) programNames() []string { return keysOf(f.Programs) }
 
-// in checks the node in which something runs; refs are the faults that $ID.target may name.
-func (v *validator) in(path []any, in string, refs []string) {
-	if in == "" {
-		if v.has(path...) {
-			v.at(path, "which node?")
-		}
+// in checks the node in which something runs.
+func (v *validator) in(path []any, in string) {
+	switch {
+	case in == "" && v.has(path...) && v.root.find(path...).scalar():
+		v.at(path, "which node?")
 		return
-	}
-	if v.targetRef(path, in, refs) {
+	case in == "":
+		return
+	case strings.HasPrefix(in, "$"):
+		v.at(path, "%s can be several nodes, and a program runs in one; $ID.target is for the node of a log", in)
 		return
 	}
 	v.ofTopology(path, "node", in, v.where())
@@ -265,10 +266,10 @@ func (v *validator) condition(path []any, c *Condition, refs []string) {
 	if has("is") && got[0] != "metric" {
 		v.key(sub(path, "is"), "is belongs to a condition on a metric")
 	}
-	v.in(sub(path, "in"), c.In, refs)
+	v.in(sub(path, "in"), c.In)
 	switch got[0] {
 	case "http":
-		v.address(sub(path, "http"), strings.TrimPrefix(c.HTTP, "https://"), "http://", c.In)
+		v.address(sub(path, "http"), c.HTTP, "http://", c.In)
 	case "tcp":
 		v.address(sub(path, "tcp"), c.TCP, "", c.In)
 	case "log":
@@ -406,12 +407,11 @@ func (v *validator) requires() {
 		case 2:
 			v.key(sub(at, "by"), "at and by: give one of them")
 		}
-		atPhases := []string{plan.PhaseReady, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify}
 		if v.has("require", i, "at") {
-			v.name(sub(at, "at"), "phase", r.At, atPhases)
+			v.name(sub(at, "at"), "phase", r.At, []string{plan.PhaseReady, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify})
 		}
-		if v.has("require", i, "by") {
-			v.name(sub(at, "by"), "phase", r.By, append(atPhases, "end"))
+		if v.has("require", i, "by") { // polling begins with the baseline
+			v.name(sub(at, "by"), "phase", r.By, []string{plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify, "end"})
 		}
 		refs := v.names.faults
 		if slices.Contains([]string{plan.PhaseReady, plan.PhaseBaseline}, r.At+r.By) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hasvc/gauntlet/faults"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
@@ -83,6 +84,9 @@ func (v *validator) repeat(at []any, f *Fault) {
 	if f.For != nil && f.For.End {
 		v.at(sub(at, "for"), "a repeated fault must be gone before it can begin again: it cannot be held to the end")
 	}
+	if background(f) {
+		v.at(at2, "a program in the background goes on until the fault phase ends: it cannot be repeated (loop starts it again and again)")
+	}
 	if f.Kind != "" && f.row.Undo && !v.has(sub(at, "for")...) && !v.has(sub(at, "until")...) {
 		v.at(at2, "how long does each last? give the fault for or until, or the first would hold to the end of the fault phase")
 	}
@@ -143,9 +147,7 @@ func (v *validator) target(at *node, t plan.Target) {
 	report("service", t.Service, v.services)
 	report("group", t.Group, v.groups)
 	report("zone", t.Zone, v.zones)
-	if t.Any != "" && !strings.HasPrefix(t.Any, "$") {
-		report("node, service or group", t.Any, v.ends())
-	}
+	report("node, service or group", t.Any, v.ends())
 	v.pick(at, t)
 }
 
@@ -239,9 +241,18 @@ func placeOf(at *node, msg string) *node {
 	}
 }
 
-// ends reports whether a fault is over at some time before the fault phase is.
+// ends reports whether a fault is over, or held beyond it, some time before the fault phase is.
 func ends(f *Fault) bool {
-	return f.Kind == "" || !f.row.Undo || f.For != nil || f.Until != nil || f.Repeat != nil
+	if f.Kind == "" || f.For != nil || f.Until != nil {
+		return true
+	}
+	return !f.row.Undo && !background(f)
+}
+
+// background reports whether a fault is a program that goes on until the fault phase ends.
+func background(f *Fault) bool {
+	d, ok := f.Params.(*faults.Do)
+	return ok && d.Background
 }
 
 // ending finds a fault phase that nothing ends: it would be over at once, and the faults with it.
@@ -252,7 +263,7 @@ func (v *validator) ending() {
 		}
 	}
 	if len(v.f.Faults) > 0 && len(v.doc.errs) == 0 {
-		v.at(p("faults", 0), "nothing ends the fault phase, so this fault would be undone at once; give it for")
+		v.at(p("faults", 0), "nothing ends the fault phase, so this fault would be undone at once; give it for or until, or another fault beside it")
 	}
 }
 
@@ -290,9 +301,10 @@ func (v *validator) cycles() {
 			v.comes(p("faults", where[id], "until"), byID[w.Fault], w)
 		}
 	}
+	visited := map[step]int{}
 	for i := range v.f.Faults {
 		id := v.f.Faults[i].ID
-		if c := cycle(after, step{Fault: id, Event: plan.Gone}); c != nil {
+		if c := cycle(after, visited, step{Fault: id, Event: plan.Gone}); c != nil {
 			at := p("faults", where[c[0].Fault])
 			v.at(sub(at, map[bool]string{true: "at", false: "until"}[v.has(sub(at, "at")...)]), "these wait for one another and would never come: %s", chain(c))
 			return
@@ -310,8 +322,8 @@ func (v *validator) comes(path []any, f *Fault, w step) {
 		v.at(path, "%s.undone never comes: %s has no undo; use %s.gone", f.ID, f.Kind, f.ID)
 	case f.For != nil && f.For.End:
 		v.at(path, "%s.%s comes too late: the fault is held until the topology comes down", f.ID, w.Event)
-	case f.row.Undo && f.For == nil && f.Until == nil && f.Repeat == nil:
-		v.at(path, "%s.%s comes too late: the fault has neither for nor until and holds to the end of the fault phase", f.ID, w.Event)
+	case !ends(f):
+		v.at(path, "%s.%s comes too late: the fault holds to the end of the fault phase", f.ID, w.Event)
 	}
 }
 
@@ -331,22 +343,17 @@ func waits(t *Trigger) []step {
 		ws = append(ws, ref)
 	}
 	// The nodes of a fault are known once it began.
-	targets := []string{t.When.In}
 	if t.When.Log != nil {
-		targets = append(targets, t.When.Log.Node)
-	}
-	for _, s := range targets {
-		if id, ok := parseTargetRef(s); ok {
+		if id, ok := parseTargetRef(t.When.Log.Node); ok {
 			ws = append(ws, step{Fault: id, Event: plan.InEffect})
 		}
 	}
 	return ws
 }
 
-// cycle returns a way from a step back to itself among what start waits for, or nil.
-func cycle(after map[step][]step, start step) []step {
+// cycle returns a way from a step back to itself among what start waits for, or nil. state is what earlier calls visited.
+func cycle(after map[step][]step, state map[step]int, start step) []step {
 	const open, done = 1, 2
-	state := map[step]int{}
 	var way []step
 	var visit func(s step) []step
 	visit = func(s step) []step {

@@ -30,7 +30,7 @@ func (v *validator) workloads() {
 			} else if v.root.find(sub(at, "exec")...).kind == listNode {
 				v.argv(sub(at, "exec"), w.Exec)
 			}
-			v.in(sub(at, "in"), w.In, nil)
+			v.in(sub(at, "in"), w.In)
 			for _, k := range []string{"clients", "keys", "rate", "timeout"} {
 				if has(k) {
 					v.key(sub(at, k), "%s is for the built-in workloads; give a program of yours its own arguments", k)

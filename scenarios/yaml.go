@@ -18,7 +18,7 @@ import (
 // Limits of a file. A scenario is a few kilobytes; what is far above that is a mistake or an attack, and the parser's recursion ends
 // the process, not the call, when the stack is used up.
 const (
-	maxBytes = 256 << 10
+	maxBytes = 64 << 10
 	maxDepth = 64
 	maxNodes = 50_000 // aliases expanded
 )
@@ -87,9 +87,9 @@ func readYAML(d *document, src []byte) (root *node) {
 	return c.convert(body, 0)
 }
 
-// shallow looks for nesting before the recursive parser meets it.
+// shallow looks for nesting before the recursive parser meets it, and for more than one document.
 func shallow(d *document, tokens token.Tokens) bool {
-	flow, line, nested := 0, 0, 0
+	flow, line, nested, content := 0, 0, 0, false
 	for _, t := range tokens {
 		if t.Position == nil {
 			continue
@@ -97,6 +97,17 @@ func shallow(d *document, tokens token.Tokens) bool {
 		if t.Position.Line != line {
 			line, nested = t.Position.Line, 0
 		}
+		switch t.Type {
+		case token.CommentType, token.DirectiveType, token.DocumentEndType:
+			continue
+		case token.DocumentHeaderType:
+			if content {
+				d.errorf(t.Position.Line, t.Position.Column, "a second YAML document begins here; a scenario file holds one scenario")
+				return false
+			}
+			continue
+		}
+		content = true
 		switch t.Type {
 		case token.SequenceStartType, token.MappingStartType:
 			flow++
@@ -233,6 +244,7 @@ func (c *converter) alias(n *ast.AliasNode, out *node, depth int) *node {
 
 func (c *converter) pairs(out *node, pairs []*ast.MappingValueNode, depth int) {
 	var merged []entry
+	seen := make(map[string]*node, len(pairs)) // the keys: entry would make many of them slow
 	for _, p := range pairs {
 		line, col := position(p.Key)
 		if p.Key.IsMergeKey() {
@@ -247,14 +259,16 @@ func (c *converter) pairs(out *node, pairs []*ast.MappingValueNode, depth int) {
 		if e.val.kind == nullNode {
 			e.val.line, e.val.col = line, col // a missing value has no place of its own
 		}
-		if first := out.entry(e.key); first != nil {
-			c.d.errorf(line, col, "the key %q was given before, in line %d", e.key, first.at.line)
+		if first := seen[e.key]; first != nil {
+			c.d.errorf(line, col, "the key %q was given before, in line %d", e.key, first.line)
 			continue
 		}
+		seen[e.key] = e.at
 		out.entries = append(out.entries, e)
 	}
 	for _, m := range merged {
-		if out.entry(m.key) == nil {
+		if seen[m.key] == nil {
+			seen[m.key] = m.at
 			out.entries = append(out.entries, m)
 		}
 	}
