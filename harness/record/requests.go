@@ -185,9 +185,10 @@ func readRequests(binPath, sidePath string, wall time.Time, hint int) (rows []Re
 	decode := vegeta.NewDecoder(bufio.NewReaderSize(bin, 1<<20))
 	br := bufio.NewReaderSize(side, 1<<20)
 	in := interner{}
+	var v vegeta.Result
 	for {
 		var r Request
-		binErr := decodeResult(decode, &r, wall, in)
+		binErr := decodeResult(decode, &v, &r, wall, in)
 		line, sideErr := readLine(br)
 		if sideErr == nil {
 			sideErr = parseSide(line, &r, in)
@@ -208,15 +209,15 @@ func readRequests(binPath, sidePath string, wall time.Time, hint int) (rows []Re
 	}
 }
 
-// decodeResult reads one of vegeta's results into r. gob is not made for hostile input, so its panics are errors here.
-func decodeResult(decode vegeta.Decoder, r *Request, wall time.Time, in interner) (err error) {
+// decodeResult reads one of vegeta's results into r by way of v. gob is not made for hostile input, so its panics are errors here.
+func decodeResult(decode vegeta.Decoder, v *vegeta.Result, r *Request, wall time.Time, in interner) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("decoding a result: %v", p)
 		}
 	}()
-	var v vegeta.Result // a new one each time: gob leaves out fields that are zero
-	if err := decode(&v); err != nil {
+	*v = vegeta.Result{} // gob leaves out fields that are zero
+	if err := decode(v); err != nil {
 		return err
 	}
 	r.Seq, r.Code, r.Error = v.Seq, int(v.Code), in.get(v.Error)
