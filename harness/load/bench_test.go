@@ -1,0 +1,115 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/replicas"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// onLoopback is a topology of one node, which is a server on this machine.
+type onLoopback struct {
+	replicas.Topology
+	addr string
+}
+
+func (l onLoopback) Nodes() []cluster.NodeInfo {
+	return []cluster.NodeInfo{{Name: "api", Service: "api"}}
+}
+
+func (l onLoopback) Spec() *cluster.Spec {
+	return &cluster.Spec{Services: []cluster.Service{{Name: "api", Expose: []int{80}}}}
+}
+
+func (l onLoopback) Dial(ctx context.Context, _, network, _ string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, l.addr)
+}
+
+// figures of one measurement.
+type figures struct {
+	good float64       // share of requests that were answered well within their second
+	late time.Duration // p99 of sent minus due
+}
+
+// sustained says whether a generator kept up: nothing was lost, and nothing piled up.
+func (f figures) sustained() bool { return f.good > 0.9999 && f.late < 50*time.Millisecond }
+
+// ours sends at a rate for a while, every request recorded in a run directory.
+func ours(b *testing.B, addr string, rate int, d time.Duration) figures {
+	w, err := record.Create(b.TempDir()+"/run", record.Meta{}, &plan.Plan{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer w.Close()
+	g, err := New(web(float64(rate)), Env{Cluster: onLoopback{addr: addr}, Record: w, RunID: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(b.Context(), d)
+	defer cancel()
+	if err := g.Run(ctx); err != nil {
+		b.Fatal(err)
+	}
+	share, _ := g.Success(plan.Duration(time.Hour))
+	return figures{share, g.Stats().LagP99}
+}
+
+// theirs is vegeta's own command: its attacker, its pacer, every result encoded as the command does.
+func theirs(b *testing.B, addr string, rate int, d time.Duration) figures {
+	target := vegeta.NewStaticTargeter(vegeta.Target{Method: "GET", URL: "http://" + addr + "/"})
+	attacker := vegeta.NewAttacker(vegeta.Timeout(time.Second))
+	encode := vegeta.NewEncoder(io.Discard)
+	begin := time.Now()
+	good := 0
+	var lags []time.Duration
+	for r := range attacker.Attack(target, vegeta.ConstantPacer{Freq: rate, Per: time.Second}, d, "bench") {
+		if err := encode(r); err != nil {
+			b.Fatal(err)
+		}
+		if r.Error == "" {
+			good++
+		}
+		lags = append(lags, r.Timestamp.Sub(begin.Add(time.Duration(r.Seq+1)*time.Second/time.Duration(rate))))
+	}
+	slices.Sort(lags)
+	return figures{float64(good) / float64(len(lags)), lags[len(lags)*99/100]}
+}
+
+// BenchmarkGenerator prints P8 and P9: requests a second that are sustained with every request recorded, and the
+// generator's lateness at half of that, beside vegeta's own attacker in the same process.
+func BenchmarkGenerator(b *testing.B) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }))
+	defer srv.Close()
+	addr := srv.Listener.Addr().String()
+	for b.Loop() {
+		// The rate rises by a tenth until neither keeps up; each has two tries at a rate.
+		best := [2]int{}
+		for rate := 2000; rate < 100_000; rate += rate / 10 {
+			for i, send := range []func(*testing.B, string, int, time.Duration) figures{ours, theirs} {
+				if send(b, addr, rate, time.Second).sustained() || send(b, addr, rate, time.Second).sustained() {
+					best[i] = rate
+				}
+			}
+			if max(best[0], best[1]) < rate {
+				break
+			}
+		}
+		fmt.Printf("load-rate: %d requests/s (vegeta: %d requests/s, ratio %.2f)\n", best[0], best[1], float64(best[0])/float64(best[1]))
+		half := best[1] / 2
+		mine, peer := ours(b, addr, half, 5*time.Second), theirs(b, addr, half, 5*time.Second)
+		fmt.Printf("load-lateness-p99: %.3f ms (vegeta: %.3f ms, ratio %.2f) at %d requests/s\n",
+			mine.late.Seconds()*1e3, peer.late.Seconds()*1e3, mine.late.Seconds()/peer.late.Seconds(), half)
+	}
+}
