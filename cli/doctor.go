@@ -19,10 +19,10 @@ func doctorCommand(code *int) *cobra.Command {
 				fmt.Fprintf(out, "%s\n", d.Driver)
 				for _, s := range d.Stages {
 					if s.Err == nil {
-						fmt.Fprintf(out, "  ok      %s\n", s.Name)
+						fmt.Fprintf(out, "  ok      %-8s %s\n", s.Name, s.Doc)
 						continue
 					}
-					fmt.Fprintf(out, "  FAILED  %s: %v\n", s.Name, s.Err)
+					fmt.Fprintf(out, "  FAILED  %-8s %s: %v\n", s.Name, s.Doc, s.Err)
 					if s.Remedy != "" {
 						fmt.Fprintf(out, "          %s\n", s.Remedy)
 					}

@@ -15,6 +15,7 @@ type Diagnosis struct {
 // Stage is one thing that the driver needs, tried for real.
 type Stage struct {
 	Name   string
+	Doc    string
 	Err    error
 	Remedy string
 }
@@ -23,10 +24,10 @@ type Stage struct {
 func Doctor(ctx context.Context) []Diagnosis {
 	d := Diagnosis{Driver: "sandbox"}
 	for _, s := range sandbox.Doctor(ctx) {
-		d.Stages = append(d.Stages, Stage(s))
+		d.Stages = append(d.Stages, Stage{s.Name, s.Doc, s.Err, s.Remedy})
 	}
 	return []Diagnosis{d}
 }
 
-// Clean removes what runs that were killed have left, and returns its names.
-func Clean(ctx context.Context) ([]string, error) { return nil, nil }
+// Clean removes what runs that were killed have left, and returns its names. Runs that go on are not touched.
+func Clean() ([]string, error) { return sandbox.Clean() }

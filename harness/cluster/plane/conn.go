@@ -28,7 +28,7 @@ const (
 	// which an ordinary user has 212,992 bytes.
 	maxDatagram = 64 << 10
 	// maxMessage bounds what a broken peer can make this side keep.
-	maxMessage = 64 << 20
+	maxMessage = 16 << 20
 	// maxFiles is the kernel's SCM_MAX_FD.
 	maxFiles = 253
 )

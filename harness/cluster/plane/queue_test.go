@@ -84,7 +84,7 @@ func TestDelayHoldsItsTime(t *testing.T) {
 				require.GreaterOrEqual(t, x.took, asked, "none is early")
 				require.Equal(t, uint64(i), x.n, "none is overtaken")
 			}
-			require.Less(t, p50, asked+50*time.Millisecond)
+			require.Less(t, p50, asked+500*time.Millisecond)
 			require.Equal(t, uint64(n), s.counter(id).Packets)
 			s.remove(id)
 		}

@@ -101,7 +101,7 @@ func closeFiles(files []*os.File) {
 
 // Dial implements cluster.Dialer.
 func (c *sandbox) Dial(ctx context.Context, from, network, address string) (net.Conn, error) {
-	if _, err := c.node(from); err != nil {
+	if _, err := c.living(from); err != nil {
 		return nil, err
 	}
 	return c.dial(ctx, from, network, address)
@@ -266,7 +266,7 @@ func (c *sandbox) sockets(ctx context.Context, node, network string, n int) ([]*
 
 // Listen implements cluster.Prober.
 func (c *sandbox) Listen(ctx context.Context, name string) (net.Listener, error) {
-	n, err := c.node(name)
+	n, err := c.living(name)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type execution struct {
 
 // Exec implements cluster.Runner.
 func (c *sandbox) Exec(ctx context.Context, name string, p cluster.Process) (cluster.Execution, error) {
-	n, err := c.node(name)
+	n, err := c.living(name)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ const defaultGrace = 10 * time.Second
 
 // changing runs f while nothing else changes the node's program, and returns when what happened was observed.
 func (c *sandbox) changing(ctx context.Context, name string, f func(*node) error) error {
-	n, err := c.node(name)
+	n, err := c.living(name)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (n *node) turn(from, to cluster.State, kind cluster.EventKind) {
 
 // Signal implements cluster.Lifecycle.
 func (c *sandbox) Signal(ctx context.Context, name, signal, process string) (int, error) {
-	n, err := c.node(name)
+	n, err := c.living(name)
 	if err != nil {
 		return 0, err
 	}
@@ -235,7 +235,7 @@ func (c *sandbox) Signal(ctx context.Context, name, signal, process string) (int
 
 // AwaitReady implements cluster.Lifecycle.
 func (c *sandbox) AwaitReady(ctx context.Context, name string) error {
-	n, err := c.node(name)
+	n, err := c.living(name)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (c *sandbox) AwaitReady(ctx context.Context, name string) error {
 
 // Hold implements cluster.Lifecycle.
 func (c *sandbox) Hold(name string) (release func()) {
-	n, err := c.node(name)
+	n, err := c.living(name)
 	if err != nil {
 		return func() {}
 	}

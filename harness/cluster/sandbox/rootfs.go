@@ -149,7 +149,7 @@ func (p *rootPlan) show(b bind) {
 func (p *rootPlan) make() error {
 	owner, group := p.user.inside(0)
 	s := &p.setup
-	s.Hostname, s.Owner = p.host, owner
+	s.Hostname, s.Owner, s.Group = p.host, owner, group
 	for _, d := range []string{"/etc", "/dev", "/var/lib", "/var/log", "/var/cache", "/home", "/srv", "/run/lock", "/mnt", "/media"} {
 		s.Dirs = append(s.Dirs, nodeinit.Dir{Path: d, Mode: 0o755, Owner: owner, Group: group})
 	}

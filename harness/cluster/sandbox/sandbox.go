@@ -63,6 +63,14 @@ func (c *sandbox) node(name string) (*node, error) {
 	return nil, &cluster.UnknownNodeError{Name: name}
 }
 
+// living finds a node of a topology that is up.
+func (c *sandbox) living(name string) (*node, error) {
+	if c.life.Err() != nil {
+		return nil, c.ending()
+	}
+	return c.node(name)
+}
+
 // replicas returns the nodes of a service by their ordinals.
 func (c *sandbox) replicas(service string) []*node {
 	c.mu.Lock()
@@ -136,6 +144,10 @@ var errDown = errors.New("the topology is down")
 // watchPlane ends the topology when its plane ends by itself.
 func (c *sandbox) watchPlane() {
 	<-c.plane.Done()
+	if c.life.Err() != nil {
+		return // Down did it
+	}
+	c.plane.stop() // the nodes are dead when this is back
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life.Err() != nil {

@@ -19,6 +19,7 @@ import (
 type planeProcess struct {
 	*plane.Client
 	pid   int
+	proc  *os.Process
 	log   string        // what the plane itself says
 	ended chan struct{} // closed when it was reaped, and with it every process of its PID namespace
 	state *os.ProcessState
@@ -79,7 +80,7 @@ func (p *planeProcess) start(theirs *os.File) error {
 			started <- stageError("clone", fmt.Errorf("start the plane in new namespaces: %w", err))
 			return
 		}
-		p.pid = proc.Pid
+		p.pid, p.proc = proc.Pid, proc
 		started <- nil
 		p.state, _ = proc.Wait()
 		close(p.ended)
@@ -110,7 +111,7 @@ func (p *planeProcess) stop() {
 	select {
 	case <-p.ended:
 	case <-t.C:
-		_ = unix.Kill(p.pid, unix.SIGKILL) // not reaped yet: the pid is still its own
+		_ = p.proc.Kill() // an error says that it has just ended
 		<-p.ended
 	}
 }

@@ -59,7 +59,8 @@ type Exit struct {
 // Setup describes the node's root. Paths of targets, and ids, are those of the node.
 type Setup struct {
 	Hostname string    `json:"hostname"`
-	Owner    int       `json:"owner"` // owns the root and what was not given to another
+	Owner    int       `json:"owner"` // owns the root, with Group
+	Group    int       `json:"group"`
 	Links    []Symlink `json:"links,omitempty"`
 	Dirs     []Dir     `json:"dirs,omitempty"`
 	// Trees says where the trees of the machine go that the init inherited, opened by the plane: descriptors from

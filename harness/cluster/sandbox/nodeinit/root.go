@@ -70,7 +70,7 @@ func attach(tree int, at string) error {
 
 // populate makes the root's own directories and links.
 func populate(c *Setup) error {
-	if err := os.Chown(base, c.Owner, c.Owner); err != nil {
+	if err := os.Chown(base, c.Owner, c.Group); err != nil {
 		return fmt.Errorf("give the node's root to its owner: %w", err)
 	}
 	for _, d := range c.Dirs {
