@@ -53,7 +53,9 @@ func ours(b *testing.B, addr string, rate int, d time.Duration) figures {
 		b.Fatal(err)
 	}
 	defer w.Close()
-	g, err := New(web(float64(rate)), Env{Cluster: onLoopback{addr: addr}, Record: w, RunID: "bench"})
+	l := web(float64(rate))
+	l.Requests[0].Path = "/" // as the peer, which has no templates
+	g, err := New(l, Env{Cluster: onLoopback{addr: addr}, Record: w, RunID: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}

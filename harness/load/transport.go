@@ -42,7 +42,8 @@ type transport struct {
 type call struct {
 	conn  *replicas.Conn
 	mark  int64 // what conn had sent before this request
-	stop  context.CancelCauseFunc
+	stop  context.CancelFunc
+	lost  error // why it was ended though an attempt was left
 	node  string
 	bytes int // of the body sent
 	got   uint64
@@ -90,15 +91,14 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	// The deadline stands here and not in http.Client.Timeout, which starts a goroutine for each request of a
 	// transport that it does not know.
 	ctx, cancel := context.WithTimeout(r.Context(), t.timeout)
-	ctx, c.stop = context.WithCancelCause(ctx)
+	c.stop = cancel
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: c.gotConn})
 	resp, err := t.base.RoundTrip(t.request(ctx, seq, m))
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errLost) {
-			err = cause
-		}
-		c.stop(nil)
 		cancel()
+		if c.lost != nil {
+			err = c.lost
+		}
 		if d := (*replicas.DialError)(nil); errors.As(err, &d) {
 			c.node = d.Node
 		}
@@ -110,7 +110,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	resp.Body = &body{resp.Body, c, func() { c.stop(nil); cancel() }}
+	resp.Body = &body{resp.Body, c}
 	return resp, nil
 }
 
@@ -138,11 +138,10 @@ func (c *call) gotConn(i httptrace.GotConnInfo) {
 	}
 	if c.conn != nil && c.conn.Sent() > c.mark {
 		next.Refuse()
-		cause := errLost
-		if why := c.conn.Broken(); why != nil {
-			cause = fmt.Errorf("%w: %w", errLost, why)
+		if c.lost = errLost; c.conn.Broken() != nil {
+			c.lost = fmt.Errorf("%w: %w", errLost, c.conn.Broken())
 		}
-		c.stop(cause)
+		c.stop()
 		return
 	}
 	c.conn, c.mark, c.node = next, next.Sent(), next.Node
@@ -164,7 +163,6 @@ func (t *transport) done(seq uint64) call {
 type body struct {
 	io.ReadCloser
 	call *call
-	end  func()
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -175,7 +173,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
-	b.end()
+	b.call.stop()
 	return err
 }
 
