@@ -157,8 +157,9 @@ type Fault struct {
 	Kind   string        `json:"-"`
 	Params faults.Params `json:"-"` // nil when they could not be read
 
-	row faults.Kind
-	at  *node // the parameters
+	row    faults.Kind
+	at     *node         // the parameters
+	partly faults.Params // as far as they could be read
 }
 
 // Repeat does a fault again and again.

@@ -61,6 +61,7 @@ func (f *Fault) decodeNode(dc *decoder, n *node) {
 	f.Kind, f.at = kind, at
 	f.row = dc.tables.Faults[slices.Index(kinds, kind)]
 	p := f.row.New()
+	f.partly = p
 	if dc.params(at, p, kind) {
 		f.Params = p
 	}
@@ -95,8 +96,8 @@ func (dc *decoder) params(at *node, p any, kind string) bool {
 // tagged decodes an entry that has keys of its own and one more, whose name says what the entry is. It returns that name
 // and the node of its parameters, or "" after an error.
 //
-// The parameters are the key's value ({id: a, kill: {node: n}}). Where that is a list, and the kind has a parameter of its own
-// name, they are the entry's other keys ({id: a, exec: [check], in: client} has the parameters exec and in).
+// The parameters are the key's value ({id: a, kill: {node: n}}). Where that is no mapping, and the kind has a list of its own name
+// among its parameters, they are the entry's other keys ({id: a, exec: [check], in: client} has the parameters exec and in).
 func (dc *decoder) tagged(n *node, v reflect.Value, what string, kinds []string, typeOf func(string) reflect.Type) (string, *node) {
 	if n.kind != mapNode {
 		dc.d.at(n, "%s is a mapping such as {id: NAME, %s: {...}}, not %s", what, first(kinds), n.what())
@@ -115,11 +116,9 @@ func (dc *decoder) tagged(n *node, v reflect.Value, what string, kinds []string,
 		}
 	}
 	name := n.get("id")
-	if len(found) == 1 && found[0].val.kind == listNode {
-		if t := typeOf(found[0].key); t.Kind() == reflect.Struct && slices.Contains(fieldKeys(t), found[0].key) {
-			at := found[0].val
-			return found[0].key, &node{kind: mapNode, line: at.line, col: at.col, entries: append(found, rest...)}
-		}
+	if len(found) == 1 && found[0].val.kind != mapNode && listed(typeOf(found[0].key), found[0].key) {
+		at := found[0].val
+		return found[0].key, &node{kind: mapNode, line: at.line, col: at.col, entries: append(found, rest...)}
 	}
 	for _, e := range rest {
 		dc.d.at(e.at, "%s has no key %q%s", what, e.key, suggest(e.key, append(slices.Clone(own), kinds...)))
@@ -141,6 +140,15 @@ func (dc *decoder) tagged(n *node, v reflect.Value, what string, kinds []string,
 		dc.d.at(n, "what is %s%s? give it one of the keys %s", what, called, strings.Join(kinds, ", "))
 	}
 	return "", nil
+}
+
+// listed reports whether a kind has a list of its own name among its parameters.
+func listed(t reflect.Type, kind string) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	f, ok := fieldByKey(t, kind)
+	return ok && f.Type.Kind() == reflect.Slice
 }
 
 func first(names []string) string {

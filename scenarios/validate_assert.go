@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/hasvc/gauntlet/assertions"
-	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 func (v *validator) asserts() {
@@ -26,12 +25,12 @@ func (v *validator) asserts() {
 			continue
 		}
 		v.id(at, "assertion", a.ID, seen)
-		if a.Params == nil {
+		if a.at == nil || a.at.kind != mapNode {
 			continue
 		}
 		reported := v.references(a.at)
 		// Without a topology the kind would miss its names. What cannot be judged yet has parameters that nobody reads yet.
-		if v.known && a.row.Unsupported == "" {
+		if a.Params != nil && v.known && a.row.Unsupported == "" {
 			v.paramErrors(a.at, a.Params.Validate(scope), reported)
 		}
 	}
@@ -65,7 +64,7 @@ func (v *validator) references(at *node) (bad []string) {
 				check(n, "request of "+l.text, n.text, v.names.requests[l.text])
 			}
 		case "during":
-			check(n, "phase or fault", n.text, slices.Concat(phases, []string{plan.PhaseVerify}, v.names.faults))
+			check(n, "phase or fault", n.text, slices.Concat(phases, v.names.faults))
 		case "after":
 			if ref, ok := parseEvent(n.text); ok {
 				check(n, "fault", ref.Fault, v.names.faults)

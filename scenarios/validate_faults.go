@@ -23,13 +23,16 @@ func (v *validator) faults() {
 		v.trigger(sub(at, "until"), f.Until, v.names.faults, false)
 		v.lasting(at, f)
 		v.repeat(at, f)
+		if f.partly == nil {
+			continue
+		}
+		for _, t := range f.partly.Targets() {
+			v.target(f.at, t)
+		}
 		if f.Params == nil {
 			continue
 		}
 		v.paramErrors(f.at, f.Params.Validate(), nil)
-		for _, t := range f.Params.Targets() {
-			v.target(f.at, t)
-		}
 		if argv := f.at.get("exec"); argv != nil && argv.kind == listNode {
 			var words []string
 			for _, it := range argv.items {
@@ -215,7 +218,7 @@ func (v *validator) paramErrors(at *node, err error, reported []string) {
 
 // placeOf finds the part of the parameters that a message is about.
 func placeOf(at *node, msg string) *node {
-	word, rest, _ := strings.Cut(msg, " ")
+	word, _, _ := strings.Cut(msg, " ")
 	word = strings.TrimRight(word, ":,")
 	n := at
 	for _, key := range strings.Split(word, ".") {
@@ -228,7 +231,7 @@ func placeOf(at *node, msg string) *node {
 	if n != at {
 		return n
 	}
-	for rest = msg; ; {
+	for rest := msg; ; {
 		_, after, ok := strings.Cut(rest, `"`)
 		quoted, tail, closed := strings.Cut(after, `"`)
 		if !ok || !closed {
