@@ -140,7 +140,7 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 		return nil, err
 	}
 	defer release()
-	w, err := record.Create(dir, record.Meta{Tool: Version(), Driver: driver.Name(), Host: host(), Args: opt.Args, Warnings: spec.Warnings}, p)
+	w, err := record.Create(dir, record.Meta{Tool: Version(), Driver: driver.Name(), Host: host(), Args: opt.Args, Warnings: spec.Warnings, Nodes: nodes(spec)}, p)
 	if err != nil {
 		return nil, &InputError{err}
 	}
