@@ -33,7 +33,7 @@ func (b *Builder) run(ctx context.Context, dir string, env []string, args ...str
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", fmt.Errorf("no go command was found (%w); install Go, or give a built program by exec:", err)
+		return "", fmt.Errorf("no go command was found (%w); install Go, or name a built program with exec", err)
 	}
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)

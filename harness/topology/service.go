@@ -26,9 +26,7 @@ func (l *loading) convert(p *types.Project) {
 	for _, name := range names {
 		l.spec.Services = append(l.spec.Services, l.service(p, p.Services[name], line[name]))
 	}
-	for _, v := range slices.Sorted(maps.Keys(p.Volumes)) {
-		l.spec.Volumes = append(l.spec.Volumes, v)
-	}
+	l.spec.Volumes = slices.Sorted(maps.Keys(p.Volumes))
 	l.checkNetworks(p)
 	l.checkNames()
 	l.checkDependencies()

@@ -109,11 +109,11 @@ var (
 // yamlErrors gives the parser's errors the place that they name in their text: of two, the second is where it stopped.
 func (s *source) yamlErrors(err error) Errors {
 	texts := []string{err.Error()}
-	var te *yaml.TypeError
-	if errors.As(err, &te) {
+	var several *yaml.LoadErrors
+	if errors.As(err, &several) {
 		texts = texts[:0]
-		for _, e := range te.Errors {
-			texts = append(texts, fmt.Sprint(e))
+		for _, e := range several.Errors {
+			texts = append(texts, e.Error())
 		}
 	}
 	var out Errors

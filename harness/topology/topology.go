@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
@@ -78,7 +77,7 @@ func load(ctx context.Context, path string, data []byte, opt Option) (spec *clus
 	if l.checkVariables(src.root); len(l.errs) > 0 {
 		return nil, l.errs.tidy()
 	}
-	l.checkFiles(raw)
+	l.checkExtends(raw)
 	if l.checkSchema(raw); len(l.errs) > 0 {
 		return nil, l.errs.tidy()
 	}
@@ -191,25 +190,6 @@ func (l *loading) composeError(err error) {
 		}
 	}
 	l.fail(path, msg, "")
-}
-
-// checkFiles looks at the files that compose-go would open by itself.
-func (l *loading) checkFiles(raw map[string]any) {
-	services, _ := raw["services"].(map[string]any)
-	for _, name := range slices.Sorted(maps.Keys(services)) {
-		s, _ := services[name].(map[string]any)
-		ext, _ := s["extends"].(map[string]any)
-		file, _ := ext["file"].(string)
-		if file == "" {
-			continue
-		}
-		path := []string{"services", name, "extends", "file"}
-		if strings.Contains(file, "$") {
-			l.fail(path, "the file of extends has a variable in it", "write its path out")
-		} else if _, err := readRegular(l.abs(file)); err != nil {
-			l.fail(path, err.Error(), "")
-		}
-	}
 }
 
 func (l *loading) checkEnvFiles(p *types.Project) (ok bool) {
