@@ -318,7 +318,11 @@ func (v *validator) address(path []any, addr, scheme, in string) {
 	rest, ok := strings.CutPrefix(addr, scheme)
 	m := hostPort.FindStringSubmatch(rest)
 	if !ok || m == nil || scheme == "" && m[3] != "" {
-		v.at(path, "%q: write it as %sNODE:PORT%s", addr, scheme, map[bool]string{true: "/path", false: ""}[scheme != ""])
+		form := "NODE:PORT"
+		if scheme != "" {
+			form = scheme + form + "/path"
+		}
+		v.at(path, "%q: write it as %s", addr, form)
 		return
 	}
 	switch {
@@ -372,8 +376,11 @@ func (v *validator) trigger(path []any, t *Trigger, refs []string, timed bool) {
 }
 
 func (v *validator) phases() {
-	for _, key := range []string{"baseline", "recovery"} {
-		s := map[string]*Steady{"baseline": v.f.Baseline, "recovery": v.f.Recovery}[key]
+	for _, phase := range []struct {
+		key string
+		s   *Steady
+	}{{plan.PhaseBaseline, v.f.Baseline}, {plan.PhaseRecovery, v.f.Recovery}} {
+		key, s := phase.key, phase.s
 		if s == nil || s.Until == nil {
 			continue
 		}
@@ -457,7 +464,7 @@ func (v *validator) aborts() {
 			v.name(sub(at, "load"), "load", a.SLO.Load, v.names.loads)
 		}
 		v.bound(sub(at, "success"), a.SLO.Success, "a share such as \"< 10%\"", plan.Ratio)
-		if a.SLO.For <= 0 && !(v.has(sub(at, "for")...) && a.SLO.For < 0) {
+		if n := v.root.find(sub(at, "for")...); a.SLO.For <= 0 && (!v.has(sub(at, "for")...) || zeroTime(n.text)) {
 			v.at(sub(at, "for"), "for is the length of the window, such as 5s")
 		}
 	}

@@ -309,7 +309,11 @@ func (v *validator) cycles() {
 		id := v.f.Faults[i].ID
 		if c := cycle(after, visited, step{Fault: id, Event: plan.Gone}); c != nil {
 			at := p("faults", where[c[0].Fault])
-			v.at(sub(at, map[bool]string{true: "at", false: "until"}[v.has(sub(at, "at")...)]), "these wait for one another and would never come: %s", chain(c))
+			key := "until"
+			if v.has(sub(at, "at")...) {
+				key = "at"
+			}
+			v.at(sub(at, key), "these wait for one another and would never come: %s", chain(c))
 			return
 		}
 	}
