@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // Start is what a Client is told before it begins: a Command of type start.
@@ -50,10 +51,22 @@ func (h *History) Read(member, key string, f func() Result) Result {
 	return h.do(Message{Type: TypeOp, Op: Read, Key: key, Member: member}, f)
 }
 
+// ReadAt reports a read that was made between two moments, such as one of many keys that were read together.
+func (h *History) ReadAt(member, key string, call, ret time.Time, r Result) {
+	m := Message{Type: TypeOp, Op: Read, Key: key, Member: member, Call: call.UnixNano()}
+	m.Return = max(ret.UnixNano(), m.Call)
+	h.report(m, r)
+}
+
 func (h *History) do(m Message, f func() Result) Result {
 	m.Call = now()
 	r := f()
 	m.Return = max(now(), m.Call) // a wall clock may be set back
+	h.report(m, r)
+	return r
+}
+
+func (h *History) report(m Message, r Result) {
 	m.Outcome, m.Count = r.Outcome, r.Count
 	if m.Op == Get || m.Op == Read {
 		m.Value = r.Value
@@ -65,7 +78,6 @@ func (h *History) do(m Message, f func() Result) Result {
 		m.Error = r.Err.Error()
 	}
 	h.send(m)
-	return r
 }
 
 func (h *History) send(m Message) {
