@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,27 +56,35 @@ func api([]string) error {
 	})
 }
 
-// serveUntilTerm ends at SIGTERM: after the drain no connection is taken, and what is in flight is answered.
+// serveUntilTerm ends at SIGTERM: after the drain no connection is taken, and those that were are answered.
+// http.Server.Shutdown does not do: it drops connections that were accepted and whose request is still on its way.
 func serveUntilTerm(l net.Listener, h http.Handler, drained func()) error {
-	srv := &http.Server{Handler: h}
-	srv.SetKeepAlivesEnabled(false) // a connection that is kept alive can be closed while a request is on its way
-	ended := make(chan error, 1)
+	var open sync.WaitGroup
+	srv := &http.Server{Handler: h, ReadTimeout: 5 * time.Second, ConnState: func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Done()
+		}
+	}}
+	srv.SetKeepAlivesEnabled(false) // a connection that is kept can be closed while a request is on its way
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
+	closed := make(chan error, 1)
 	go func() {
 		<-term
 		if old() {
 			os.Exit(0)
 		}
 		drained()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		ended <- srv.Shutdown(ctx)
+		closed <- l.Close()
 	}()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(l); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	return <-ended
+	open.Wait()
+	return <-closed
 }
 
 // proxy master holds the port and one worker, which inherits it; SIGHUP starts another worker and lets the first one finish.

@@ -10,7 +10,7 @@ import (
 )
 
 // keepLog is how many entries the log holds before it is compacted by itself: who is further behind gets a snapshot.
-const keepLog = 500
+const keepLog = 600
 
 // store is what a member knows. Its disk is never behind its memory.
 type store struct {
@@ -85,7 +85,7 @@ func (s *store) append(es []Entry) error {
 	}
 	s.wake()
 	if len(s.log) >= keepLog {
-		return s.compact(keepLog / 10)
+		return s.compact(keepLog / 4)
 	}
 	return nil
 }
