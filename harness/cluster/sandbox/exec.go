@@ -47,7 +47,7 @@ func (c *sandbox) Exec(ctx context.Context, name string, p cluster.Process) (clu
 	e := &execution{node: n, ended: make(chan nodeinit.Exit, 1), done: make(chan struct{})}
 	e.proc = n.control.watch(func(x nodeinit.Exit) { e.ended <- x })
 	start.Proc = e.proc
-	if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpStart, Start: start}, s.theirs...); err != nil {
+	if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpStart, Start: start}, s.toSend()...); err != nil {
 		if ctx.Err() != nil {
 			// It may have started all the same.
 			e.kill()
@@ -108,6 +108,7 @@ type streams struct {
 	node    *node
 	stdin   *os.File // our ends
 	outputs []*os.File
+	writers []io.Writer
 	theirs  []*os.File
 	copying sync.WaitGroup
 	mu      sync.Mutex
@@ -132,7 +133,11 @@ func (s *streams) open(p cluster.Process) error {
 			}
 		}
 	}
-	for range 2 {
+	s.writers = []io.Writer{p.Stdout, p.Stderr}
+	if same(p.Stdout, p.Stderr) {
+		s.writers = s.writers[:1] // one pipe, as os/exec does: in order, and from one goroutine
+	}
+	for range s.writers {
 		read, write, err := s.node.pipe()
 		if err != nil {
 			return err
@@ -140,6 +145,20 @@ func (s *streams) open(p cluster.Process) error {
 		s.outputs, s.theirs = append(s.outputs, read), append(s.theirs, write)
 	}
 	return nil
+}
+
+// toSend are the descriptors for the program's streams, in order.
+func (s *streams) toSend() []*os.File {
+	if len(s.writers) == 1 {
+		return append(s.theirs[:len(s.theirs):len(s.theirs)], s.theirs[len(s.theirs)-1])
+	}
+	return s.theirs
+}
+
+// same reports whether two writers are one; those that cannot be compared are not.
+func same(a, b io.Writer) bool {
+	defer func() { _ = recover() }()
+	return a != nil && a == b
 }
 
 func (s *streams) closeTheirs() {
@@ -166,7 +185,7 @@ func (s *streams) copy(p cluster.Process) {
 			s.stdin.Close()
 		}()
 	}
-	for i, w := range []io.Writer{p.Stdout, p.Stderr} {
+	for i, w := range s.writers {
 		if w == nil {
 			w = io.Discard
 		}

@@ -29,7 +29,7 @@ const readyTimeout = 60 * time.Second
 
 // settleTime is how long a node without a ready condition or healthcheck must live for Up to count it as started: a
 // program that cannot read its flags or configuration says so by ending at once.
-const settleTime = 50 * time.Millisecond
+const settleTime = 20 * time.Millisecond
 
 // attend watches over a program until it ends: its readiness and its health.
 func (n *node) attend(r *run) {

@@ -295,15 +295,14 @@ func (n *node) settle(ctx context.Context) error {
 		return ctx.Err()
 	case <-r.ended:
 	}
-	if x := exitOf(*r.exit); x.Code != 0 {
-		n.mu.Lock()
-		again := n.willRestart()
-		n.mu.Unlock()
-		if !again {
-			return fmt.Errorf("node %s %s as soon as it was started%s", n.info.Name, describeExit(x), n.lastWords())
-		}
+	x := exitOf(*r.exit)
+	n.mu.Lock()
+	again := n.willRestart()
+	n.mu.Unlock()
+	if x.Code == 0 || again || x.At.Sub(r.started) > settleTime {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("node %s %s as soon as it was started%s", n.info.Name, describeExit(x), n.lastWords())
 }
 
 // completed is asked under mu.
