@@ -139,10 +139,8 @@ type thread struct {
 }
 
 func (q *queue) run() {
-	// Not unlocked: the thread's timer slack dies with it.
-	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)          // the default is 50 µs
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -10) // as root only; on a busy machine it keeps the promise
+	runtime.LockOSThread() // not unlocked: what punctual sets dies with the thread
+	punctual()
 	t := &thread{queue: q, start: time.Now(), count: map[uint32]uint64{}, in: make([]byte, 1<<16), out: make([]byte, 0, 1<<14)}
 	var known *delays
 	for {
@@ -166,6 +164,16 @@ func (q *queue) run() {
 			return
 		}
 		t.receive()
+	}
+}
+
+// punctual has the kernel wake this thread in time, also on a busy machine. It sleeps most of the time.
+func punctual() {
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) // the default is 50 µs
+	// As root. What the thread might start does not inherit it.
+	rr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	if unix.SchedSetAttr(0, &rr, 0) != nil {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -10) // some users may do that much
 	}
 }
 
