@@ -41,7 +41,7 @@ func run(ctx context.Context, d time.Duration) error {
 			}
 			n++
 			fmt.Printf("== %s %s\n", pkg, target)
-			c := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+target+"$", "-fuzztime", d.String(), pkg)
+			c := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+target+"$", "-fuzztime", d.String(), "-fuzzminimizetime", "20x", pkg)
 			c.Stdout, c.Stderr = os.Stdout, os.Stderr
 			if err := c.Run(); err != nil {
 				return fmt.Errorf("%s in %s: %w", target, pkg, err)
