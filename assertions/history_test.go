@@ -3,6 +3,7 @@ package assertions
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -313,7 +314,11 @@ func TestUniqueLeader(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(s)
 			}
-			s.want(t, c.want, c.says)
+			f := s.want(t, c.want, c.says)
+			assert.Equal(t, name == "two such terms", strings.Contains(f.Summary, "more"))
+			if c.want == Fail {
+				assert.Contains(t, f.Evidence[1].Detail, "claimed term")
+			}
 		})
 	}
 }
@@ -422,4 +427,13 @@ func TestExec(t *testing.T) {
 		assert.Len(t, f.Evidence, maxDetails+1)
 		assert.Equal(t, "FAIL: row 7 is gone", f.Evidence[maxDetails].What)
 	})
+}
+
+// A workload may leave out whether there was a value, where the value or the count says it.
+func TestFound(t *testing.T) {
+	assert.True(t, found(&record.Op{Value: "v"}))
+	assert.True(t, found(&record.Op{Count: 1}))
+	assert.False(t, found(&record.Op{}))
+	assert.True(t, found(&record.Op{Found: flag(true)}))
+	assert.False(t, found(&record.Op{Found: flag(false), Value: "v"}))
 }

@@ -108,10 +108,17 @@ func (j *judge) round(ctx context.Context, pr plan.Round, r *record.Round) []Fin
 }
 
 // measurer is an assertion about service level.
-type measurer interface {
-	// measures returns whose answers are measured, and whether only those of the baseline.
-	measures() (src Source, baselineOnly bool)
+type measurer interface{ measures() measured }
+
+// measured says what a finding about service level rests on.
+type measured struct {
+	src          Source
+	baselineOnly bool // it measures the baseline and nothing else
+	relative     bool // a bound is a multiple of the baseline
 }
+
+// whole is the source without a choice among its requests: that is what is steady or not.
+func (m measured) whole() Source { return Source{Load: m.src.Load, Workload: m.src.Workload} }
 
 // historian is an assertion about the history of a workload.
 type historian interface{ history() string }
@@ -166,14 +173,17 @@ func (j *judge) guarded(ctx context.Context, a asked, r *record.Round) Finding {
 func (j *judge) gate(f *Finding, a asked, r *record.Round, pre premises) {
 	var why []string
 	if m, ok := a.params.(measurer); ok && a.err == nil {
-		src, baselineOnly := m.measures()
+		rest := m.measures()
 		why = append(why, j.cut...)
-		why = append(why, pre.generator[src.Load]...)
-		if baselineOnly {
+		why = append(why, pre.generator[rest.src.Load]...)
+		if rest.baselineOnly {
 			why = append(why, pre.baseline...)
 		} else {
 			why = append(why, pre.phases...)
-			why = append(why, pre.steady[src]...)
+			why = append(why, pre.steady[rest.whole()]...)
+			if rest.relative {
+				why = append(why, pre.drift[rest.whole()]...)
+			}
 			why = append(why, pre.faults...)
 			why = append(why, pre.required...)
 		}

@@ -294,3 +294,14 @@ func BenchmarkLinearizable(b *testing.B) {
 		}
 	})
 }
+
+func TestACancelledSearchIsNotBegun(t *testing.T) {
+	s := newStory()
+	s.ops = hard()
+	r := s.write(t).Rounds[0]
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	f := (&Linearizable{Workload: "regs"}).Judge(ctx, nil, r)
+	assert.Equal(t, Invalid, f.Verdict)
+	assert.Contains(t, f.Reason, "the time of the checker is over")
+}

@@ -18,10 +18,11 @@ const (
 	maxLag = 50 * time.Millisecond
 	// steadySuccess is the least success of each half of a steady baseline.
 	steadySuccess = 0.95
-	// steadyRatio is the most that the medians of the two halves of a steady baseline may differ by, unless they differ by less
-	// than steadySlack.
+	// steadyRatio is the most that the medians of the two halves of a steady baseline may differ by, unless they differ by no
+	// more than steadySlack, which a busy machine may do by itself. It is asked only where a bound is relative to the
+	// baseline.
 	steadyRatio = 3
-	steadySlack = 20 * time.Millisecond
+	steadySlack = 50 * time.Millisecond
 	// steadySamples is what each half needs.
 	steadySamples = 10
 )
@@ -35,7 +36,8 @@ type premises struct {
 	faults    []string
 	required  []string
 	generator map[string][]string // by load
-	steady    map[Source][]string
+	steady    map[Source][]string // success
+	drift     map[Source][]string // latency
 	workload  map[string][]string
 }
 
@@ -106,7 +108,7 @@ func because(err string) string {
 
 // premises judges what belongs to a round.
 func (j *judge) premises(pr plan.Round, r *record.Round, all []asked) premises {
-	pre := premises{generator: map[string][]string{}, steady: map[Source][]string{}, workload: map[string][]string{}}
+	pre := premises{generator: map[string][]string{}, steady: map[Source][]string{}, drift: map[Source][]string{}, workload: map[string][]string{}}
 	add := func(f Finding) { pre.findings = append(pre.findings, f) }
 
 	for _, e := range r.Events {
@@ -150,38 +152,30 @@ func (j *judge) premises(pr plan.Round, r *record.Round, all []asked) premises {
 		}
 		add(f)
 	}
-	judged := map[string]bool{}
 	for _, a := range all {
 		m, ok := a.params.(measurer)
 		if !ok || a.err != nil {
 			continue
 		}
-		src, baselineOnly := m.measures()
-		if src.Load != "" && !judged[src.Load] {
-			judged[src.Load] = true
-			f := punctual(src.Load, r)
-			if f.Verdict == Invalid {
-				pre.generator[src.Load] = []string{f.Reason}
-			}
-			add(f)
-		}
-		whole := Source{Load: src.Load, Workload: src.Workload}
-		if _, known := pre.steady[src]; known || baselineOnly {
-			continue
-		}
-		why, had := pre.steady[whole]
-		if !had {
-			f := steady(whole, r)
-			why = nil
-			if f.Verdict == Invalid {
-				why = []string{f.Reason}
-			}
-			pre.steady[whole] = why
-			add(f)
-		}
-		pre.steady[src] = why
+		rest := m.measures()
+		once(pre.generator, rest.src.Load, rest.src.Load != "", add, func() Finding { return punctual(rest.src.Load, r) })
+		once(pre.steady, rest.whole(), !rest.baselineOnly, add, func() Finding { return steady(rest.whole(), r) })
+		once(pre.drift, rest.whole(), rest.relative, add, func() Finding { return drift(rest.whole(), r) })
 	}
 	return pre
+}
+
+// once judges a premise the first time that something rests on it.
+func once[K comparable](reasons map[K][]string, key K, needed bool, add func(Finding), judge func() Finding) {
+	if _, known := reasons[key]; known || !needed {
+		return
+	}
+	f := judge()
+	reasons[key] = nil
+	if f.Verdict == Invalid {
+		reasons[key] = []string{f.Reason}
+	}
+	add(f)
 }
 
 func phaseSeconds(r *record.Round) map[string]float64 {
@@ -371,42 +365,63 @@ func punctual(load string, r *record.Round) Finding {
 	return premise("generator "+load, "generator", r.N, pass, why, ev)
 }
 
-// steady is that the two halves of the baseline look alike: what was normal is known.
-func steady(src Source, r *record.Round) Finding {
-	name := src.Load + src.Workload
-	id := "steady " + name
-	w, err := phase(r, plan.PhaseBaseline)
-	if err != nil {
-		return premise(id, "steady", r.N, "", []string{err.Error()})
+// halves are the answers due in the two halves of the baseline.
+func halves(src Source, r *record.Round) (w Window, hs [2]summary, err error) {
+	if w, err = phase(r, plan.PhaseBaseline); err != nil {
+		return w, hs, err
 	}
 	mid := w.From + (w.To-w.From)/2
-	var halves [2]summary
 	for i, half := range []Window{{w.From, mid}, {mid, w.To}} {
 		ss, err := src.samples(r, half)
 		if err != nil {
-			return premise(id, "steady", r.N, "", []string{err.Error()})
+			return w, hs, err
 		}
-		halves[i] = summarise(ss, half.To-half.From)
+		hs[i] = summarise(ss, half.To-half.From)
+		if hs[i].n() < steadySamples {
+			return w, hs, fmt.Errorf("the %s half of the baseline has %s of %s, and it takes %d to call it steady", nth[i], plural(hs[i].n(), "answer"), src.Load+src.Workload, steadySamples)
+		}
 	}
-	ev := Evidence{What: src.String() + " due in the two halves of the baseline", File: src.file(), Window: &w, Count: halves[0].n() + halves[1].n(), Values: map[string]float64{}}
+	return w, hs, nil
+}
+
+var nth = [2]string{"first", "second"}
+
+// steady is that the service answered well in both halves of the baseline: it was whole before it was broken.
+func steady(src Source, r *record.Round) Finding {
+	name := src.Load + src.Workload
+	w, hs, err := halves(src, r)
+	if err != nil {
+		return premise("steady "+name, "steady", r.N, "", []string{err.Error()})
+	}
+	ev := Evidence{What: src.String() + " due in the two halves of the baseline", File: src.file(), Window: &w, Count: hs[0].n() + hs[1].n(), Values: map[string]float64{}}
 	var why []string
+	var shares [2]float64
+	for i, h := range hs {
+		shares[i] = float64(h.good) / float64(h.n())
+		ev.Values["success, "+nth[i]+" half"] = shares[i]
+		if shares[i] < steadySuccess {
+			why = append(why, fmt.Sprintf("the baseline of %s was not steady: success was %s in its %s half, and it takes %s", name, percent(shares[i]), nth[i], percent(steadySuccess)))
+		}
+	}
+	return premise("steady "+name, "steady", r.N, fmt.Sprintf("success was %s and %s in the two halves of the baseline", percent(shares[0]), percent(shares[1])), why, ev)
+}
+
+// drift is that the latency of the baseline did not change while it was measured: what is relative to it has a meaning.
+func drift(src Source, r *record.Round) Finding {
+	name := src.Load + src.Workload
+	w, hs, err := halves(src, r)
+	if err != nil {
+		return premise("drift "+name, "steady", r.N, "", []string{err.Error()})
+	}
+	ev := Evidence{What: src.String() + " due in the two halves of the baseline", File: src.file(), Window: &w, Count: hs[0].n() + hs[1].n(), Values: map[string]float64{}}
 	var medians [2]time.Duration
-	for i, h := range halves {
-		which := []string{"first", "second"}[i]
-		if h.n() < steadySamples {
-			why = append(why, fmt.Sprintf("the %s half of the baseline has %s of %s, and it takes %d to call it steady", which, plural(h.n(), "answer"), name, steadySamples))
-			continue
-		}
-		share := float64(h.good) / float64(h.n())
+	for i, h := range hs {
 		medians[i] = h.latencies[rank(500, h.n())-1]
-		ev.Values["success, "+which+" half"], ev.Values["p50, "+which+" half"] = share, medians[i].Seconds()
-		if share < steadySuccess {
-			why = append(why, fmt.Sprintf("the baseline of %s was not steady: success was %s in its %s half, and it takes %s", name, percent(share), which, percent(steadySuccess)))
-		}
+		ev.Values["p50, "+nth[i]+" half"] = medians[i].Seconds()
 	}
-	lo, hi := min(medians[0], medians[1]), max(medians[0], medians[1])
-	if len(why) == 0 && hi > steadyRatio*lo && hi-lo > steadySlack {
-		why = append(why, fmt.Sprintf("the baseline of %s was not steady: the median latency was %s in its first half and %s in its second", name, seconds(medians[0]), seconds(medians[1])))
+	var why []string
+	if lo, hi := min(medians[0], medians[1]), max(medians[0], medians[1]); hi > steadyRatio*lo && hi-lo > steadySlack {
+		why = append(why, fmt.Sprintf("the baseline of %s drifted: the median latency was %s in its first half and %s in its second", name, seconds(medians[0]), seconds(medians[1])))
 	}
-	return premise(id, "steady", r.N, fmt.Sprintf("the median latency was %s and %s in the two halves of the baseline", seconds(medians[0]), seconds(medians[1])), why, ev)
+	return premise("drift "+name, "steady", r.N, fmt.Sprintf("the median latency was %s and %s in the two halves of the baseline", seconds(medians[0]), seconds(medians[1])), why, ev)
 }

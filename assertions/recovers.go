@@ -60,7 +60,7 @@ func (a *Recovers) Validate(s Scope) error {
 	return errors.Join(errs...)
 }
 
-func (a *Recovers) measures() (src Source, baselineOnly bool) { return a.Source, false }
+func (a *Recovers) measures() measured { return measured{a.Source, false, a.relative()} }
 
 // Judge slides the window.
 func (a *Recovers) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {

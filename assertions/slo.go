@@ -31,8 +31,8 @@ func (a *SLO) Validate(s Scope) error {
 }
 
 // measures says what the finding rests on.
-func (a *SLO) measures() (src Source, baselineOnly bool) {
-	return a.Source, a.During == plan.PhaseBaseline
+func (a *SLO) measures() measured {
+	return measured{a.Source, a.During == plan.PhaseBaseline, a.relative()}
 }
 
 // Judge measures.
