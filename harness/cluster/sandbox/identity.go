@@ -73,7 +73,7 @@ func within(s idSpace, uidMap []byte) (idSpace, error) {
 		}
 	}
 	if best.size < 1 {
-		return s, fmt.Errorf("root has no user id but 0 to give to programs; run as an ordinary user")
+		return idSpace{one: true}, nil // such a root is an ordinary user in a user namespace
 	}
 	return best, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox"
@@ -211,6 +212,17 @@ func BenchmarkStar(b *testing.B) {
 		spec.Services = append(spec.Services, s)
 	}
 	var ups, downs time.Duration
+	cpu := func() (d time.Duration) {
+		for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+			var r unix.Rusage
+			if err := unix.Getrusage(who, &r); err != nil {
+				b.Fatal(err)
+			}
+			d += time.Duration(r.Utime.Nano() + r.Stime.Nano())
+		}
+		return d
+	}
+	before := cpu()
 	for b.Loop() {
 		began := time.Now()
 		c, err := sandbox.New().Up(context.Background(), spec, cluster.Options{Dir: b.TempDir()})
@@ -226,6 +238,7 @@ func BenchmarkStar(b *testing.B) {
 	}
 	fmt.Printf("sandbox up, 11 nodes: %.0f ms\n", float64(ups.Milliseconds())/float64(b.N))
 	fmt.Printf("sandbox down, 11 nodes: %.0f ms\n", float64(downs.Milliseconds())/float64(b.N))
+	fmt.Printf("sandbox up and down, 11 nodes: %.0f ms of CPU\n", float64((cpu()-before).Milliseconds())/float64(b.N))
 }
 
 // BenchmarkDial connects from the client to a node and closes.

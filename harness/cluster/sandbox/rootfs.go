@@ -201,7 +201,7 @@ func (p *rootPlan) workDir() string {
 // programs shows the executables of Options.Bin and the service's own.
 func (p *rootPlan) programs() error {
 	add := func(source, target string) error {
-		if err := executable(source); err != nil {
+		if err := p.executable(source); err != nil {
 			return err
 		}
 		p.show(bind{tree{Source: source, ReadOnly: true}, target})
@@ -229,7 +229,7 @@ func (p *rootPlan) programs() error {
 }
 
 // executable says what is wrong with a file that programs of any user are to run.
-func executable(path string) error {
+func (p *rootPlan) executable(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -237,13 +237,12 @@ func executable(path string) error {
 	if st.IsDir() {
 		return fmt.Errorf("%s is a directory, not a program", path)
 	}
-	if want := fs.FileMode(0o111); os.Geteuid() == 0 {
-		want = 0o001 // programs do not run as this machine's root
-		if st.Mode()&want == 0 {
-			return fmt.Errorf("%s is not executable for others (mode %v); chmod o+rx it", path, st.Mode().Perm())
-		}
-	} else if st.Mode()&want == 0 {
-		return fmt.Errorf("%s is not executable (mode %v); chmod +x it", path, st.Mode().Perm())
+	want, who := fs.FileMode(0o111), "+x"
+	if !p.ids.one {
+		want, who = 0o001, "o+rx" // programs do not run as this machine's root
+	}
+	if st.Mode()&want == 0 {
+		return fmt.Errorf("%s cannot be executed by the node's user (mode %v); chmod %s it", path, st.Mode().Perm(), who)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ type planeProcess struct {
 }
 
 // startPlane starts this executable again as process 1 of new namespaces, and returns when it is ready for nodes.
-func startPlane(ctx context.Context, dir string) (*planeProcess, error) {
+func startPlane(ctx context.Context, dir string, ids idSpace) (*planeProcess, error) {
 	mine, theirs, err := plane.Pair()
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func startPlane(ctx context.Context, dir string) (*planeProcess, error) {
 		return nil, err
 	}
 	p := &planeProcess{log: filepath.Join(dir, "plane.log"), ended: make(chan struct{})}
-	if err := p.start(theirs); err != nil {
+	if err := p.start(theirs, ids); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func startPlane(ctx context.Context, dir string) (*planeProcess, error) {
 
 // start spawns the plane and reaps it, both from one thread that lives as long as the plane: the death signal comes
 // when the thread that spawned ends, not the process.
-func (p *planeProcess) start(theirs *os.File) error {
+func (p *planeProcess) start(theirs *os.File, ids idSpace) error {
 	if err := os.MkdirAll(filepath.Dir(p.log), 0o755); err != nil {
 		return fmt.Errorf("make the run's directory: %w", err)
 	}
@@ -74,7 +74,7 @@ func (p *planeProcess) start(theirs *os.File) error {
 			Dir:   "/",
 			Env:   []string{}, // none of the harness's secrets
 			Files: []*os.File{null, log, log, theirs},
-			Sys:   planeAttributes(),
+			Sys:   planeAttributes(ids),
 		})
 		if err != nil {
 			started <- stageError("clone", fmt.Errorf("start the plane in new namespaces: %w", err))
@@ -88,14 +88,14 @@ func (p *planeProcess) start(theirs *os.File) error {
 	return <-started
 }
 
-func planeAttributes() *syscall.SysProcAttr {
+func planeAttributes(ids idSpace) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{
 		Setsid:    true,            // or Ctrl-C kills the plane before anything is undone
 		Pdeathsig: syscall.SIGKILL, // or a stopped plane outlives the harness with all its processes
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC |
 			unix.CLONE_NEWUTS,
 	}
-	if os.Geteuid() != 0 {
+	if ids.one {
 		a.Cloneflags |= unix.CLONE_NEWUSER
 		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}

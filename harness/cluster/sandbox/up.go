@@ -73,7 +73,7 @@ func (c *sandbox) up(ctx context.Context) error {
 	if c.tree, err = readHostTree(); err != nil {
 		return fmt.Errorf("read what nodes show of this machine: %w", err)
 	}
-	if c.plane, err = startPlane(ctx, c.options.Dir); err != nil {
+	if c.plane, err = startPlane(ctx, c.options.Dir, c.ids); err != nil {
 		return err
 	}
 	c.router = plane.RemoteRouter{Client: c.plane.Client}
