@@ -437,3 +437,17 @@ func TestFound(t *testing.T) {
 	assert.True(t, found(&record.Op{Found: flag(true)}))
 	assert.False(t, found(&record.Op{Found: flag(false), Value: "v"}))
 }
+
+func TestDescribe(t *testing.T) {
+	for want, o := range map[string]record.Op{
+		`1ms..2ms client 3: put k = "v" ok`:                         {Kind: "put", Key: "k", Value: "v", Outcome: record.OK},
+		`1ms..2ms client 3: cas k from "a" to "b" unknown (reset)`:  {Kind: "cas", Key: "k", Old: "a", Value: "b", Outcome: record.Unknown, Error: "reset"},
+		`1ms..2ms client 3: get k = nothing ok`:                     {Kind: "get", Key: "k", Outcome: record.OK},
+		`1ms..2ms client 3: get k = ? failed`:                       {Kind: "get", Key: "k", Outcome: record.Failed},
+		`1ms..2ms client 3: read k by m = "v" ok`:                   {Kind: "read", Key: "k", Value: "v", Member: "m", Count: 1, Outcome: record.OK},
+		`1ms..2ms client 3: read k by the service = "v" 2 times ok`: {Kind: "read", Key: "k", Value: "v", Count: 2, Outcome: record.OK},
+	} {
+		o.Call, o.Return, o.Client = ms, 2*ms, 3
+		assert.Equal(t, want, describe(&o))
+	}
+}

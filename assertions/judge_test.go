@@ -178,6 +178,35 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 	})
 }
 
+// Each fault has a life of its own.
+func TestFaultsAreProvedOneByOne(t *testing.T) {
+	s := newStory()
+	s.plan.Rounds[0].Faults = append(s.plan.Rounds[0].Faults, plan.Fault{ID: "cut", Occurrences: make([]plan.Occurrence, 2)})
+	fs, v := s.judge(t)
+	require.Equal(t, Invalid, v)
+	require.Equal(t, "fault cut never began; fault cut (occurrence 2) never began", fs["faults"].Reason)
+	for _, k := range []record.EventKind{record.FaultStarted, record.FaultInEffect, record.FaultUndone, record.FaultGone} {
+		s.event(record.Event{T: 5 * time.Second, Kind: k, Fault: "cut", Occurrence: 1})
+	}
+	s.event(record.Event{T: 6 * time.Second, Kind: record.FaultStarted, Fault: "cut", Occurrence: 2})
+	s.event(record.Event{T: 6 * time.Second, Kind: record.FaultInEffect, Fault: "cut", Occurrence: 2})
+	fs, v = s.judge(t)
+	require.Equal(t, Pass, v, "%s", fs["faults"].Reason)
+	require.Equal(t, "3 injections of 2 faults proved", fs["faults"].Summary)
+	s.event(record.Event{T: 7 * time.Second, Kind: record.FaultUndone, Fault: "cut", Occurrence: 2})
+	fs, v = s.judge(t)
+	require.Equal(t, Invalid, v)
+	require.Equal(t, "fault cut (occurrence 2) was not proved to be gone", fs["undone"].Reason)
+	require.Equal(t, Pass, fs["faults"].Verdict)
+}
+
+func TestAWorkloadTellsWhatItDid(t *testing.T) {
+	s := newStory()
+	s.ops[0].Outcome, s.ops[4].Outcome, s.ops[8].Outcome = record.Failed, record.Unknown, record.Unknown
+	fs, _ := s.judge(t)
+	require.Equal(t, "77 operations acknowledged, 1 failed, 2 unknown", fs["workload regs"].Summary)
+}
+
 // What is relative to the baseline rests on its latency too; what is not does not.
 func TestADriftingBaseline(t *testing.T) {
 	for _, c := range []struct {

@@ -226,7 +226,6 @@ func faultsProved(pr plan.Round, r *record.Round) (unproved, left []string, n in
 				left = append(left, "fault "+f.ID+nth+" could not be undone"+because(e.Error))
 			}
 		}
-		begun := 0
 		for i := range f.Occurrences {
 			l := lives[i+1]
 			nth := ""
@@ -243,7 +242,6 @@ func faultsProved(pr plan.Round, r *record.Round) (unproved, left []string, n in
 			case !l.inEffect:
 				unproved = append(unproved, "fault "+f.ID+nth+" was not proved to be in effect")
 			}
-			begun++
 			if l.undone && !l.gone {
 				left = append(left, "fault "+f.ID+nth+" was not proved to be gone")
 			}

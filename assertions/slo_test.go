@@ -136,6 +136,28 @@ func TestTheWindowsOfAFault(t *testing.T) {
 	assert.Equal(t, []Window{{3 * time.Second, 7 * time.Second}}, ws)
 }
 
+func TestEveryOccurrenceOfAFaultCounts(t *testing.T) {
+	s := newStory()
+	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "kill", Bounds: Bounds{Success: bound(t, "= 100%")}})
+	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)
+	for _, k := range []record.EventKind{record.FaultStarted, record.FaultInEffect} {
+		s.event(record.Event{T: 9 * time.Second, Kind: k, Fault: "kill", Occurrence: 2})
+	}
+	for _, k := range []record.EventKind{record.FaultUndone, record.FaultGone} {
+		s.event(record.Event{T: 10 * time.Second, Kind: k, Fault: "kill", Occurrence: 2})
+	}
+	f := s.want(t, Pass, "1000 requests of orders in kill")
+	require.Len(t, f.Evidence, 2)
+	assert.Equal(t, &Window{9 * time.Second, 10 * time.Second}, f.Evidence[1].Window)
+	s.each(8*time.Second, 9*time.Second, broken)
+	s.want(t, Pass)
+	s.each(9*time.Second, 9*time.Second+5*ms, broken)
+	s.want(t, Fail)
+	s.each(9*time.Second, 9*time.Second+5*ms, func(q *record.Request) { q.OK = true })
+	s.each(3*time.Second, 3*time.Second+5*ms, broken)
+	s.want(t, Fail)
+}
+
 func TestNeed(t *testing.T) {
 	for b, want := range map[string]int{">= 0%": 10, ">= 60%": 10, ">= 90%": 10, ">= 95%": 20, ">= 98%": 50, ">= 99%": 100, ">= 99.9%": 100, "= 100%": 100, ">= 3x baseline": 10} {
 		assert.Equal(t, want, figure{name: "success", bound: bound(t, b)}.need(), b)
