@@ -3,7 +3,6 @@ package harness
 import (
 	"bytes"
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,17 +15,18 @@ import (
 // TB is what a test gives: a *testing.T or *testing.B.
 type TB = testing.TB
 
-// Test runs a scenario file, or a shipped scenario by its name, as a test: PASS passes, FAIL and INVALID fail with the report. The run
+// Test runs a scenario file, a shipped scenario by its name, or each scenario of a directory as a subtest: PASS passes, FAIL and INVALID fail with the report. The run
 // directory is a test artifact (go test -artifacts keeps it). Timed runs take turns on a machine, so tests that use Test
 // need not keep out of each other's way. With -short a scenario is read, compiled and checked, but not run.
 func Test(t *testing.T, scenario string, opts ...Option) {
 	t.Helper()
-	for _, file := range find(t, scenario) {
-		if !strings.HasPrefix(scenario, filepath.Dir(file)) || scenario == filepath.Dir(file) {
-			t.Run(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)), func(t *testing.T) { testOne(t, file, opts) })
-			continue
-		}
-		testOne(t, file, opts)
+	files := find(t, scenario)
+	if len(files) == 1 {
+		testOne(t, files[0], opts)
+		return
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), filepath.Ext(file)), func(t *testing.T) { testOne(t, file, opts) })
 	}
 }
 
@@ -127,10 +127,4 @@ func (s *Scenario) runSome(ctx context.Context, r *reports.Result, o testOptions
 	return s.RunControls(ctx, r, o.Options, func(name string) string {
 		return RunDir(out, p, name)
 	})
-}
-
-// isDir is true for a directory.
-func isDir(path string) bool {
-	i, err := os.Stat(path)
-	return err == nil && i.IsDir()
 }
