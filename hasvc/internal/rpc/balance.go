@@ -38,7 +38,19 @@ func (b builder) Name() string { return b.name }
 
 func (b builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	pickers := &pickers{choose: b.choose, known: map[string]*endpoint{}}
-	return base.NewBalancerBuilder(b.name, pickers, base.Config{}).Build(cc, opts)
+	return flat{base.NewBalancerBuilder(b.name, pickers, base.Config{}).Build(cc, opts)}
+}
+
+// flat hands the base balancer, which knows addresses only, those of the endpoints: etcd's resolver gives nothing else.
+type flat struct{ balancer.Balancer }
+
+func (f flat) UpdateClientConnState(s balancer.ClientConnState) error {
+	if len(s.ResolverState.Addresses) == 0 {
+		for _, e := range s.ResolverState.Endpoints {
+			s.ResolverState.Addresses = append(s.ResolverState.Addresses, e.Addresses...)
+		}
+	}
+	return f.Balancer.UpdateClientConnState(s)
 }
 
 // pickers makes a picker whenever the set of ready endpoints changes; what is known of an endpoint survives that.
@@ -133,7 +145,9 @@ type tried struct {
 
 type triedKey struct{}
 
-func withTried(ctx context.Context) context.Context {
+// Attempts returns a context for the attempts of one request: each goes to an endpoint that the ones before did not, as
+// long as there are such.
+func Attempts(ctx context.Context) context.Context {
 	return context.WithValue(ctx, triedKey{}, &tried{addrs: map[string]bool{}})
 }
 

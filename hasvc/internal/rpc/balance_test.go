@@ -88,7 +88,7 @@ func TestLeastRequest(t *testing.T) {
 func TestRetriesGoElsewhere(t *testing.T) {
 	p := newPicker("random", 3)
 	for range 100 {
-		ctx := withTried(t.Context())
+		ctx := Attempts(t.Context())
 		seen := map[string]bool{}
 		for range 3 {
 			seen[pick(ctx, t, p, good)] = true

@@ -63,6 +63,16 @@ func ServerOptions() []grpc.ServerOption {
 	}
 }
 
+// Balanced makes a client of something else, such as etcd, spread its calls over all endpoints, leave out those that do not
+// answer, and take another for the next attempt of what ctx from Attempts stands for.
+func Balanced() ([]grpc.DialOption, error) {
+	sc, err := serviceConfig(config.Config{Balancer: "round_robin"})
+	if err != nil {
+		return nil, err
+	}
+	return []grpc.DialOption{grpc.WithDefaultServiceConfig(sc), grpc.WithDisableServiceConfig()}, nil
+}
+
 // serviceConfig chooses the balancer.
 func serviceConfig(cfg config.Config) (string, error) {
 	policy := balancerName(cfg.Balancer)

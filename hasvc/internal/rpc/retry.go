@@ -70,7 +70,7 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 	if !may {
 		return call(ctx, opts...)
 	}
-	ctx = withTried(ctx)
+	ctx = Attempts(ctx)
 	wait := backoffFirst
 	for n := 1; ; n++ {
 		again, err := r.once(ctx, call, opts)

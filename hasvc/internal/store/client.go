@@ -14,6 +14,7 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 )
 
 const (
@@ -45,6 +46,12 @@ func Client(ctx context.Context, cfg config.Config, log *zap.Logger) (*clientv3.
 }
 
 func dial(endpoints []string, log *zap.Logger, more ...grpc.DialOption) (*clientv3.Client, error) {
+	// etcd's client takes members in turn, dead or alive as long as they are connected; ours leaves out what does not answer.
+	balanced, err := rpc.Balanced()
+	if err != nil {
+		return nil, err
+	}
+	more = append(more, balanced...)
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints:            endpoints,
 		DialKeepAliveTime:    keepAliveTime,

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 )
 
 const (
@@ -19,12 +20,13 @@ const (
 )
 
 // try calls op, each time with a timeout of its own, until it gives an answer or ctx ends; then the error is ErrAway. op
-// must be harmless when repeated, also when an attempt that timed out takes effect later. The client takes the members in
-// turn, so the attempt after one that a dead or cut-off member swallowed goes to another.
+// must be harmless when repeated, also when an attempt that timed out takes effect later. An attempt goes to a member that
+// those before did not try: one that is cut off swallows what it gets.
 func (s *Store) try(ctx context.Context, op func(ctx context.Context) error) error {
 	if s.defects.Has(defect.NoDeadline) {
 		return op(context.WithoutCancel(ctx))
 	}
+	ctx = rpc.Attempts(ctx)
 	wait := firstWait
 	for {
 		err := s.once(ctx, op)
