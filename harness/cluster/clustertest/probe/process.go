@@ -25,7 +25,7 @@ func kid(args []string) error {
 	}
 	sigs := make(chan os.Signal, 64)
 	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGHUP)
-	fmt.Println(*mark + " is there")
+	fmt.Println(*mark, "is there", os.Getenv("NOTE"))
 	for s := range sigs {
 		fmt.Println(*mark + " got " + s.String())
 	}
