@@ -110,9 +110,6 @@ func (t *tagger) Verify(_ context.Context, s program.Start, members []string, h 
 	}
 	for name, v := range views {
 		for _, k := range t.keys {
-			if k.agent == name {
-				continue // what an agent knows of itself says nothing of the cluster
-			}
 			value, found := v.tags[k]
 			r := program.Result{Outcome: program.OK, Value: value, Found: found, Err: v.err}
 			if v.err != nil {
@@ -127,10 +124,8 @@ func (t *tagger) Verify(_ context.Context, s program.Start, members []string, h 
 func (t *tagger) agree(views map[string]view) bool {
 	for _, k := range t.keys {
 		seen := map[string]bool{}
-		for name, v := range views {
-			if name != k.agent {
-				seen[v.tags[k]] = true
-			}
+		for _, v := range views {
+			seen[v.tags[k]] = true
 		}
 		if len(seen) > 1 {
 			return false
