@@ -58,8 +58,13 @@ func (s *suite) policies(t *testing.T) {
 			require.NotNil(t, st.Exit, node)
 			require.Equal(t, want, st.Exit.Signal+fmt.Sprint(st.Exit.Code), node)
 			require.Zero(t, st.Restarts, node)
-			es := top.observed.of(node, cluster.NodeExited)
-			require.Len(t, es, 1, node)
+			var es []cluster.Event
+			poll(t, ctx, patience, "the end of "+node+" is observed", func() error { // a moment after Status knows it
+				if es = top.observed.of(node, cluster.NodeExited); len(es) != 1 {
+					return fmt.Errorf("%d times", len(es))
+				}
+				return nil
+			})
 			require.False(t, es[0].Announced, "%s ended by itself", node)
 			require.Equal(t, want, es[0].Exit.Signal+fmt.Sprint(es[0].Exit.Code), node)
 		}
