@@ -99,7 +99,7 @@ func (a *Linearizable) Judge(ctx context.Context, _ *plan.Plan, r *record.Round)
 	case len(open) > 0:
 		f.Reason = fmt.Sprintf("%s not decided: %s", plural(len(open), "key"), why)
 	case reads == 0 || writes == 0:
-		f.Reason = fmt.Sprintf("%s that was answered and %s: nothing to compare", plural(reads, "read"), plural(writes, "acknowledged write"))
+		f.Reason = fmt.Sprintf("%s answered and %s: nothing to compare", plural(reads, "read"), plural(writes, "acknowledged write"))
 	default:
 		f.Verdict = Pass
 		f.Summary = what + " are linearizable"
