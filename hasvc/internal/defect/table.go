@@ -38,7 +38,7 @@ type Defect struct {
 
 // Table is all of them, grouped by mechanism.
 var Table = []Defect{
-	{SlowStart, "fast start", "gateway, orders", "takes 3 s longer to become ready"},
+	{SlowStart, "fast start", "gateway, orders", "takes 3 s longer to start"},
 	{StickyState, "stateless replicas", "orders", "keeps orders and registers in the memory of the replica"},
 	{ReadyLies, "readiness", "gateway, orders", "is ready whatever its dependencies say"},
 	{LiveChecksDeps, "liveness", "gateway, orders", "is not alive while a dependency is away"},

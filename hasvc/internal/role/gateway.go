@@ -23,6 +23,7 @@ import (
 
 // Gateway serves the HTTP API on top of orders, which it finds in the registry.
 func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
+	warmUp(ctx, cfg)
 	etcd, err := store.Client(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	var early sync.WaitGroup
 	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
 		Entry: registry.Entry{Service: "gateway", Instance: instance(addr), Addr: addr}}
-	early.Go(func() { warmUp(run, cfg, check) })
+	check.Started()
 	early.Go(func() {
 		registrar.Run(run, func(ctx context.Context) error {
 			if r := check.Ready(ctx); !r.OK {

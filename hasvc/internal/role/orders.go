@@ -29,6 +29,7 @@ const publishEvery = 250 * time.Millisecond
 
 // Orders serves gRPC on top of etcd, with health and metrics over HTTP beside it.
 func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
+	warmUp(ctx, cfg)
 	etcd, err := store.Client(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -76,15 +77,8 @@ func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening f
 	var early, late sync.WaitGroup
 	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
 		Entry: registry.Entry{Service: "orders", Instance: instance(addr), Addr: addr}}
-	early.Go(func() {
-		if !cfg.Defects.Has(defect.RegisterEarly) {
-			warmUp(run, cfg, check)
-		}
-		registrar.Run(run, db.Ping)
-	})
-	if cfg.Defects.Has(defect.RegisterEarly) {
-		early.Go(func() { warmUp(run, cfg, check) })
-	}
+	check.Started()
+	early.Go(func() { registrar.Run(run, db.Ping) })
 	publish, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
 	late.Go(func() { check.Publish(publish, healthServer, publishEvery, publishing) })
 

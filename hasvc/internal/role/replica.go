@@ -16,7 +16,6 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
-	"github.com/hasvc/gauntlet/hasvc/internal/health"
 )
 
 // Addrs is where a replica can be reached.
@@ -78,13 +77,12 @@ func newMetrics() *prometheus.Registry {
 	return reg
 }
 
-// warmUp returns when the replica may say that it has started: at once, without the defect.
-func warmUp(ctx context.Context, cfg config.Config, check *health.Checker) {
+// warmUp is where the defect slow-start spends its time, before the replica listens.
+func warmUp(ctx context.Context, cfg config.Config) {
 	if cfg.Defects.Has(defect.SlowStart) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(slowStart):
 		}
 	}
-	check.Started()
 }

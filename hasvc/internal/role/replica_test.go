@@ -59,6 +59,7 @@ func start(t testing.TB, name string, etcd []string, change func(*config.Config)
 	select {
 	case r.Addrs = <-addrs:
 	case err := <-r.done:
+		r.done <- err
 		t.Fatalf("%s ended at once: %v", name, err)
 	}
 	return r

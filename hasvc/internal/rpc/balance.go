@@ -107,7 +107,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			from = append(from, e)
 		}
 	}
-	if len(from) < (len(p.ready)+1)/2 {
+	if len(from) < (len(p.ready)+1)/2 || info.Ctx.Value(anywhereKey{}) != nil {
 		from = p.ready // when most replicas look bad, the trouble is elsewhere
 	}
 	if fresh := tried.without(from); len(fresh) > 0 {
@@ -143,7 +143,15 @@ type tried struct {
 	addrs map[string]bool
 }
 
-type triedKey struct{}
+type (
+	triedKey    struct{}
+	anywhereKey struct{}
+)
+
+// Anywhere returns a context for requests that go to outliers as well.
+func Anywhere(ctx context.Context) context.Context {
+	return context.WithValue(ctx, anywhereKey{}, true)
+}
 
 // Attempts returns a context for the attempts of one request: each goes to an endpoint that the ones before did not, as
 // long as there are such.

@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/etcd/client/v3"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 )
 
 // commit runs a write and returns when the store has committed it, which is the only moment at which it may be
@@ -23,7 +24,11 @@ func led(ctx context.Context) context.Context { return clientv3.WithRequireLeade
 
 // read runs a read: linearizable, that is confirmed by a quorum, unless the caller settles for what one member knows.
 func (s *Store) read(ctx context.Context, serializable bool, get func(ctx context.Context, opts ...clientv3.OpOption) error) error {
-	if serializable || s.defects.Has(defect.StaleRead) {
+	if s.defects.Has(defect.StaleRead) {
+		// The defect believes each member in its turn, also one that is cut off from the others.
+		ctx, serializable = rpc.Anywhere(ctx), true
+	}
+	if serializable {
 		return s.try(ctx, func(ctx context.Context) error { return get(ctx, clientv3.WithSerializable()) })
 	}
 	return s.try(led(ctx), func(ctx context.Context) error { return get(ctx) })
