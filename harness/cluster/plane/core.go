@@ -76,6 +76,12 @@ func transparent(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_IP, unix
 // samePort lets several connections of a client, to different servers, have one port, as they may have there.
 func samePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
 
+// resetOnClose has a connection that is given up while it is being made end in a reset, not in an orderly end: the
+// server may have it already.
+func resetOnClose(fd int) error {
+	return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
 // anyPort has the kernel choose the port at connect, when it knows what it must not collide with.
 func anyPort(fd int) error {
 	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
@@ -186,18 +192,23 @@ func (c *core) dial(cc *coreConn) (*net.TCPConn, error) {
 	stop := watchReset(cc.client, cancel)
 	defer stop()
 	from, to := addrOf(cc.client.RemoteAddr()), addrOf(cc.client.LocalAddr())
-	d := net.Dialer{KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(from), Control: control(transparent, samePort)}
+	d := net.Dialer{KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(from), Control: control(transparent, samePort, resetOnClose)}
 	conn, err := d.DialContext(ctx, "tcp4", to.String())
 	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL) {
 		// An earlier connection of the same port lingers in TIME_WAIT here: the address is kept, the port is not.
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.Addr(), 0))
-		d.Control = control(transparent, anyPort)
+		d.Control = control(transparent, anyPort, resetOnClose)
 		conn, err = d.DialContext(ctx, "tcp4", to.String())
 	}
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	server := conn.(*net.TCPConn)
+	if err := server.SetLinger(-1); err != nil {
+		abort(server)
+		return nil, err
+	}
+	return server, nil
 }
 
 // watchReset calls f when the peer resets conn, until the returned function is called.

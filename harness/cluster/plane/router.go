@@ -479,5 +479,8 @@ func (r *Router) Audit() ([]string, error) {
 			left = append(left, fmt.Sprintf("%d links in the packet filter's set %s", len(es), s.Name))
 		}
 	}
+	if n := r.queue.held.Load(); n > 0 && len(left) == 0 {
+		left = append(left, fmt.Sprintf("%d packets held back by no rule", n))
+	}
 	return left, nil
 }
