@@ -92,7 +92,7 @@ func TestHarnessKilled(t *testing.T) {
 	require.Greater(t, most, 10, "never was there much to leave behind")
 }
 
-// below lists the living descendants of a process and reaps dead children.
+// below lists the descendants of a process and reaps its dead children.
 func below(root int) (list []string) {
 	parents := map[int]int{}
 	entries, _ := os.ReadDir("/proc")
@@ -108,11 +108,11 @@ func below(root int) (list []string) {
 		}
 		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 		parent, _ := strconv.Atoi(f[1])
-		if f[0] == "Z" {
-			if parent == root {
-				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		// Not every Z is a zombie: other threads of the process may still be ending.
+		if f[0] == "Z" && parent == root {
+			if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err == nil && got == pid {
+				continue
 			}
-			continue
 		}
 		parents[pid] = parent
 		cmd, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")

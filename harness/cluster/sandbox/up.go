@@ -42,7 +42,7 @@ func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (
 		c.hurry()
 		left, downErr := c.Down(context.WithoutCancel(ctx))
 		if len(left) > 0 {
-			downErr = errors.Join(downErr, fmt.Errorf("left behind: %v", left))
+			downErr = errors.Join(downErr, &cluster.LeftError{Left: left})
 		}
 		return nil, errors.Join(err, downErr)
 	}
