@@ -52,6 +52,7 @@ type Generator struct {
 	sched *Schedule
 	src   source
 	tr    *transport
+	alarm func() *alarm
 
 	recent recent
 	lag    *hdrhistogram.Histogram // microseconds
@@ -60,7 +61,7 @@ type Generator struct {
 
 // New checks a load against the topology. Nothing is sent before Run.
 func New(l plan.Load, e Env) (*Generator, error) {
-	g := &Generator{load: l, env: e, lag: hdrhistogram.New(1, time.Hour.Microseconds(), 3)}
+	g := &Generator{load: l, env: e, alarm: sharpAlarm, lag: hdrhistogram.New(1, time.Hour.Microseconds(), 3)}
 	if e.Phase == nil {
 		g.env.Phase = func() string { return "" }
 	}
@@ -118,7 +119,9 @@ func (g *Generator) Run(ctx context.Context) error {
 		t.Method, t.URL = http.MethodGet, placeholder
 		return nil
 	}
-	p := newPacer(ctx, g.sched, g.env.Phase)
+	wake := g.alarm()
+	defer wake.close()
+	p := newPacer(ctx, g.sched, wake, g.env.Phase)
 	g.recent.begin(p.start)
 	// Results are taken as they come: a result that waits holds its worker, and vegeta starts another one.
 	for r := range attacker.Attack(target, p, 0, "") {

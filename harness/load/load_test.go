@@ -51,6 +51,7 @@ func run(t *testing.T, top *replicastest.Topology, l plan.Load, d time.Duration,
 	mem := newMemory()
 	g, err := New(l, Env{Cluster: top, Record: mem, Round: 2, RunID: "run7", Ready: top.Ready})
 	require.NoError(t, err)
+	g.alarm = plainAlarm // a descriptor has no part in a test's clock
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	var side sync.WaitGroup
@@ -354,6 +355,7 @@ func TestPhaseIsThatOfTheDueTime(t *testing.T) {
 		phase := func() string { return fmt.Sprint(int(time.Since(mem.start) / time.Second)) }
 		g, err := New(web(10), Env{Cluster: top, Record: mem, Phase: phase})
 		require.NoError(t, err)
+		g.alarm = plainAlarm
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second-1)
 		defer cancel()
 		require.NoError(t, g.Run(ctx))
@@ -403,4 +405,24 @@ func TestBadLoads(t *testing.T) {
 	bad(func(l *plan.Load) { l.Requests = nil }, "neither requests nor targets")
 	bad(func(l *plan.Load) { l.Targets = "x" }, "both")
 	bad(func(l *plan.Load) { l.Stages, l.Timeout, l.To = nil, -1, "nope" }, "rate or stages", "timeout", "nope")
+}
+
+// An alarm never rings for good before its time, and ends at once when it is told to.
+func TestAlarms(t *testing.T) {
+	for name, make := range map[string]func() *alarm{"plain": plainAlarm, "sharp": sharpAlarm} {
+		t.Run(name, func(t *testing.T) {
+			a := make()
+			defer a.close()
+			p := newPacer(t.Context(), &Schedule{hold: 2000}, a, func() string { return "" })
+			for n := range uint64(100) {
+				_, stop := p.Pace(0, n)
+				require.False(t, stop)
+				due, _ := p.sched.Due(n)
+				require.GreaterOrEqual(t, time.Since(p.start), due)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			a.wait(ctx, time.Hour)
+		})
+	}
 }

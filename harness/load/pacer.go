@@ -13,7 +13,7 @@ type pacer struct {
 	ctx   context.Context
 	sched *Schedule
 	start time.Time
-	timer *time.Timer
+	alarm *alarm
 	phase func() string
 
 	mu     sync.Mutex
@@ -29,10 +29,8 @@ type phaseFrom struct {
 	name string
 }
 
-func newPacer(ctx context.Context, s *Schedule, phase func() string) *pacer {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return &pacer{ctx: ctx, sched: s, start: time.Now(), timer: t, phase: phase}
+func newPacer(ctx context.Context, s *Schedule, a *alarm, phase func() string) *pacer {
+	return &pacer{ctx: ctx, sched: s, start: time.Now(), alarm: a, phase: phase}
 }
 
 // late is how far behind the generator may be and still send, after its end, what was due before it.
@@ -45,13 +43,8 @@ func (p *pacer) Pace(_ time.Duration, n uint64) (time.Duration, bool) {
 		<-p.ctx.Done()
 		return 0, true
 	}
-	if wait := time.Until(p.start.Add(due)); wait > 0 && p.ctx.Err() == nil {
-		p.timer.Reset(wait)
-		select {
-		case <-p.timer.C:
-		case <-p.ctx.Done():
-			p.timer.Stop()
-		}
+	for wait := time.Until(p.start.Add(due)); wait > 0 && p.ctx.Err() == nil; wait = time.Until(p.start.Add(due)) {
+		p.alarm.wait(p.ctx, wait)
 	}
 	if p.ctx.Err() != nil {
 		now := time.Since(p.start)
