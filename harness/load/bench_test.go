@@ -89,9 +89,9 @@ func theirs(b *testing.B, addr string, rate int, d time.Duration) figures {
 	return figures{float64(good) / float64(len(lags)), lags[len(lags)*99/100]}
 }
 
-// BenchmarkGenerator prints P8 and P9: requests a second that are sustained with every request recorded, and the
+// BenchmarkFigures prints P8 and P9: requests a second that are sustained with every request recorded, and the
 // generator's lateness at half of that, beside vegeta's own attacker in the same process.
-func BenchmarkGenerator(b *testing.B) {
+func BenchmarkFigures(b *testing.B) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }))
 	defer srv.Close()
 	addr := srv.Listener.Addr().String()
@@ -108,10 +108,10 @@ func BenchmarkGenerator(b *testing.B) {
 				break
 			}
 		}
-		fmt.Printf("load-rate: %d requests/s (vegeta: %d requests/s, ratio %.2f)\n", best[0], best[1], float64(best[0])/float64(best[1]))
+		fmt.Printf("P8 load, every request recorded: %d requests/s (peer: vegeta %d requests/s, ratio %.2f)\n", best[0], best[1], float64(best[0])/float64(best[1]))
 		half := best[1] / 2
 		mine, peer := ours(b, addr, half, 5*time.Second), theirs(b, addr, half, 5*time.Second)
-		fmt.Printf("load-lateness-p99: %.3f ms (vegeta: %.3f ms, ratio %.2f) at %d requests/s\n",
-			mine.late.Seconds()*1e3, peer.late.Seconds()*1e3, mine.late.Seconds()/peer.late.Seconds(), half)
+		fmt.Printf("P9 load, lateness p99 at %d requests/s: %.3f ms (peer: vegeta %.3f ms, ratio %.2f)\n",
+			half, mine.late.Seconds()*1e3, peer.late.Seconds()*1e3, mine.late.Seconds()/peer.late.Seconds())
 	}
 }
