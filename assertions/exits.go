@@ -76,11 +76,16 @@ func (a *Exits) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding 
 			}
 		}
 	}
+	if f.Verdict == Fail && !loaded {
+		// Nothing was measured: that a topology does not come up says nothing about what it withstands.
+		f.Verdict = Invalid
+		f.Reason = "the topology did not come up: " + list(slices.Compact(slices.Sorted(slices.Values(nodes)))) + " ended before anything was measured"
+	}
 	f.Evidence = append([]Evidence{{What: "programs that ended", File: record.EventsFile(), Count: announced + allowed + jobs + len(nodes), Values: map[string]float64{
 		"announced": float64(announced), "allowed": float64(allowed), "finished jobs": float64(jobs), "not announced": float64(len(nodes)), "started": float64(started),
 	}}}, f.Evidence...)
 	switch {
-	case f.Verdict == Fail:
+	case len(nodes) > 0:
 		f.Summary = fmt.Sprintf("%s that neither a fault nor the harness ended: %s", plural(len(nodes), "program"), list(slices.Compact(slices.Sorted(slices.Values(nodes)))))
 	case started == 0:
 		return invalid("the record has no start of a program")

@@ -354,6 +354,10 @@ func TestExits(t *testing.T) {
 			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline })
 			s.event(exit(ms, "init", "", status(0), false))
 		}, Pass, "1 finished job"},
+		"a crash, never loaded": {nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline })
+			s.event(exit(ms, "store-2", "", status(3), false))
+		}, Invalid, "store-2 ended before anything was measured"},
 		"allowed":         {[]string{"store-2"}, func(s *story) { s.event(exit(5*time.Second, "store-2", "", status(1), false)) }, Pass, "1 allowed"},
 		"another allowed": {[]string{"store-1"}, func(s *story) { s.event(exit(5*time.Second, "store-12", "", status(1), false)) }, Fail, "store-12"},
 		"its service":     {[]string{"gateway"}, func(s *story) { s.event(exit(5*time.Second, "gateway-2", "", status(1), false)) }, Pass, "1 allowed"},

@@ -33,7 +33,7 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 			Name: c.Name, Killed: killed, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
 		})
 	}
-	return nil
+	return reports.Save(*unchanged)
 }
 
 // Killed says whether a control did its work: the unchanged run passed, the control's own faults were proved, and each
@@ -46,6 +46,9 @@ func Killed(unchanged assertions.Verdict, c plan.Control, fs []assertions.Findin
 		if f.Kind == assertions.FaultsProved && f.Verdict != assertions.Pass {
 			return false, "its faults were not proved: " + f.Reason
 		}
+	}
+	if len(c.MustFail) == 0 {
+		return false, "it names no assertion that must fail"
 	}
 	var survived []string
 	for _, id := range c.MustFail {

@@ -117,11 +117,8 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	if err != nil {
 		return nil, err
 	}
-	if why := scenarios.Unsupported(p, Tables()); len(why) > 0 {
-		return nil, &InputError{&engine.PlanError{Problems: why}}
-	}
-	if err := engine.Check(p, driver); err != nil {
-		return nil, &InputError{err}
+	if err := Executable(p, driver); err != nil {
+		return nil, err
 	}
 	spec, err := s.changed(ctx, p.Control)
 	if err != nil {
@@ -157,14 +154,31 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	return r, err
 }
 
-// Check judges a run directory, writes findings.json into it and returns the result. It dials nothing.
+// Unsupported says why this version cannot execute a plan, or returns nothing. Such a scenario is valid all the same.
+func Unsupported(p *plan.Plan) []string { return scenarios.Unsupported(p, Tables()) }
+
+// Executable says whether this version and a driver can execute a plan on this machine, before anything is built or started:
+// an *InputError that lists every reason, or nil.
+func Executable(p *plan.Plan, driver cluster.Driver) error {
+	if why := Unsupported(p); len(why) > 0 {
+		return &InputError{&engine.PlanError{Problems: why}}
+	}
+	if err := engine.Check(p, driver); err != nil {
+		return &InputError{err}
+	}
+	return nil
+}
+
+// Check judges a run directory, writes findings.json, run.json and junit.xml into it and returns the result. It dials
+// nothing.
 func Check(ctx context.Context, dir string) (*reports.Result, error) {
 	run, err := record.Open(dir)
 	if err != nil {
 		return nil, &InputError{err}
 	}
 	findings, verdict := assertions.Judge(ctx, run)
-	return &reports.Result{Run: run, Findings: findings, Verdict: verdict}, assertions.Save(dir, findings, verdict)
+	r := &reports.Result{Run: run, Findings: findings, Verdict: verdict}
+	return r, errors.Join(assertions.Save(dir, findings, verdict), reports.Save(*r))
 }
 
 // Findings reads the result of a run directory that was judged before.

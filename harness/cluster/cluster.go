@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -197,6 +198,11 @@ type Counter struct {
 	Packets uint64 // packets rules: matched packets; toxics: chunks
 	Bytes   uint64
 }
+
+// LeftError is part of the error of Driver.Up when what was begun could not be taken away again.
+type LeftError struct{ Left []string }
+
+func (e *LeftError) Error() string { return "left behind: " + strings.Join(e.Left, ", ") }
 
 // UnknownNodeError is the error of a name that no node has.
 type UnknownNodeError struct{ Name string }

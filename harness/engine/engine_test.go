@@ -203,6 +203,27 @@ func TestWhatIsLeftIsNamed(t *testing.T) {
 	assert.Contains(t, e.Error, "process 4711 (sleep)")
 }
 
+func TestTopologyThatDoesNotComeUpIsAudited(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		left bool
+	}{
+		{errors.New("web exited"), false},
+		{errors.Join(errors.New("web exited"), &cluster.LeftError{Left: []string{"a mount"}}), true},
+	} {
+		d := newFake()
+		d.err = c.err
+		run, err := job(t, t.Context(), d, planOf())
+		require.ErrorContains(t, err, "web exited")
+		e := has(run, record.Audited)
+		require.NotNil(t, e)
+		require.Equal(t, !c.left, *e.OK)
+		if c.left {
+			require.Contains(t, e.Error, "a mount")
+		}
+	}
+}
+
 func TestPlaneThatDiesEndsTheRound(t *testing.T) {
 	d := newFake()
 	d.c.exec = func(context.Context, string, cluster.Process) (cluster.Exit, error) {

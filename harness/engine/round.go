@@ -29,6 +29,7 @@ type round struct {
 	loads     map[string]Generator
 	workloads map[string]Workload
 	deaths    sync.Map // workload or load name -> error
+	aborted   bool     // an abort rule ended the round, and with it the run
 }
 
 func newRound(j Job, r plan.Round) *round {
@@ -80,8 +81,12 @@ func (rd *round) execute(ctx context.Context) (err error) {
 	})
 	rd.leave()
 	if err != nil {
+		rd.auditUp(err)
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if timed.Err() != nil {
+			err = errors.Join(context.Cause(timed), err)
 		}
 		return fmt.Errorf("start the topology: %w", err)
 	}
@@ -95,14 +100,14 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	watch, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	var watching sync.WaitGroup
 	defer func() { stopWatching(); watching.Wait() }()
-	rd.leaders = newLeaders(rd.cluster, rd.w)
-	watching.Go(func() { rd.leaders.poll(watch) })
-	rd.readiness = newReadiness(rd.cluster, rd.w, rd.probed())
-	watching.Go(func() { rd.readiness.poll(watch) })
-
-	// The death of the plane ends everything at once; nothing after it means anything.
 	ctx, fell := context.WithCancelCause(ctx)
 	defer fell(nil)
+	rd.leaders = newLeaders(rd.cluster, rd.w)
+	owned(&watching, fell, func() { rd.leaders.poll(watch) })
+	rd.readiness = newReadiness(rd.cluster, rd.w, rd.probed())
+	owned(&watching, fell, func() { rd.readiness.poll(watch) })
+
+	// The death of the plane ends everything at once; nothing after it means anything.
 	watching.Go(func() {
 		select {
 		case <-rd.cluster.Done():
@@ -115,12 +120,13 @@ func (rd *round) inside(ctx context.Context) (err error) {
 		if p := recover(); p != nil {
 			err = errors.Join(err, fmt.Errorf("the harness panicked: %v\n%s", p, debug.Stack()))
 		}
-		rd.required.abandon()
 		rd.enter(plan.PhaseDrain)
-		for _, w := range rd.workloads {
-			err = errors.Join(err, w.Close())
-		}
+		// Undoing comes first: nothing that hangs or breaks may stand before it.
 		rd.life.undoAll()
+		rd.required.abandon()
+		for _, w := range rd.workloads {
+			err = errors.Join(err, safely(w.Close))
+		}
 		rd.leave()
 	}()
 
@@ -129,28 +135,41 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	}
 	work, stopWork := context.WithCancel(ctx)
 	var working sync.WaitGroup
-	ended := func() { stopWork(); working.Wait() }
+	// What an error left in effect is undone before the last answers are waited for, which it may hold up.
+	ended := func() { stopWork(); rd.life.undoUnheld(); working.Wait() }
 	defer ended()
 	rd.startWork(work, &working)
 	abort, stopAbort := context.WithCancelCause(ctx)
 	defer stopAbort(nil)
-	working.Go(func() { rd.watchAborts(work, stopAbort) })
+	owned(&working, fell, func() { rd.watchAborts(work, stopAbort) })
 
 	err = rd.loaded(abort)
 	ended()
 	rd.summaries()
 	var a *aborted
 	if errors.As(context.Cause(abort), &a) {
-		err = nil // the record says that it was aborted; what was written so far can still be verified
+		rd.aborted = true
+		if errors.Is(err, context.Canceled) || errors.Is(err, a) {
+			err = nil // the record says that it was aborted; what was written so far can still be verified
+		}
 	}
 	if ctx.Err() != nil {
 		return rd.cause(ctx, err)
 	}
-	rd.life.undoUnheld()
-	if e := rd.within(ctx, plan.PhaseVerify, rd.verify); e != nil {
+	if e := rd.within(ctx, plan.PhaseVerify, rd.verify); e != nil || ctx.Err() != nil {
 		err = errors.Join(err, rd.cause(ctx, e))
 	}
 	return err
+}
+
+// owned runs f in a goroutine of wg. A panic of it ends the round as the death of the plane does: what is in effect is
+// undone, and the record can be read.
+func owned(wg *sync.WaitGroup, fell context.CancelCauseFunc, f func()) {
+	wg.Go(func() {
+		if err := safely(func() error { f(); return nil }); err != nil {
+			fell(&broken{"the harness", err})
+		}
+	})
 }
 
 // loaded runs the phases under load.
@@ -163,19 +182,31 @@ func (rd *round) loaded(ctx context.Context) error {
 	}
 	return rd.within(ctx, plan.PhaseRecovery, func(ctx context.Context) error {
 		rd.Progress(fmt.Sprintf("recovery for %v", rd.Plan.Recovery))
-		if err := sleep(ctx, rd.Plan.Recovery.D()); err != nil || rd.Plan.RecoveryUntil == nil {
-			return err
-		}
-		if _, err := rd.await(ctx, rd.Plan.RecoveryUntil, rd.Plan.RecoveryTimeout.D()); err != nil {
+		if err := rd.lasts(ctx, rd.Plan.Recovery, rd.Plan.RecoveryUntil, rd.Plan.RecoveryTimeout); err != nil {
 			return &broken{"the recovery did not come to its end", err}
 		}
 		return nil
 	})
 }
 
-// cause prefers the reason that was given for the end of ctx over the bare "context canceled".
+// lasts waits for at least d, and then until the condition holds, if there is one. What it counts, such as lines of logs,
+// counts from the beginning.
+func (rd *round) lasts(ctx context.Context, d plan.Duration, until *plan.Condition, timeout plan.Duration) error {
+	if until == nil {
+		return sleep(ctx, d.D())
+	}
+	w := rd.waiter(until)
+	if err := sleep(ctx, d.D()); err != nil {
+		return err
+	}
+	_, err := w.await(ctx, timeout.D())
+	return err
+}
+
+// cause prefers the reason that was given for the end of ctx over the bare "context canceled", and over no error at all:
+// what ended with ctx did not come to its end.
 func (rd *round) cause(ctx context.Context, err error) error {
-	if c := context.Cause(ctx); c != nil && errors.Is(err, ctx.Err()) {
+	if c := context.Cause(ctx); c != nil && (err == nil || errors.Is(err, ctx.Err())) {
 		return c
 	}
 	return err
@@ -185,11 +216,11 @@ func (rd *round) cause(ctx context.Context, err error) error {
 func (rd *round) within(ctx context.Context, phase string, f func(context.Context) error) error {
 	rd.enter(phase)
 	defer rd.leave()
-	by := rd.pollRequired(ctx, phase)
+	due := rd.pollRequired(ctx, phase)
 	err := f(ctx)
-	by.end(ctx)
+	due.end()
 	if err == nil {
-		rd.testRequired(ctx, phase)
+		due.test(ctx)
 	}
 	return err
 }
@@ -268,14 +299,14 @@ func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) {
 	rd.enterSilently(plan.PhaseBaseline)
 	for name, g := range rd.loads {
 		working.Go(func() {
-			if err := g.Run(ctx); err != nil {
+			if err := safely(func() error { return g.Run(ctx) }); err != nil {
 				rd.deaths.Store(name, fmt.Errorf("load %s: %w", name, err))
 			}
 		})
 	}
 	for name, w := range rd.workloads {
 		working.Go(func() {
-			if err := w.Run(ctx); err != nil {
+			if err := safely(func() error { return w.Run(ctx) }); err != nil {
 				rd.deaths.Store(name, fmt.Errorf("workload %s: %w", name, err))
 			}
 		})
@@ -294,13 +325,7 @@ func (rd *round) summaries() {
 func (rd *round) baseline(ctx context.Context) error {
 	b := rd.Plan.Baseline
 	rd.Progress(fmt.Sprintf("baseline for %v", b.AtLeast))
-	if err := sleep(ctx, b.AtLeast.D()); err != nil {
-		return err
-	}
-	if b.Until == nil {
-		return nil
-	}
-	if _, err := rd.await(ctx, b.Until, b.Timeout.D()); err != nil {
+	if err := rd.lasts(ctx, b.AtLeast, b.Until, b.Timeout); err != nil {
 		return &broken{"the baseline did not come to its end", err}
 	}
 	return nil
@@ -358,4 +383,19 @@ func (rd *round) down(ctx context.Context) error {
 		return fmt.Errorf("take the topology down: %w", err)
 	}
 	return nil
+}
+
+// auditUp records what a topology that did not come up has left: nothing, unless the driver says otherwise.
+func (rd *round) auditUp(err error) {
+	rd.enter(plan.PhaseAudit)
+	defer rd.leave()
+	var l *cluster.LeftError
+	ok := !errors.As(err, &l)
+	ev := record.Event{Kind: record.Audited, OK: &ok}
+	if ok {
+		ev.Evidence = "the topology did not come up, and what had been started was taken away"
+	} else {
+		ev.Error = l.Error()
+	}
+	rd.w.Event(ev)
 }

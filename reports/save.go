@@ -1,0 +1,45 @@
+package reports
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// saved are the formats that every judged run directory has as files.
+var saved = []struct {
+	file   string
+	render func(io.Writer, []Result) error
+}{
+	{"run.json", JSON},
+	{"junit.xml", JUnit},
+}
+
+// Save writes run.json and junit.xml of a result into its run directory, each as a whole: who reads one while it is
+// written anew reads the old one.
+func Save(r Result) error {
+	var errs []error
+	for _, s := range saved {
+		if err := save(filepath.Join(r.Run.Dir, s.file), s.render, r); err != nil {
+			errs = append(errs, fmt.Errorf("write %s into the run directory: %w", s.file, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func save(file string, render func(io.Writer, []Result) error, r Result) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(render(tmp, []Result{r}), tmp.Chmod(0o644), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return nil
+}
