@@ -124,7 +124,7 @@ func (a *api) do(ctx context.Context, method, key string, req []byte) (code int,
 	if err != nil {
 		return 0, nil, left(), a.reason(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read, or the error is already there
+	defer resp.Body.Close() // it was read, or the error is already there
 	body, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
 		return 0, nil, true, a.reason(err)
