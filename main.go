@@ -4,10 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/hasvc/gauntlet/cli"
 )
@@ -17,15 +14,7 @@ func main() {
 }
 
 func run() int {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		s := <-signals
-		// The second signal ends the process at once; the plane and everything in it end with it.
-		signal.Stop(signals)
-		cancel(errors.New("interrupted by " + s.String()))
-	}()
+	ctx, stop := cli.Interruptible(context.Background())
+	defer stop()
 	return cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }

@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"context"
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/hasvc/gauntlet/harness"
@@ -8,28 +11,41 @@ import (
 )
 
 func checkCommand(code *int) *cobra.Command {
-	var format string
-	c := &cobra.Command{
-		Use:   "check RUN...",
-		Short: "Judge run directories again, from their files alone",
-		Args:  cobra.MinimumNArgs(1),
+	c, format := overRuns(code, harness.Check)
+	c.Use = "check RUN..."
+	c.Short = "Judge run directories again, from their files alone"
+	c.Long = `Judge run directories again, from their files alone: nothing is started and nothing is dialled. The findings in the directory are
+replaced (findings.json, run.json, junit.xml) and printed. The exit code is that of the worst verdict.`
+	c.Example = "  gauntlet check runs/store-leader-kill-1"
+	outputFlag(c, format)
+	return c
+}
+
+// overRuns is a command that prints a result for each run directory.
+func overRuns(code *int, result func(context.Context, string) (*reports.Result, error)) (*cobra.Command, *string) {
+	format := new(string)
+	return &cobra.Command{
+		Args: atLeastOne("run directory", runHint),
 		RunE: func(c *cobra.Command, args []string) error {
-			f, err := formatByName(format)
+			f, err := formatByName(*format)
 			if err != nil {
 				return err
 			}
 			var results []reports.Result
+			var errs []error
 			for _, dir := range args {
-				r, err := harness.Check(c.Context(), dir)
+				r, err := result(c.Context(), dir)
 				if err != nil {
-					return err
+					errs = append(errs, err)
+					continue
 				}
 				results = append(results, *r)
 			}
-			*code = verdictCode(overall(results))
-			return f.Render(c.OutOrStdout(), results)
+			if len(results) > 0 {
+				*code = verdictCode(overall(results))
+				errs = append(errs, render(f, c.OutOrStdout(), results))
+			}
+			return errors.Join(errs...)
 		},
-	}
-	c.Flags().StringVarP(&format, "output", "o", "text", "what to print: "+formatNames())
-	return c
+	}, format
 }

@@ -12,7 +12,7 @@ func cleanCommand(*int) *cobra.Command {
 	return &cobra.Command{
 		Use:   "clean",
 		Short: "Remove what runs that were killed have left; runs that are going on are not touched",
-		Args:  cobra.NoArgs,
+		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			removed, err := harness.Clean()
 			for _, r := range removed {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,27 +31,32 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Long: `Gauntlet starts a service the way it runs in production, breaks its surroundings on a schedule, and says, with proof,
 whether the service held.
 
-  gauntlet run store-leader-kill     a shipped scenario; "gauntlet list" names them all
-  gauntlet run my-scenario.yaml      your own
+  gauntlet doctor                       what this machine allows
+  gauntlet list                         the scenarios that ship with it
+  gauntlet explain store-leader-kill    what one of them will do
+  gauntlet run store-leader-kill        do it, and judge what happened
+  gauntlet run my-scenario.yaml         the same for your own service
 
-Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 INVALID (nothing was shown either way), 130 interrupted.`,
+A run writes everything that happened into a directory of its own, from which it can be judged again.
+
+Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 INVALID (nothing was shown either way, or the environment failed),
+130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &harness.InputError{Err: fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+		return usage(c, "%v", err)
 	})
 	code := exitPass
 	for _, verb := range verbs {
 		root.AddCommand(verb(&code))
 	}
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(stderr, "gauntlet:", err)
+		fmt.Fprintln(stderr, "gauntlet:", strings.TrimSpace(err.Error()))
 		return codeOf(ctx, err)
 	}
 	if ctx.Err() != nil {
@@ -79,12 +84,10 @@ func codeOf(ctx context.Context, err error) int {
 	return exitInvalid
 }
 
-// isUsage recognises cobra's own errors about commands and arguments, which have no type.
-func isUsage(err error) bool {
-	return errors.Unwrap(err) == nil && cobraSaid.MatchString(err.Error())
-}
+// isUsage recognises cobra's own error about commands, which has no type.
+func isUsage(err error) bool { return strings.HasPrefix(err.Error(), "unknown command ") }
 
-// code of a verdict.
+// verdictCode is the exit code of a verdict.
 func verdictCode(v assertions.Verdict) int {
 	switch v {
 	case assertions.Pass:
@@ -94,5 +97,3 @@ func verdictCode(v assertions.Verdict) int {
 	}
 	return exitInvalid
 }
-
-var cobraSaid = regexp.MustCompile(`^(unknown command|accepts |requires |unknown flag|invalid argument)`)

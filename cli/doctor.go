@@ -12,7 +12,7 @@ func doctorCommand(code *int) *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Try, stage by stage, what this machine allows, and say what to do about the rest",
-		Args:  cobra.NoArgs,
+		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			out := c.OutOrStdout()
 			for _, d := range harness.Doctor(c.Context()) {

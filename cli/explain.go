@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/hasvc/gauntlet/harness"
@@ -12,9 +14,11 @@ func explainCommand(*int) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain SCENARIO...",
 		Short: "Say what a scenario will do, with every drawn value, without doing it",
-		Args:  cobra.MinimumNArgs(1),
+		Example: `  gauntlet explain store-leader-kill
+  gauntlet explain --seed 7 my/scenario.yaml    what a run with this seed will draw`,
+		Args: atLeastOne("scenario", scenarioHint),
 		RunE: func(c *cobra.Command, args []string) error {
-			files, err := resolve(args)
+			loaded, err := load(c.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -22,17 +26,23 @@ func explainCommand(*int) *cobra.Command {
 			if c.Flags().Changed("seed") {
 				asked = &seed
 			}
-			for _, file := range files {
-				s, err := harness.Load(c.Context(), file)
-				if err != nil {
-					return err
-				}
+			for i, s := range loaded {
 				p, err := s.Plan(s.Seed(asked), "")
 				if err != nil {
 					return err
 				}
-				if err := scenarios.Explain(c.OutOrStdout(), p); err != nil {
+				out := c.OutOrStdout()
+				if i > 0 {
+					fmt.Fprintln(out)
+				}
+				if err := scenarios.Explain(out, p); err != nil {
 					return err
+				}
+				if why := harness.Unsupported(p); len(why) > 0 {
+					fmt.Fprintf(out, "\nNOT IN THIS VERSION  \"gauntlet run\" refuses this scenario\n")
+					for _, w := range why {
+						fmt.Fprintf(out, "  - %s\n", w)
+					}
 				}
 			}
 			return nil

@@ -18,9 +18,9 @@ func listCommand(*int) *cobra.Command {
 	what := []string{"scenarios", "faults", "assertions", "drivers", "formats"}
 	return &cobra.Command{
 		Use:       "list [" + strings.Join(what, "|") + "]",
-		Short:     "List what there is (default: the shipped scenarios)",
+		Short:     "List the scenarios that ship with it, or the faults, assertions, drivers or formats there are",
 		ValidArgs: what,
-		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args:      oneOf(what),
 		RunE: func(c *cobra.Command, args []string) error {
 			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 2, ' ', 0)
 			row := func(name, doc, unsupported string) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,9 +33,15 @@ func runCommand(code *int) *cobra.Command {
 	f := runFlags{}
 	c := &cobra.Command{
 		Use:   "run [SCENARIO...]",
-		Short: "Run scenarios: names of shipped ones, files, or directories of files",
+		Short: "Run scenarios, judge them, and print what was found",
+		Long: `Run scenarios, judge them, and print what was found. SCENARIO is a file, a directory of files, or the name of a shipped
+scenario ("gauntlet list"). What is being done is told on standard error, the results on standard output. Each run writes a directory of
+its own, below --out. Runs on one machine wait for each other: two at once would disturb each other's timing.
+
+The exit code is that of the worst verdict: 0 PASS, 1 FAIL (also when a control survives), 3 INVALID. Ctrl-C undoes what
+was done and judges what there is (130); a second one ends at once.`,
 		Example: `  gauntlet run store-leader-kill
-  gauntlet run --controls store-leader-kill    also with each of its controls, which must fail
+  gauntlet run --controls store-leader-kill    and again with each known defect, which must be noticed
   gauntlet run --count 5 my/scenario.yaml      five times, the seed advancing by one
   gauntlet run --all -o junit > results.xml`,
 		RunE: func(c *cobra.Command, args []string) (err error) {
@@ -43,14 +50,14 @@ func runCommand(code *int) *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().BoolVar(&f.all, "all", false, "every shipped scenario")
-	c.Flags().BoolVar(&f.controls, "controls", false, "run the controls too, and print the mutation score")
-	c.Flags().IntVar(&f.count, "count", 1, "how often; the seed advances by one each time")
-	c.Flags().Uint64Var(&f.seed, "seed", 0, "draw everything random from this seed (default: the scenario's own, or a new one)")
-	c.Flags().StringVar(&f.driver, "driver", "", "what carries the topology: "+driverNames())
-	c.Flags().BoolVar(&f.keep, "keep", false, "keep the volumes of the nodes in the run directory")
-	c.Flags().StringVar(&f.out, "out", "runs", "directory for run directories")
-	c.Flags().StringVarP(&f.format, "output", "o", "text", "what to print: "+formatNames())
+	c.Flags().BoolVar(&f.all, "all", false, "run every shipped scenario")
+	c.Flags().BoolVar(&f.controls, "controls", false, "also run each scenario's controls (the same run with one thing made wrong, which must fail), and print the mutation score")
+	c.Flags().IntVar(&f.count, "count", 1, "run each scenario `N` times, the seed advancing by one")
+	c.Flags().Uint64Var(&f.seed, "seed", 0, "draw everything random from this `SEED` (default: the scenario's own, or a new one)")
+	c.Flags().StringVar(&f.driver, "driver", "", "run the topology on this `DRIVER`: "+driverNames())
+	c.Flags().BoolVar(&f.keep, "keep", false, "keep what the nodes wrote to their volumes, in the run directory")
+	c.Flags().StringVar(&f.out, "out", "runs", "put the run directories below this `DIRECTORY`")
+	outputFlag(c, &f.format)
 	return c
 }
 
@@ -66,46 +73,44 @@ func (f *runFlags) run(ctx context.Context, args []string, stdout, stderr io.Wri
 	if f.count < 1 {
 		return exitInput, &harness.InputError{Err: fmt.Errorf("--count %d: at least 1", f.count)}
 	}
-	files, err := f.files(args)
-	if err != nil {
-		return exitInput, err
-	}
 	// All are read before the first one runs: a mistake in the last file is found now, not in ten minutes.
-	todo := make([]*harness.Scenario, len(files))
-	for i, file := range files {
-		if todo[i], err = harness.Load(ctx, file); err != nil {
-			return exitInput, err
-		}
+	todo, err := f.load(ctx, args, driver)
+	if err != nil {
+		return codeOf(ctx, err), err
 	}
-	var results []reports.Result
-	for _, s := range todo {
-		for i := range f.count {
-			r, err := f.one(ctx, s, driver, uint64(i), stderr)
-			if r != nil {
-				results = append(results, *r)
-			}
-			if err != nil {
-				return codeOf(ctx, err), err
-			}
-			// Text is read as it comes; the other formats are one document.
-			if f.format == "text" {
-				if err := format.Render(stdout, results[len(results)-1:]); err != nil {
-					return exitInvalid, err
-				}
-			}
-			if ctx.Err() != nil {
-				break
-			}
-		}
-	}
-	if f.format != "text" {
-		if err := format.Render(stdout, results); err != nil {
-			return exitInvalid, err
-		}
-	} else if len(results) > 1 {
+	results, err := f.each(ctx, todo, driver, format, stdout, stderr)
+	// What was run is printed, whatever went wrong then.
+	switch {
+	case f.format != "text" && (err == nil || len(results) > 0):
+		err = errors.Join(err, render(format, stdout, results))
+	case f.format == "text" && len(results) > 1:
 		summary(stdout, results)
 	}
+	if err != nil {
+		return codeOf(ctx, err), err
+	}
 	return verdictCode(overall(results)), nil
+}
+
+// each runs every scenario as often as was asked for, and prints text as it comes; the other formats are one document.
+func (f *runFlags) each(ctx context.Context, todo []*harness.Scenario, driver cluster.Driver, format reports.Format, stdout, stderr io.Writer) ([]reports.Result, error) {
+	var results []reports.Result
+	for _, s := range todo {
+		seed := s.Seed(f.asked())
+		for i := range f.count {
+			r, err := f.one(ctx, s, driver, seed+uint64(i), stderr)
+			if r != nil {
+				results = append(results, *r)
+				if f.format == "text" {
+					err = errors.Join(err, render(format, stdout, results[len(results)-1:]))
+				}
+			}
+			if err != nil || ctx.Err() != nil {
+				return results, err
+			}
+		}
+	}
+	return results, nil
 }
 
 // overall is the worst verdict; a control that survived is a FAIL, of the scenario rather than the service.
@@ -122,39 +127,72 @@ func overall(results []reports.Result) assertions.Verdict {
 	return assertions.Worst(vs...)
 }
 
-// files are the scenarios that were asked for.
-func (f *runFlags) files(args []string) ([]string, error) {
+// load reads the scenarios that were asked for and looks whether they can be executed here. All mistakes come at once.
+func (f *runFlags) load(ctx context.Context, args []string, d cluster.Driver) ([]*harness.Scenario, error) {
 	if f.all == (len(args) > 0) {
-		return nil, &harness.InputError{Err: fmt.Errorf("name scenarios to run, or --all; \"gauntlet list\" names the shipped ones")}
+		return nil, &harness.InputError{Err: errors.New("name scenarios to run, or give --all; \"gauntlet list\" names the shipped ones")}
 	}
 	if f.all {
 		for _, s := range scenarios.Shipped() {
 			args = append(args, s.Name)
 		}
 	}
-	return resolve(args)
+	todo, err := load(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, s := range todo {
+		p, err := s.Plan(s.Seed(f.asked()), "")
+		if err == nil {
+			err = harness.Executable(p, d)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s.Path, err))
+		}
+	}
+	return todo, errors.Join(errs...)
+}
+
+// load reads scenarios. The errors of all of them come joined.
+func load(ctx context.Context, args []string) ([]*harness.Scenario, error) {
+	files, err := resolve(args)
+	if err != nil {
+		return nil, err
+	}
+	var todo []*harness.Scenario
+	var errs []error
+	for _, file := range files {
+		s, err := harness.Load(ctx, file)
+		todo, errs = append(todo, s), append(errs, err)
+	}
+	return todo, errors.Join(errs...)
+}
+
+// asked is the seed of the command line, or nil.
+func (f *runFlags) asked() *uint64 {
+	if !f.seeded {
+		return nil
+	}
+	return &f.seed
 }
 
 // resolve turns names, files and directories into scenario files.
 func resolve(args []string) ([]string, error) {
 	var files []string
+	var errs []error
 	for _, a := range args {
 		found, err := scenarios.Find(a)
-		if err != nil {
-			return nil, &harness.InputError{Err: err}
-		}
-		files = append(files, found...)
+		files, errs = append(files, found...), append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, &harness.InputError{Err: err}
 	}
 	return files, nil
 }
 
 // one runs a scenario, and its controls when they were asked for.
-func (f *runFlags) one(ctx context.Context, s *harness.Scenario, d cluster.Driver, turn uint64, stderr io.Writer) (*reports.Result, error) {
-	var asked *uint64
-	if f.seeded {
-		asked = &f.seed
-	}
-	seed := s.Seed(asked) + turn
+func (f *runFlags) one(ctx context.Context, s *harness.Scenario, d cluster.Driver, seed uint64, stderr io.Writer) (*reports.Result, error) {
 	p, err := s.Plan(seed, "")
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ func versionCommand(*int) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version; with --modules, those of all modules in it",
-		Args:  cobra.NoArgs,
+		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
 			out := c.OutOrStdout()
 			fmt.Fprintln(out, "gauntlet", harness.Version())
