@@ -162,6 +162,31 @@ func lifecycle(t *testing.T, top *topology) {
 		require.NoError(t, top.Start(ctx, "life"))
 		require.NoError(t, top.AwaitReady(ctx, "life"))
 	})
+	check(t, "nothing written after kill", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		// Killed in the middle of its output: what it wrote is there when Kill has returned, in its order, to the last whole line.
+		top.mustGet(t, ctx, "life", "/flood?tag=flood")
+		top.logged(t, ctx, "life", "flood 1000 ", 1)
+		_, err := top.Kill(ctx, "life")
+		require.NoError(t, err)
+		log := top.log(t, "life")
+		never(t, ctx, 100*time.Millisecond, func() error {
+			if now := top.log(t, "life"); len(now) != len(log) {
+				return fmt.Errorf("%d bytes came after Kill had returned", len(now)-len(log))
+			}
+			return nil
+		})
+		next := 0
+		for line := range strings.Lines(log) {
+			if strings.HasPrefix(line, fmt.Sprintf("flood %d ", next)) {
+				next++
+			} else if strings.HasPrefix(line, "flood ") && strings.HasSuffix(line, ".\n") {
+				require.FailNow(t, "a line is missing", "after %d comes %q", next-1, line)
+			}
+		}
+		require.Greater(t, next, 1000)
+		require.NoError(t, top.Start(ctx, "life"))
+		require.NoError(t, top.AwaitReady(ctx, "life"))
+	})
 	check(t, "unknown node", 5*time.Second, func(t *testing.T, ctx context.Context) {
 		var unknown *cluster.UnknownNodeError
 		_, err := top.Kill(ctx, "nobody")

@@ -219,5 +219,14 @@ func (s *server) routes() http.Handler {
 			fmt.Fprintf(os.Stderr, "%s err %d %s.\n", r.FormValue("tag"), i, pad)
 		}
 	})
+	// Goes on until the program is killed.
+	m.HandleFunc("/flood", func(w http.ResponseWriter, r *http.Request) {
+		tag := r.FormValue("tag")
+		go func() {
+			for i := 0; ; i++ {
+				fmt.Fprintf(os.Stdout, "%s %d %s.\n", tag, i, strings.Repeat("x", 200))
+			}
+		}()
+	})
 	return m
 }
