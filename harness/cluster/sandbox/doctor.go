@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
 
 // Stage is a step of the start of a topology, as Doctor tried it.
@@ -23,6 +24,7 @@ type Stage struct {
 
 // stages of the start, in order. What fails first names the cause; nothing after it was tried.
 var stages = []Stage{
+	{Name: "files", Doc: "a directory for temporary files"},
 	{Name: "clone", Doc: "a process in new namespaces"},
 	{Name: "mounts", Doc: "mounts of its own"},
 	{Name: "proc", Doc: "a /proc of its own"},
@@ -63,11 +65,15 @@ func Doctor(ctx context.Context) []Stage {
 func try(ctx context.Context) (stage string, err error) {
 	dir, err := os.MkdirTemp("", "gauntlet-doctor-")
 	if err != nil {
-		return "clone", fmt.Errorf("make a directory: %w", err)
+		return "files", fmt.Errorf("make a directory for the logs: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	self, err := os.Executable()
+	if err != nil {
+		return "files", fmt.Errorf("find this executable: %w", err)
+	}
 	spec := &cluster.Spec{Name: "doctor", Services: []cluster.Service{{
-		Name: "patient", Argv0: "/bin/sh", Command: []string{"-c", "exec sleep 60"}, StopSignal: "SIGKILL",
+		Name: "patient", Argv0: self, Command: []string{nodeinit.PatientArg}, StopSignal: "SIGKILL",
 	}}}
 	c, err := Driver{}.Up(ctx, spec, cluster.Options{Dir: dir})
 	if err != nil {
@@ -146,6 +152,8 @@ func stageAmong(err error) string {
 func remedy(stage string, err error) string {
 	container := inContainer()
 	switch {
+	case stage == "files":
+		return "set TMPDIR to a directory that can be written to"
 	case errors.Is(err, syscall.ENOSPC) && stage == "netns":
 		return "raise user.max_net_namespaces: sysctl -w user.max_net_namespaces=10000"
 	case errors.Is(err, syscall.ENOSPC):

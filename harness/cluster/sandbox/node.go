@@ -227,7 +227,11 @@ func (n *node) begin(r *run, at time.Time, first bool) {
 		n.restarts++
 	}
 	r.alive = true
-	n.emit(cluster.NodeStarted, at, "")
+	detail := ""
+	if n.c.noLimits != nil && n.service.Limits != (cluster.Limits{}) {
+		detail = "its resource limits are not honoured: " + n.c.noLimits.Error()
+	}
+	n.emit(cluster.NodeStarted, at, detail)
 	n.touch()
 	if r.exit != nil {
 		n.finish(r)

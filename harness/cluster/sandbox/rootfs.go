@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sort"
@@ -123,6 +124,7 @@ type rootPlan struct {
 	bin     map[string]string
 	volumes string
 	host    string // host name
+	addr    netip.Addr
 
 	setup nodeinit.Setup
 	trees []tree
@@ -348,8 +350,8 @@ func (p *rootPlan) etcFiles() []nodeinit.File {
 		group += fmt.Sprintf("group%d:x:%d:\n", p.user.GID, p.user.GID)
 	}
 	return []nodeinit.File{
-		// Its own name is left to the name server, which knows the address that the others see.
-		file("/etc/hosts", "127.0.0.1 localhost\n"),
+		// Its own name, by the address that the others see; theirs are left to the name server.
+		file("/etc/hosts", fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", p.addr, p.host)),
 		// No search list and ndots:0: one question for each name, asked as it is.
 		file("/etc/resolv.conf", fmt.Sprintf("nameserver %s\noptions ndots:0 timeout:2\n", planeAddr)),
 		file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"),

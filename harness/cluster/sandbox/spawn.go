@@ -71,7 +71,7 @@ func (p *planeProcess) start(theirs *os.File, ids idSpace) error {
 		}
 		defer null.Close()
 		proc, err := os.StartProcess("/proc/self/exe", []string{planeArgv0}, &os.ProcAttr{
-			Dir:   "/",
+			Dir: "/",
 			// None of the harness's secrets. The race detector sleeps for a second at the end of a process.
 			Env:   []string{"GORACE=atexit_sleep_ms=0"},
 			Files: []*os.File{null, log, log, theirs},

@@ -164,7 +164,8 @@ func (n *node) make(ctx context.Context) (err error) {
 	if n.log, err = openLog(n.info.Log); err != nil {
 		return err
 	}
-	root := rootPlan{tree: c.tree, ids: c.ids, user: n.user, service: n.service, bin: c.options.Bin, volumes: c.options.Volumes, host: n.hostname()}
+	root := rootPlan{tree: c.tree, ids: c.ids, user: n.user, service: n.service, bin: c.options.Bin, volumes: c.options.Volumes,
+		host: n.hostname(), addr: n.info.Addr}
 	if err := root.make(); err != nil {
 		return err
 	}

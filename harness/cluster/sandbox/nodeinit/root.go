@@ -1,6 +1,7 @@
 package nodeinit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sort"
@@ -8,13 +9,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// base is where the new root is put together before it becomes the root. Any directory that exists everywhere would
-// do: everything that the root shows of the machine was opened before it is covered, also what lies below /tmp.
-const base = "/tmp"
+// base is where the new root is put together before it becomes the root. Any directory will do: everything that the
+// root shows of the machine was opened before it is covered.
+var base = "/tmp"
+
+// chooseBase finds a directory; an image made from scratch has only what its engine mounts.
+func chooseBase() error {
+	for _, base = range []string{"/tmp", "/sys", "/dev"} {
+		if st, err := os.Stat(base); err == nil && st.IsDir() {
+			return nil
+		}
+	}
+	return errors.New("put the node's root together: there is no /tmp, /sys or /dev to do it at")
+}
 
 // buildRoot gives the node its own root: a tmpfs with the parts of the machine's tree that were asked for. overlayfs
 // would do the same with less work, but is refused in user namespaces of some kernels.
 func buildRoot(c *Setup) error {
+	if err := chooseBase(); err != nil {
+		return err
+	}
 	unix.Umask(0o022)
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
@@ -165,11 +179,29 @@ func enter() error {
 	if err := os.Chdir(base); err != nil {
 		return fmt.Errorf("enter the node's root: %w", err)
 	}
-	if err := unix.PivotRoot(".", "."); err != nil {
+	err := unix.PivotRoot(".", ".")
+	if err == unix.EPERM || err == unix.EINVAL {
+		// Docker's seccomp profile forbids pivot_root even to who may mount, and the first root of a machine that
+		// runs from its initramfs cannot be pivoted. Covering the old root does it too: to uncover it takes a
+		// capability over this namespace, and no program has one.
+		return cover()
+	}
+	if err != nil {
 		return fmt.Errorf("pivot to the node's root: %w", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("detach the machine's root: %w", err)
+	}
+	return os.Chdir("/")
+}
+
+// cover moves the new root, the current directory, over the old one.
+func cover() error {
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("move the node's root over the machine's: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("enter the node's root: %w", err)
 	}
 	return os.Chdir("/")
 }
