@@ -115,8 +115,10 @@ func lifecycle(t *testing.T, top *topology) {
 	})
 	check(t, "stop", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		pids := top.pids(t, "life")
+		begin := time.Now()
 		exit, err := top.Stop(ctx, "life")
 		require.NoError(t, err)
+		require.Less(t, time.Since(begin), time.Second, "the end of the program is that of the node: its kids get no grace")
 		require.Equal(t, "7", show(exit.Signal+fmt.Sprint(exit.Code)), "the program's own status after SIGTERM")
 		requireDead(t, pids) // also the kids, which ignore SIGTERM
 		require.ErrorIs(t, top.refuses(t, ctx, patience, "a", "life:7000"), syscall.ECONNREFUSED)
