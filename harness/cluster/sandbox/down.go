@@ -123,7 +123,7 @@ func (c *sandbox) clear() (left []string, err error) {
 			n.emit(cluster.NodeRemoved, time.Now(), "")
 		}
 	}
-	errs = append(errs, c.cgroup.remove())
+	errs = append(errs, c.cgroup.remove(), os.RemoveAll(c.copies.dir))
 	c.events.close()
 	if c.plane != nil {
 		left = append(left, awaitGone(processes)...)

@@ -3,12 +3,14 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -180,6 +182,10 @@ func loopbackUp() error {
 // namespace nested in the plane's: it may mount and kill inside the node, but has no right over its network, so that
 // neither it nor a program can undo a fault.
 func (n *planeNode) startInit(b addBody, theirs *os.File) error {
+	self, err := initExecutable()
+	if err != nil {
+		return stageError("init", err)
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return fmt.Errorf("open the null device: %w", err)
@@ -194,7 +200,7 @@ func (n *planeNode) startInit(b addBody, theirs *os.File) error {
 		}
 		files = append(files, os.NewFile(uintptr(fd), t.Source))
 	}
-	p, err := os.StartProcess("/proc/self/exe", []string{nodeinit.Argv0}, &os.ProcAttr{
+	p, err := os.StartProcess(self, []string{nodeinit.Argv0}, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"GOMAXPROCS=2"}, // of the init alone; nothing is handed on to programs
 		Files: files,
@@ -206,6 +212,41 @@ func (n *planeNode) startInit(b addBody, theirs *os.File) error {
 	n.init, n.pid = p, p.Pid
 	return nil
 }
+
+// initExecutable is a path by which this executable can be started under a subordinate id of root's: what a strict
+// umask built is root's alone, and is copied.
+var initExecutable = sync.OnceValues(func() (string, error) {
+	const self = "/proc/self/exe"
+	st, err := os.Stat(self)
+	if err != nil {
+		return "", fmt.Errorf("look at this executable: %w", err)
+	}
+	if st.Mode()&0o005 == 0o005 || os.Getuid() != ownerOf(st) {
+		return self, nil
+	}
+	from, err := os.Open(self)
+	if err != nil {
+		return "", fmt.Errorf("copy this executable: %w", err)
+	}
+	defer from.Close()
+	fd, err := unix.MemfdCreate("gauntlet", unix.MFD_CLOEXEC)
+	if err != nil {
+		return "", fmt.Errorf("copy this executable, which is its owner's alone (mode %v): %w", st.Mode().Perm(), err)
+	}
+	to := os.NewFile(uintptr(fd), "gauntlet")
+	if _, err := io.Copy(to, from); err != nil {
+		return "", fmt.Errorf("copy this executable: %w", err)
+	}
+	if err := to.Chmod(0o755); err != nil {
+		return "", fmt.Errorf("copy this executable: %w", err)
+	}
+	// Executed by a descriptor that is open for writing a file is busy. The copy stays open as long as the plane.
+	read, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", fmt.Errorf("copy this executable: %w", err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", read), to.Close()
+})
 
 func initAttributes(ids idMaps) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{

@@ -102,6 +102,20 @@ func TestRefusesRoot(t *testing.T) {
 	require.Contains(t, output(t, c, "db", "ls -ln /data"), " 65534 65534 ")
 }
 
+// TestProgramOfOneUser: what a strict umask built below a home that nobody else may enter starts all the same.
+func TestProgramOfOneUser(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	require.NoError(t, os.Mkdir(home, 0o700))
+	program := filepath.Join(home, "program")
+	require.NoError(t, os.WriteFile(program, []byte("#!/bin/sh\nhelper\nexec sleep 100\n"), 0o700))
+	helper := filepath.Join(home, "helper")
+	require.NoError(t, os.WriteFile(helper, []byte("#!/bin/sh\necho helped > /tmp/helped\n"), 0o700))
+	s := cluster.Service{Name: "a", Argv0: program, User: "1234", StopSignal: "KILL",
+		Ready: &plan.Condition{Exec: []string{"/bin/sh", "-c", "test -s /tmp/helped"}}}
+	c := up(t, cluster.Options{Bin: map[string]string{"helper": helper}}, s)
+	require.Equal(t, "/gauntlet/bin/helper\n", output(t, c, cluster.Client, "command -v helper"))
+}
+
 // TestMountAnywhere puts volumes and configs where the machine's tree, which is read-only, has no place for them.
 func TestMountAnywhere(t *testing.T) {
 	s := shell("a", "exec sleep 100")

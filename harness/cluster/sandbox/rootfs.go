@@ -3,12 +3,14 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
@@ -125,6 +127,7 @@ type rootPlan struct {
 	volumes string
 	host    string // host name
 	addr    netip.Addr
+	copies  *copies
 
 	setup nodeinit.Setup
 	trees []tree
@@ -203,7 +206,8 @@ func (p *rootPlan) workDir() string {
 // programs shows the executables of Options.Bin and the service's own.
 func (p *rootPlan) programs() error {
 	add := func(source, target string) error {
-		if err := p.executable(source); err != nil {
+		source, err := p.executable(source)
+		if err != nil {
 			return err
 		}
 		p.show(bind{tree{Source: source, ReadOnly: true}, target})
@@ -230,23 +234,59 @@ func (p *rootPlan) programs() error {
 	return nil
 }
 
-// executable says what is wrong with a file that programs of any user are to run.
-func (p *rootPlan) executable(path string) error {
+// executable returns a file that the node's user can execute: the program itself, or, where root's umask made it
+// root's alone, a copy.
+func (p *rootPlan) executable(path string) (string, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if st.IsDir() {
-		return fmt.Errorf("%s is a directory, not a program", path)
+		return "", fmt.Errorf("%s is a directory, not a program", path)
 	}
-	want, who := fs.FileMode(0o111), "+x"
-	if !p.ids.one {
-		want, who = 0o001, "o+rx" // programs do not run as this machine's root
+	if st.Mode()&0o111 == 0 {
+		return "", fmt.Errorf("%s is not executable (mode %v); chmod +x it", path, st.Mode().Perm())
 	}
-	if st.Mode()&want == 0 {
-		return fmt.Errorf("%s cannot be executed by the node's user (mode %v); chmod %s it", path, st.Mode().Perm(), who)
+	if p.ids.one || st.Mode()&0o005 == 0o005 {
+		return path, nil
 	}
-	return nil
+	return p.copies.of(path)
+}
+
+// copies are executables that programs of every user can run; made once for a topology, in the run's directory.
+type copies struct {
+	dir  string
+	mu   sync.Mutex
+	made map[string]string
+}
+
+func (c *copies) of(path string) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at, ok := c.made[path]; ok {
+		return at, nil
+	}
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return "", fmt.Errorf("copy %s: %w", path, err)
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("copy %s: %w", path, err)
+	}
+	defer from.Close()
+	to, err := os.CreateTemp(c.dir, filepath.Base(path)+"-")
+	if err != nil {
+		return "", fmt.Errorf("copy %s: %w", path, err)
+	}
+	_, err = io.Copy(to, from)
+	if err := errors.Join(err, to.Chmod(0o755), to.Close()); err != nil {
+		return "", fmt.Errorf("copy %s: %w", path, err)
+	}
+	if c.made == nil {
+		c.made = map[string]string{}
+	}
+	c.made[path] = to.Name()
+	return to.Name(), nil
 }
 
 // mounts adds the service's volumes, configs and secrets.

@@ -25,6 +25,7 @@ type sandbox struct {
 	services map[string]*cluster.Service
 	ids      idSpace
 	tree     *hostTree
+	copies   copies
 	events   *events
 	plane    *planeProcess
 	router   plane.RemoteRouter

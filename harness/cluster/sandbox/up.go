@@ -61,6 +61,7 @@ func newSandbox(spec *cluster.Spec, opt cluster.Options, ids idSpace) *sandbox {
 		rules:    map[cluster.RuleID][]cluster.Link{},
 		died:     make(chan struct{}),
 	}
+	c.copies.dir = filepath.Join(opt.Dir, "programs")
 	c.life, c.end = context.WithCancel(context.Background())
 	for i := range spec.Services {
 		c.services[spec.Services[i].Name] = &spec.Services[i]
@@ -165,7 +166,7 @@ func (n *node) make(ctx context.Context) (err error) {
 		return err
 	}
 	root := rootPlan{tree: c.tree, ids: c.ids, user: n.user, service: n.service, bin: c.options.Bin, volumes: c.options.Volumes,
-		host: n.hostname(), addr: n.info.Addr}
+		host: n.hostname(), addr: n.info.Addr, copies: &c.copies}
 	if err := root.make(); err != nil {
 		return err
 	}
