@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -31,8 +32,8 @@ type waiter struct {
 	http  *http.Client
 
 	mu      sync.Mutex
-	offsets map[string]int64 // node -> where to read on
-	partial map[string][]byte
+	offsets map[string]int64  // log file -> where to read on
+	partial map[string][]byte // log file -> a line that has not ended yet
 	bad     error
 }
 
@@ -43,13 +44,56 @@ func (rd *round) waiter(c *plan.Condition) *waiter {
 	}
 	if c.Log != nil {
 		w.match, w.bad = regexp.Compile(c.Log.Matches)
-		for _, n := range rd.cluster.Nodes() {
-			if st, err := os.Stat(n.Log); err == nil {
-				w.offsets[n.Name] = st.Size()
-			}
-		}
+		w.offsets = rd.logEnds()
 	}
 	return w
+}
+
+// logEnds are the present ends of all logs, those of nodes that are not there now too: a replica that comes back goes on
+// with its file, as do the nodes of the next round.
+func (rd *round) logEnds() map[string]int64 {
+	ends := map[string]int64{}
+	var files []string
+	if dir, err := filepath.Abs(filepath.Join(rd.w.Dir(), "logs")); err == nil {
+		entries, _ := os.ReadDir(dir) // before the first program there is none
+		for _, e := range entries {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	for _, n := range rd.cluster.Nodes() {
+		files = append(files, n.Log)
+	}
+	for _, f := range files {
+		if end, err := logEnd(f); err == nil {
+			ends[f] = end
+		}
+	}
+	return ends
+}
+
+// longLine is how far back the beginning of an unfinished line is looked for.
+const longLine = 64 << 10
+
+// logEnd is where the next line of a log begins: a line that is half written counts as a whole when it ends.
+func logEnd(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	from := max(st.Size()-longLine, 0)
+	tail := make([]byte, st.Size()-from)
+	if _, err := f.ReadAt(tail, from); err != nil && err != io.EOF {
+		return 0, err
+	}
+	if i := bytes.LastIndexByte(tail, '\n'); i >= 0 || from == 0 {
+		return from + int64(i) + 1, nil
+	}
+	return st.Size(), nil
 }
 
 // await tests until the condition holds and returns when it did.
@@ -83,8 +127,10 @@ func (w *waiter) close() {
 	}
 }
 
-func (rd *round) await(ctx context.Context, c *plan.Condition, timeout time.Duration) (time.Time, error) {
-	return rd.waiter(c).await(ctx, timeout)
+// testSafely is test for goroutines of their own: a panic is an error.
+func (w *waiter) testSafely(ctx context.Context) (ok bool, said string, err error) {
+	err = safely(func() (err error) { ok, said, err = w.test(ctx); return err })
+	return ok, said, err
 }
 
 // test tests once. said describes what was seen; err is an error that waiting cannot mend.
@@ -142,11 +188,14 @@ func (w *waiter) test(ctx context.Context) (ok bool, said string, err error) {
 }
 
 func (w *waiter) testLog() (bool, string, error) {
-	var nodes []string
+	var (
+		nodes []string
+		since map[string]int64 // of the nodes a fault resolved to, lines count from then
+	)
 	if id, ok := strings.CutPrefix(w.cond.Log.Node, "$"); ok {
 		id, _ = strings.CutSuffix(id, ".target")
 		w.rd.life.mu.Lock()
-		nodes = w.rd.life.targets[id]
+		nodes, since = w.rd.life.targets[id], w.rd.life.since[id]
 		w.rd.life.mu.Unlock()
 	} else {
 		nodes = running(w.rd.cluster.Nodes(), w.cond.Log.Node)
@@ -157,6 +206,9 @@ func (w *waiter) testLog() (bool, string, error) {
 		for _, want := range nodes {
 			if n.Name != want {
 				continue
+			}
+			if from := since[n.Log]; w.offsets[n.Log] < from {
+				w.offsets[n.Log], w.partial[n.Log] = from, nil
 			}
 			line, err := w.scan(n)
 			if err != nil {
@@ -180,15 +232,15 @@ func (w *waiter) scan(n cluster.NodeInfo) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	if _, err := f.Seek(w.offsets[n.Name], io.SeekStart); err != nil {
+	if _, err := f.Seek(w.offsets[n.Log], io.SeekStart); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(f)
 	if err != nil {
 		return "", err
 	}
-	w.offsets[n.Name] += int64(len(b))
-	b = append(w.partial[n.Name], b...)
+	w.offsets[n.Log] += int64(len(b))
+	b = append(w.partial[n.Log], b...)
 	found := ""
 	for {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
@@ -200,7 +252,7 @@ func (w *waiter) scan(n cluster.NodeInfo) (string, error) {
 		}
 		b = rest
 	}
-	w.partial[n.Name] = bytes.Clone(b)
+	w.partial[n.Log] = bytes.Clone(b)
 	return found, nil
 }
 

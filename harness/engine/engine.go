@@ -84,22 +84,22 @@ func Execute(ctx context.Context, j Job) (err error) {
 	if j.Progress == nil {
 		j.Progress = func(string) {}
 	}
+	j.Record.Event(record.Event{Kind: record.RunBegin})
+	remove := func() error { return nil }
 	if j.Volumes == "" {
 		j.Volumes = filepath.Join(j.Record.Dir(), "volumes")
-		defer func() { err = errors.Join(err, removeTree(j.Volumes)) }()
+		remove = func() error { return removeTree(j.Volumes) }
 	}
-	if err := os.MkdirAll(j.Volumes, 0o755); err != nil {
-		return fmt.Errorf("make the directory of volumes: %w", err)
+	if err = os.MkdirAll(j.Volumes, 0o755); err != nil {
+		err = fmt.Errorf("make the directory of volumes: %w", err)
+		j.Record.Event(record.Event{Kind: record.Failure, Error: err.Error()})
+	} else {
+		err = j.rounds(ctx)
 	}
-	j.Record.Event(record.Event{Kind: record.RunBegin})
-	for _, r := range j.Plan.Rounds {
-		if err = ctx.Err(); err != nil {
-			break
-		}
-		rd := newRound(j, r)
-		if err = rd.execute(ctx); err != nil {
-			break
-		}
+	if e := remove(); e != nil {
+		e = fmt.Errorf("remove the volumes of the run: %w", e)
+		j.Record.Event(record.Event{Kind: record.Failure, Error: e.Error()})
+		err = errors.Join(err, e)
 	}
 	if ctx.Err() != nil {
 		j.Record.Event(record.Event{Kind: record.Interrupted, Error: context.Cause(ctx).Error()})
@@ -109,6 +109,20 @@ func Execute(ctx context.Context, j Job) (err error) {
 	}
 	j.Record.Event(record.Event{Kind: record.RunEnd})
 	return err
+}
+
+// rounds executes one round after the other, until one breaks or is aborted.
+func (j *Job) rounds(ctx context.Context) error {
+	for _, r := range j.Plan.Rounds {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rd := newRound(*j, r)
+		if err := rd.execute(ctx); err != nil || rd.aborted {
+			return err
+		}
+	}
+	return nil
 }
 
 // fresh empties the volumes of the groups and services that start each round with nothing.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -33,6 +35,10 @@ type fake struct {
 	broken  map[string]error  // verb + " " + node -> the error it gives
 	exec    func(ctx context.Context, node string, p cluster.Process) (cluster.Exit, error)
 	left    []string
+	away    map[string]bool   // nodes that were scaled away
+	members map[string]string // node -> the loopback address that answers for it, whatever the port
+	dir     string
+	scale   func(service string, n int) error
 }
 
 type fakeRule struct {
@@ -53,7 +59,9 @@ func (d *fakeDriver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Opt
 	if d.err != nil {
 		return nil, d.err
 	}
-	d.c.spec, d.c.observe = spec, opt.Observe
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	d.c.spec, d.c.observe, d.c.dir = spec, opt.Observe, opt.Dir
 	for _, n := range cluster.Planned(spec) {
 		d.c.states[n.Name] = cluster.StateRunning
 		d.c.started[n.Name] = time.Now()
@@ -69,6 +77,7 @@ func newFake() *fakeDriver {
 	return &fakeDriver{caps: everything, c: &fake{
 		states: map[string]cluster.State{}, started: map[string]time.Time{}, rules: map[cluster.RuleID]fakeRule{},
 		done: make(chan struct{}), listens: map[string]string{}, broken: map[string]error{},
+		away: map[string]bool{}, members: map[string]string{},
 	}}
 }
 
@@ -80,9 +89,29 @@ func (f *fake) note(verb, node string) error {
 }
 
 func (f *fake) Nodes() []cluster.NodeInfo {
-	ns := cluster.Planned(f.spec)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ns := slices.DeleteFunc(cluster.Planned(f.spec), func(n cluster.NodeInfo) bool { return f.away[n.Name] })
+	for i := range ns {
+		ns[i].Log = f.log(ns[i].Name)
+	}
 	slices.SortFunc(ns, func(a, b cluster.NodeInfo) int { return cmpString(a.Name, b.Name) })
 	return ns
+}
+
+func (f *fake) log(node string) string { return filepath.Join(f.dir, "logs", node+".log") }
+
+// print appends to a node's log.
+func (f *fake) print(t *testing.T, node, text string) {
+	t.Helper()
+	f.mu.Lock()
+	path := f.log(node)
+	f.mu.Unlock()
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	w, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	require.NoError(t, err)
+	_, err = w.WriteString(text)
+	require.NoError(t, errors.Join(err, w.Close()))
 }
 
 func cmpString(a, b string) int {
@@ -97,7 +126,7 @@ func (f *fake) Status(n string) (cluster.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s, ok := f.states[n]
-	if !ok {
+	if !ok || f.away[n] {
 		return cluster.Status{}, &cluster.UnknownNodeError{Name: n}
 	}
 	return cluster.Status{State: s, Ready: s == cluster.StateRunning, Started: f.started[n]}, nil
@@ -217,7 +246,12 @@ func (f *fake) Counters(_ context.Context, id cluster.RuleID) ([]cluster.Counter
 	return cs, nil
 }
 func (f *fake) Reset(context.Context, []cluster.Link) (int, error) { return 1, nil }
-func (f *fake) Scale(context.Context, string, int) error           { return nil }
+func (f *fake) Scale(_ context.Context, service string, n int) error {
+	if f.scale != nil {
+		return f.scale(service, n)
+	}
+	return nil
+}
 func (f *fake) Down(context.Context) ([]string, error) {
 	f.note("down", "")
 	return f.left, nil
@@ -259,7 +293,18 @@ func (f *fake) Dial(ctx context.Context, from, network, addr string) (net.Conn, 
 	return d.DialContext(ctx, network, addr)
 }
 func (f *fake) DialPlane(ctx context.Context, network, addr string) (net.Conn, error) {
-	return nil, io.ErrUnexpectedEOF
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	at, ok := f.members[host]
+	f.mu.Unlock()
+	if !ok {
+		return nil, io.ErrUnexpectedEOF
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, at)
 }
 
 // three is a topology of three members and a front.
@@ -275,13 +320,18 @@ func three() *cluster.Spec {
 // job runs a plan on the fake and returns what was recorded.
 func job(t *testing.T, ctx context.Context, d cluster.Driver, p *plan.Plan) (*record.Run, error) {
 	t.Helper()
+	return jobWith(t, ctx, three(), Parts{Driver: d}, p)
+}
+
+func jobWith(t *testing.T, ctx context.Context, spec *cluster.Spec, parts Parts, p *plan.Plan) (*record.Run, error) {
+	t.Helper()
 	if p.Timeout == 0 {
 		p.Timeout = plan.Duration(20 * time.Second)
 	}
 	dir := t.TempDir() + "/run"
 	w, err := record.Create(dir, record.Meta{Tool: "test", Driver: "fake"}, p)
 	require.NoError(t, err)
-	runErr := Execute(ctx, Job{Plan: p, Spec: three(), Record: w, Parts: Parts{Driver: d}})
+	runErr := Execute(ctx, Job{Plan: p, Spec: spec, Record: w, Parts: parts})
 	require.NoError(t, w.Close())
 	run, err := record.Open(dir)
 	require.NoError(t, err)

@@ -42,7 +42,9 @@ type view struct {
 	at     time.Time
 	leader string
 	term   uint64
-	err    error
+	// own: the member only says whether it leads itself. One that does not confirms, by its term, the one that does.
+	own bool
+	err error
 }
 
 func newLeaders(c cluster.Cluster, w *record.Writer) *leaders {
@@ -66,28 +68,36 @@ func planeClient(c cluster.Cluster) *http.Client {
 	}}
 }
 
-// poll asks until ctx ends.
+// poll asks until ctx ends. Members that appear while it runs are asked from the next turn on.
 func (l *leaders) poll(ctx context.Context) {
 	defer l.http.CloseIdleConnections()
+	if len(l.groups) == 0 {
+		return
+	}
+	t := time.NewTicker(pollEvery)
+	defer t.Stop()
 	var polling sync.WaitGroup
 	defer polling.Wait()
-	for _, n := range l.c.Nodes() {
-		how := l.groups[n.Group]
-		if how == nil {
-			continue
-		}
-		polling.Go(func() {
-			t := time.NewTicker(pollEvery)
-			defer t.Stop()
-			for {
-				l.ask(ctx, n, how)
-				select {
-				case <-ctx.Done():
-					return
-				case <-t.C:
-				}
+	var busy sync.Map // members whose last answer is still out
+	for {
+		for _, n := range l.c.Nodes() {
+			how := l.groups[n.Group]
+			if how == nil {
+				continue
 			}
-		})
+			if _, out := busy.LoadOrStore(n.Name, true); out {
+				continue
+			}
+			polling.Go(func() {
+				defer busy.Delete(n.Name)
+				l.ask(ctx, n, how)
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
 	}
 }
 
@@ -96,28 +106,27 @@ func (l *leaders) ask(ctx context.Context, n cluster.NodeInfo, how *cluster.Lead
 	defer cancel()
 	p := record.LeaderPoll{T: l.w.Now(), Group: n.Group, Member: n.Name}
 	var (
-		leader string
-		term   uint64
+		v      view
 		claims bool
-		err    error
 	)
 	if how.Kind == "etcd" {
-		leader, term, claims, err = l.askEtcd(asked, n)
+		v.leader, v.term, claims, v.err = l.askEtcd(asked, n)
 	} else {
-		leader, term, claims, err = l.askHTTP(asked, n, how)
+		v, claims = l.askHTTP(asked, n, how)
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	if err != nil {
-		p.Error = err.Error()
+	if v.err != nil {
+		p.Error = v.err.Error()
 	} else {
-		p.Leader, p.Term, p.Claims = leader, term, claims
+		p.Leader, p.Term, p.Claims = v.leader, v.term, claims
 	}
 	l.w.Leader(p)
+	v.at = time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.views[n.Name] = view{at: time.Now(), leader: leader, term: term, err: err}
+	l.views[n.Name] = v
 }
 
 // askEtcd uses etcd's JSON gateway, which needs no client library: members and leaders are named by ids, which become
@@ -153,10 +162,10 @@ func (l *leaders) askEtcd(ctx context.Context, n cluster.NodeInfo) (leader strin
 }
 
 // askHTTP reads the fields that the topology names from a JSON answer.
-func (l *leaders) askHTTP(ctx context.Context, n cluster.NodeInfo, how *cluster.Leader) (leader string, term uint64, claims bool, err error) {
+func (l *leaders) askHTTP(ctx context.Context, n cluster.NodeInfo, how *cluster.Leader) (v view, claims bool) {
 	u, err := url.Parse(how.URL)
 	if err != nil {
-		return "", 0, false, err
+		return view{err: err}, false
 	}
 	port := u.Port()
 	if port == "" {
@@ -165,30 +174,31 @@ func (l *leaders) askHTTP(ctx context.Context, n cluster.NodeInfo, how *cluster.
 	u.Host = net.JoinHostPort(n.Name, port)
 	var doc any
 	if err := l.fetch(ctx, http.MethodGet, u.String(), nil, &doc); err != nil {
-		return "", 0, false, err
+		return view{err: err}, false
 	}
-	switch v := field(doc, how.Field).(type) {
+	switch x := field(doc, how.Field).(type) {
 	case bool:
-		if v {
-			leader, claims = n.Name, true
+		v.own = true
+		if x {
+			v.leader, claims = n.Name, true
 		}
 	case string:
-		leader, claims = v, v == n.Name
+		v.leader, claims = x, x == n.Name
 	case nil:
 	default:
-		return "", 0, false, fmt.Errorf("field %s is neither true, false nor a name", how.Field)
+		return view{err: fmt.Errorf("field %s is neither true, false nor a name", how.Field)}, false
 	}
 	if how.Term != "" {
-		switch v := field(doc, how.Term).(type) {
+		switch x := field(doc, how.Term).(type) {
 		case json.Number:
-			term, err = strconv.ParseUint(v.String(), 10, 64)
+			v.term, v.err = strconv.ParseUint(x.String(), 10, 64)
 		case string:
-			term, err = strconv.ParseUint(v, 10, 64)
+			v.term, v.err = strconv.ParseUint(x, 10, 64)
 		default:
-			err = fmt.Errorf("field %s is no number", how.Term)
+			v.err = fmt.Errorf("field %s is no number", how.Term)
 		}
 	}
-	return leader, term, claims, err
+	return v, claims
 }
 
 // field walks a.b.c into a decoded JSON document.
@@ -242,6 +252,9 @@ func firstPort(spec *cluster.Spec, service string, otherwise int) int {
 // stale is the age at which a member's answer no longer counts.
 const stale = 500 * time.Millisecond
 
+// errNoLeader says that nobody leads now by the word of a majority, which may change.
+var errNoLeader = errors.New("no leader is confirmed by a majority")
+
 // leader is the node of the highest term that a majority of the group's members confirms now, or an error that says
 // what they answered.
 func (l *leaders) leader(group string) (string, error) {
@@ -266,6 +279,7 @@ func elect(members []string, views map[string]view, now time.Time) (string, erro
 		term   uint64
 	}
 	votes := map[claim]int{}
+	own, claims := map[uint64]int{}, map[uint64][]string{} // by term: who only tells of itself, and who of them leads
 	var errs []error
 	for _, m := range members {
 		v, ok := views[m]
@@ -274,11 +288,23 @@ func elect(members []string, views map[string]view, now time.Time) (string, erro
 			errs = append(errs, fmt.Errorf("%s has not answered", m))
 		case v.err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", m, v.err))
+		case v.own:
+			own[v.term]++
+			if v.leader != "" {
+				claims[v.term] = append(claims[v.term], v.leader)
+			}
 		case v.leader == "":
 			errs = append(errs, fmt.Errorf("%s knows no leader", m))
 		default:
 			votes[claim{v.leader, v.term}]++
 		}
+	}
+	for term, leaders := range claims {
+		if len(leaders) > 1 {
+			errs = append(errs, fmt.Errorf("%s all lead in term %d", strings.Join(leaders, ", "), term))
+			continue
+		}
+		votes[claim{leaders[0], term}] += own[term]
 	}
 	var best claim
 	for c, n := range votes {
@@ -287,7 +313,7 @@ func elect(members []string, views map[string]view, now time.Time) (string, erro
 		}
 	}
 	if best.leader == "" {
-		return "", fmt.Errorf("no leader is confirmed by a majority of %d members: %w", len(members), errors.Join(append(errs, fmt.Errorf("votes %v", votes))...))
+		return "", fmt.Errorf("%w of %d members: %w", errNoLeader, len(members), errors.Join(append(errs, fmt.Errorf("votes %v", votes))...))
 	}
 	return best.leader, nil
 }

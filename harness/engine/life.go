@@ -33,10 +33,13 @@ type life struct {
 	rd *round
 
 	mu      sync.Mutex
-	active  []*injection              // begun and not undone, in the order of their beginning
-	moments map[plan.EventRef]*moment // what triggers may wait for
-	targets map[string][]string       // fault -> the nodes it resolved to last
-	holds   map[string]int            // node -> faults that hold it
+	active  []*injection                // begun and not undone, in the order of their beginning
+	moments map[plan.EventRef]*moment   // what triggers may wait for
+	targets map[string][]string         // fault -> the nodes it resolved to last
+	since   map[string]map[string]int64 // fault -> the ends of the logs at that moment
+	holds   map[string]int              // node -> faults that hold it
+
+	choosing sync.Mutex // one selection at a time, from looking at the nodes to holding those that were chosen
 
 	begin    time.Time
 	phaseEnd chan struct{} // closed when every fault that ends by itself has ended
@@ -57,8 +60,10 @@ type injection struct {
 	steps  []step
 	nodes  []string // that it holds
 	effect *faults.Effect
-	undone bool
 	byHand bool // no trigger waits for it
+
+	undoing sync.Once // whoever comes second waits for the first
+	undoErr error
 }
 
 type step struct {
@@ -67,7 +72,8 @@ type step struct {
 }
 
 func newLife(rd *round) *life {
-	l := &life{rd: rd, moments: map[plan.EventRef]*moment{}, targets: map[string][]string{}, holds: map[string]int{}, phaseEnd: make(chan struct{})}
+	l := &life{rd: rd, moments: map[plan.EventRef]*moment{}, targets: map[string][]string{},
+		since: map[string]map[string]int64{}, holds: map[string]int{}, phaseEnd: make(chan struct{})}
 	for _, f := range rd.plan.Faults {
 		for _, e := range []plan.FaultEvent{plan.Started, plan.InEffect, plan.Undone, plan.Gone} {
 			l.moments[plan.EventRef{Fault: f.ID, Event: e}] = &moment{reached: make(chan struct{}), lost: make(chan struct{})}
@@ -88,7 +94,7 @@ func (l *life) run(ctx context.Context) error {
 		all.Go(func() {
 			defer settle()
 			defer l.lose(f.ID)
-			if err := l.live(ctx, f, settle); err != nil {
+			if err := safely(func() error { return l.live(ctx, f, settle) }); err != nil {
 				if ctx.Err() == nil {
 					l.rd.w.Event(record.Event{Kind: record.FaultFailed, Fault: f.ID, FaultKind: f.Kind, Error: err.Error()})
 				}
@@ -192,7 +198,7 @@ func (l *life) inflict(ctx context.Context, in *injection, params faults.Params,
 	if err != nil {
 		return injected, err
 	}
-	proof, err := prove(ctx, proofTimeout, in.effect.Prove)
+	proof, err := prove(ctx, proofTimeout+in.effect.Patience, in.effect.Prove)
 	if err != nil {
 		return injected, fmt.Errorf("it was injected, but its effect could not be proved: %w", err)
 	}
@@ -203,25 +209,31 @@ func (l *life) inflict(ctx context.Context, in *injection, params faults.Params,
 // end is the end of a fault that has nothing to undo.
 func (l *life) end(in *injection) {
 	l.forget(in)
+	l.free(in)
 	l.event(in, record.FaultGone, plan.Gone, time.Now(), nil)
 }
 
-// undo takes a fault back and proves that it is gone. It runs to its end whatever becomes of ctx.
+// undo takes a fault back and proves that it is gone. It runs to its end whatever becomes of ctx, and once: who comes
+// second waits and is told the same.
 func (l *life) undo(ctx context.Context, in *injection) error {
-	ctx = context.WithoutCancel(ctx)
-	l.mu.Lock()
-	if in.undone {
-		l.mu.Unlock()
+	in.undoing.Do(func() { in.undoErr = l.takeBack(context.WithoutCancel(ctx), in) })
+	return in.undoErr
+}
+
+func (l *life) takeBack(ctx context.Context, in *injection) error {
+	defer l.free(in)
+	if len(in.steps) == 0 {
+		l.forget(in) // it failed before it did anything, or has nothing to take back
 		return nil
 	}
-	in.undone = true
-	l.mu.Unlock()
-
 	var bit string
 	var failed []error
 	if in.effect != nil && in.effect.Bitten != nil {
+		limited, cancel := context.WithTimeout(ctx, proofTimeout)
 		var err error
-		if bit, err = once(ctx, in.effect.Bitten); err != nil {
+		bit, err = once(limited, in.effect.Bitten)
+		cancel()
+		if err != nil {
 			l.rd.w.Event(record.Event{Kind: record.FaultUnproved, Fault: in.fault.ID, FaultKind: in.fault.Kind, Occurrence: in.n, Error: err.Error()})
 			if !errors.Is(err, faults.ErrNotYet) {
 				failed = append(failed, err)
@@ -241,11 +253,11 @@ func (l *life) undo(ctx context.Context, in *injection) error {
 	}
 	l.forget(in)
 	l.event(in, record.FaultUndone, plan.Undone, time.Now(), func(e *record.Event) { e.Evidence = bit })
-	if !clean {
-		return errors.Join(failed...)
+	if !clean || in.effect == nil {
+		return errors.Join(failed...) // of half an injection nothing says how it would be seen gone
 	}
 	var proof string
-	if in.effect != nil && in.effect.Gone != nil {
+	if in.effect.Gone != nil {
 		var err error
 		if proof, err = prove(ctx, goneTimeout, in.effect.Gone); err != nil {
 			err = fmt.Errorf("it was undone, but is not gone: %w", err)
@@ -253,6 +265,8 @@ func (l *life) undo(ctx context.Context, in *injection) error {
 			return errors.Join(append(failed, err)...)
 		}
 	}
+	// Nobody else may choose its nodes before they are as they were; who waits for it to be gone may.
+	l.free(in)
 	l.event(in, record.FaultGone, plan.Gone, time.Now(), func(e *record.Event) { e.Evidence = proof })
 	l.rd.Progress(fmt.Sprintf("fault %s is gone", in.name()))
 	return errors.Join(failed...)
@@ -276,11 +290,17 @@ func (l *life) sweep(which func(*injection) bool) {
 	}
 }
 
-// forget takes an injection off the list of what is in effect and frees its nodes.
+// forget takes an injection off the list of what is in effect.
 func (l *life) forget(in *injection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.active = slices.DeleteFunc(l.active, func(x *injection) bool { return x == in })
+}
+
+// free lets other faults have the nodes of an injection. It may be called twice.
+func (l *life) free(in *injection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, n := range in.nodes {
 		l.holds[n]--
 	}

@@ -43,7 +43,9 @@ func (r *readiness) poll(ctx context.Context) {
 	defer probing.Wait()
 	busy := map[string]bool{} // nodes whose last probe is still out; guarded by mu
 	for {
-		for _, n := range r.c.Nodes() {
+		nodes := r.c.Nodes()
+		r.forget(nodes)
+		for _, n := range nodes {
 			if !r.services[n.Service] {
 				continue
 			}
@@ -68,6 +70,25 @@ func (r *readiness) poll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		}
+	}
+}
+
+// forget drops nodes that are no longer there: one that comes back under the same name is not ready before it says so.
+func (r *readiness) forget(nodes []cluster.NodeInfo) {
+	there := map[string]bool{}
+	for _, n := range nodes {
+		there[n.Name] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n, was := range r.state {
+		if there[n] {
+			continue
+		}
+		delete(r.state, n)
+		if was {
+			r.w.Ready(record.Readiness{T: r.w.Now(), Node: n, Error: "the node was removed"})
 		}
 	}
 }

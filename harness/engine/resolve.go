@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -18,19 +19,10 @@ const leaderTimeout = 10 * time.Second
 
 // resolve turns a selection into nodes, once, records the choice, and marks the nodes as held by the injection.
 func (l *life) resolve(ctx context.Context, in *injection, t plan.Target, seed uint64) ([]string, error) {
-	nodes, err := l.choose(ctx, t, seed)
+	nodes, err := l.choose(ctx, in, t, seed)
 	if err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
-	if t.Any == "" {
-		for _, n := range nodes {
-			l.holds[n]++
-		}
-		in.nodes = append(in.nodes, nodes...)
-		l.targets[in.fault.ID] = nodes
-	}
-	l.mu.Unlock()
 	l.rd.w.Event(record.Event{Kind: record.Bound, Fault: in.fault.ID, Occurrence: in.n, ID: selection(t), Targets: nodes})
 	return nodes, nil
 }
@@ -44,7 +36,52 @@ func selection(t plan.Target) string {
 	return s
 }
 
-func (l *life) choose(ctx context.Context, t plan.Target, seed uint64) ([]string, error) {
+// notNow is an error that waiting may mend: who leads is not settled.
+type notNow struct{ error }
+
+func (n notNow) Unwrap() error { return n.error }
+
+// choose chooses nodes and holds them. A role is waited for: after the death of a leader, members name it until they have
+// elected another one.
+func (l *life) choose(ctx context.Context, in *injection, t plan.Target, seed uint64) ([]string, error) {
+	if (t.Pick == plan.PickLeader || t.Pick == plan.PickFollower) && t.Group == "" {
+		return nil, fmt.Errorf("pick: %s needs a group, which says how to ask who leads", t.Pick)
+	}
+	for begin := time.Now(); ; {
+		nodes, err := l.take(in, t, seed)
+		if !errors.As(err, new(notNow)) {
+			return nodes, err
+		}
+		if time.Since(begin) > leaderTimeout {
+			return nil, fmt.Errorf("who leads %s could not be found out within %v: %w", t.Group, leaderTimeout, err)
+		}
+		if e := sleep(ctx, pollEvery/4); e != nil {
+			return nil, errors.Join(e, err)
+		}
+	}
+}
+
+// take chooses among the nodes as they are now. Two faults that begin at once do not get the same node: nobody else chooses
+// meanwhile.
+func (l *life) take(in *injection, t plan.Target, seed uint64) ([]string, error) {
+	l.choosing.Lock()
+	defer l.choosing.Unlock()
+	nodes, err := l.candidates(t, seed)
+	if err != nil || t.Any != "" {
+		return nodes, err
+	}
+	ends := l.rd.logEnds()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range nodes {
+		l.holds[n]++
+	}
+	in.nodes = append(in.nodes, nodes...)
+	l.targets[in.fault.ID], l.since[in.fault.ID] = nodes, ends
+	return nodes, nil
+}
+
+func (l *life) candidates(t plan.Target, seed uint64) ([]string, error) {
 	if t.Node != "" {
 		if _, err := l.rd.cluster.Status(t.Node); err != nil {
 			return nil, err
@@ -63,11 +100,14 @@ func (l *life) choose(ctx context.Context, t plan.Target, seed uint64) ([]string
 		if (t.Service == "" || n.Service != t.Service) && (t.Group == "" || n.Group != t.Group) && (t.Zone == "" || n.Zone != t.Zone) {
 			continue
 		}
-		members = append(members, n.Name)
 		s, err := l.rd.cluster.Status(n.Name)
+		if errors.As(err, new(*cluster.UnknownNodeError)) {
+			continue // scaled away a moment ago
+		}
 		if err != nil {
 			return nil, err
 		}
+		members = append(members, n.Name)
 		l.mu.Lock()
 		held := l.holds[n.Name] > 0
 		l.mu.Unlock()
@@ -78,29 +118,32 @@ func (l *life) choose(ctx context.Context, t plan.Target, seed uint64) ([]string
 	leader := ""
 	if t.Pick == plan.PickLeader || t.Pick == plan.PickFollower {
 		var err error
-		if leader, err = l.leader(ctx, t); err != nil {
+		if leader, err = l.leader(t, free); err != nil {
 			return nil, err
 		}
 	}
 	return pick(t, members, free, leader, seed)
 }
 
-// leader waits for a leader that a majority confirms.
-func (l *life) leader(ctx context.Context, t plan.Target) (string, error) {
-	if t.Group == "" {
-		return "", fmt.Errorf("pick: %s needs a group, which says how to ask who leads", t.Pick)
+// leader is the leader that a majority confirms and that can be one now: a leader that is to be chosen must be free, and
+// one that sets the followers apart must run.
+func (l *life) leader(t plan.Target, free []string) (string, error) {
+	n, err := l.rd.leaders.leader(t.Group)
+	switch {
+	case errors.Is(err, errNoLeader):
+		return "", notNow{err}
+	case err != nil:
+		return "", err
+	case slices.Contains(free, n):
+		return n, nil
+	case t.Pick == plan.PickLeader:
+		return "", notNow{fmt.Errorf("the leader %s is held by another fault or does not run", n)}
 	}
-	var last error
-	for begin := time.Now(); time.Since(begin) < leaderTimeout; {
-		var n string
-		if n, last = l.rd.leaders.leader(t.Group); last == nil {
-			return n, nil
-		}
-		if err := sleep(ctx, pollEvery/4); err != nil {
-			return "", err
-		}
+	s, err := l.rd.cluster.Status(n)
+	if err != nil || s.State != cluster.StateRunning {
+		return "", notNow{errors.Join(fmt.Errorf("the leader %s does not run", n), err)}
 	}
-	return "", fmt.Errorf("who leads %s could not be found out within %v: %w", t.Group, leaderTimeout, last)
+	return n, nil
 }
 
 // pick chooses among the free members by the seed; the same seed and members give the same choice. Shares are of all

@@ -240,7 +240,7 @@ func (rd *round) leave() {
 // ready waits until every node is ready: Up has seen to it, and a node may have died since.
 func (rd *round) ready(ctx context.Context) error {
 	nodes := rd.cluster.Nodes()
-	rd.Progress(fmt.Sprintf("%d nodes are up", len(nodes)))
+	rd.Progress(fmt.Sprintf("nodes up: %d", len(nodes)))
 	for _, n := range nodes {
 		s, err := rd.cluster.Status(n.Name)
 		if err != nil {

@@ -49,7 +49,7 @@ func (rd *round) check(ctx context.Context, id string, argv []string, in string)
 	if in == "" {
 		in = cluster.Client
 	}
-	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, verifyTimeout, fmt.Errorf("check %s took longer than %v", id, verifyTimeout))
 	defer cancel()
 	var out, errOut bytes.Buffer
 	end := record.Event{Kind: record.ExecEnd, ID: id}
@@ -74,5 +74,5 @@ func (rd *round) check(ctx context.Context, id string, argv []string, in string)
 		end.Error = err.Error()
 	}
 	rd.w.Event(end)
-	return ctx.Err()
+	return context.Cause(ctx)
 }
