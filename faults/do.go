@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -140,6 +141,9 @@ func (d *Do) signal(ctx context.Context, env *Env) (*Effect, error) {
 	}}, nil
 }
 
+// startAgain is the pause after a program of a loop could not be started.
+const startAgain = 50 * time.Millisecond
+
 // background starts the program, again and again with Loop, and ends it with the fault.
 func (d *Do) background(ctx context.Context, env *Env) (*Effect, error) {
 	// The program outlives this call; its end is the undo below, which is registered before it starts.
@@ -167,8 +171,21 @@ func (d *Do) background(ctx context.Context, env *Env) (*Effect, error) {
 			x, err := env.Cluster.Exec(run, d.in(), cluster.Process{Argv: d.Exec, Stdout: out, Stderr: out})
 			if starts == 0 {
 				first <- err
+				if err != nil {
+					return
+				}
 			}
-			if err != nil {
+			switch {
+			case err != nil && run.Err() == nil && d.Exit == "any":
+				// The node is down for a while: whatever comes of the program is meant to be all right.
+				_ = wait(run, startAgain)
+				continue
+			case err != nil && run.Err() == nil:
+				mu.Lock()
+				bad = fmt.Errorf("start %s in %s again: %w", d.Exec[0], d.in(), err)
+				mu.Unlock()
+				return
+			case err != nil:
 				return
 			}
 			mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -57,6 +58,8 @@ type Effect struct {
 	Lasts bool
 	// Prove returns evidence that the fault is in effect, and fails with ErrNotYet while it may still come. It is polled.
 	Prove func(ctx context.Context) (evidence string, err error)
+	// Patience is added to the time that Prove may take: how long a probe is held up by the fault itself.
+	Patience time.Duration
 	// Gone likewise, after the undo. nil for faults without an undo.
 	Gone func(ctx context.Context) (evidence string, err error)
 	// Bitten, when set, is asked just before the undo: what the fault acted on while it held. ErrNotYet means nothing:
@@ -70,4 +73,13 @@ var ErrNotYet = errors.New("not yet")
 // NotYet is ErrNotYet with the reason.
 func NotYet(format string, a ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotYet, fmt.Sprintf(format, a...))
+}
+
+// inflictTimeout bounds damage that is not interrupted.
+const inflictTimeout = 20 * time.Second
+
+// unbroken is ctx without its end, for damage that is done or not done: interrupted half way, nobody could say what the
+// undo has to take back.
+func unbroken(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), inflictTimeout)
 }

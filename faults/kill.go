@@ -26,6 +26,8 @@ func (k *Kill) Targets() []plan.Target { return []plan.Target{k.Target} }
 // Inject kills.
 func (k *Kill) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	return down(ctx, env, k.Target, func(ctx context.Context, node string) (string, error) {
+		ctx, cancel := unbroken(ctx)
+		defer cancel()
 		exit, err := env.Cluster.Kill(ctx, node)
 		if err != nil {
 			return "", err

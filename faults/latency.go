@@ -110,7 +110,14 @@ func (l *Latency) Inject(ctx context.Context, env *Env) (*Effect, error) {
 		e.Gone = answered(env, links)
 		return e, nil
 	}
-	e.Prove = f.slower(l.Latency.D()-l.Jitter.D(), l.Latency.D())
-	e.Gone = faster(env, links, l.Latency.D())
+	floor := l.floor()
+	e.Prove, e.Patience = f.slower(floor, l.Latency.D()), 4*l.Latency.D()
+	e.Gone = faster(env, links, floor)
 	return e, nil
+}
+
+// floor tells a probe over a slow stream from one that is not: one chunk of it is held back. A wide jitter must not make
+// it 0, which every probe passes.
+func (l *Latency) floor() time.Duration {
+	return max(l.Latency.D()-l.Jitter.D(), l.Latency.D()/2)
 }

@@ -28,9 +28,17 @@ func (p *Pause) Inject(ctx context.Context, env *Env) (*Effect, error) {
 		return nil, err
 	}
 	for _, n := range nodes {
-		env.Undo("resume "+n, func(ctx context.Context) error { return env.Cluster.Resume(ctx, n) })
+		env.Undo("resume "+n, func(ctx context.Context) error {
+			s, err := env.Cluster.Status(n)
+			if err != nil || s.State != cluster.StatePaused {
+				return err // it was not stopped, or has died since: what it should be is for the proof to say
+			}
+			return env.Cluster.Resume(ctx, n)
+		})
 	}
-	if _, err := each(nodes, func(n string) (string, error) { return "", env.Cluster.Pause(ctx, n) }); err != nil {
+	whole, cancel := unbroken(ctx)
+	defer cancel()
+	if _, err := each(nodes, func(n string) (string, error) { return "", env.Cluster.Pause(whole, n) }); err != nil {
 		return nil, err
 	}
 	return &Effect{

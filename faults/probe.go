@@ -50,7 +50,7 @@ func probe(ctx context.Context, c cluster.Cluster, links []cluster.Link, wait ti
 			return nil, fmt.Errorf("open a listener for a probe in %s: %w", l.To, err)
 		}
 		listeners[l.To] = ln
-		serving.Go(func() { echo(ln) })
+		serving.Go(func() { echo(ln, max(wait, 5*time.Second)) })
 	}
 	seen := make([]sighting, len(links))
 	var probing sync.WaitGroup
@@ -75,6 +75,11 @@ func probeOne(ctx context.Context, c cluster.Cluster, l cluster.Link, addr strin
 	}
 	defer conn.Close()
 	s.connect = time.Since(begin)
+	// Ended by a reset, the connection sends nothing after its last packet: the rule's counter must not take a late
+	// acknowledgement for traffic that the fault acted on.
+	if t, ok := conn.(interface{ SetLinger(sec int) error }); ok {
+		t.SetLinger(0)
+	}
 	if d, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(d)
 	}
@@ -89,7 +94,7 @@ func probeOne(ctx context.Context, c cluster.Cluster, l cluster.Link, addr strin
 }
 
 // echo answers each connection's first byte and ends with the listener; connections have a deadline of their own.
-func echo(ln net.Listener) {
+func echo(ln net.Listener, wait time.Duration) {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
@@ -99,7 +104,7 @@ func echo(ln net.Listener) {
 		}
 		conns.Go(func() {
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(5 * time.Second))
+			conn.SetDeadline(time.Now().Add(wait))
 			b := make([]byte, 1)
 			if _, err := io.ReadFull(conn, b); err == nil {
 				conn.Write(b)

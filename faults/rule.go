@@ -29,7 +29,9 @@ func inflict(ctx context.Context, env *Env, links []cluster.Link, r cluster.Rule
 		}
 		return env.Cluster.Remove(ctx, f.id)
 	})
-	id, err := env.Cluster.Apply(ctx, links, r)
+	whole, cancel := unbroken(ctx)
+	defer cancel()
+	id, err := env.Cluster.Apply(whole, links, r)
 	if err != nil {
 		return nil, fmt.Errorf("set a rule on %s: %w", describe(links), err)
 	}
@@ -37,13 +39,17 @@ func inflict(ctx context.Context, env *Env, links []cluster.Link, r cluster.Rule
 	return f, nil
 }
 
-// settle remembers what the rule counted so far as the probes' own.
+// settle remembers what the rule counted so far as the probes' own. A link on which it counted nothing is not proved,
+// whatever the probe saw: something else may have held it up.
 func (f *rule) settle(ctx context.Context) error {
 	cs, err := f.env.Cluster.Counters(ctx, f.id)
 	if err != nil {
 		return err
 	}
 	for _, c := range cs {
+		if c.Packets == 0 {
+			return NotYet("the rule on %s did not count the probe over it", c.Link)
+		}
 		f.own[c.Link] = c.Packets
 	}
 	return nil
