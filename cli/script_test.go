@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,7 @@ func TestScripts(t *testing.T) {
 			"exits":        exits,
 			"terminal":     terminal,
 			"await":        await,
+			"interrupt":    func(ts *testscript.TestScript, _ bool, args []string) { interrupt(ts, t, args) },
 			"nothing-left": func(ts *testscript.TestScript, _ bool, _ []string) { nothingLeft(ts, t, mounts) },
 		},
 	})
@@ -139,52 +141,82 @@ func nothingLeft(ts *testscript.TestScript, t *testing.T, mounts string) {
 // them alone.
 func left(t *testing.T, work, mounts string) []string {
 	var found []string
-	for _, pid := range children(t) {
-		found = append(found, "process "+strings.ReplaceAll(read(t, fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00", " "))
+	for _, p := range processes(t) {
+		if p.parent == os.Getpid() {
+			found = append(found, "process "+strings.ReplaceAll(cmdline(t, p.id), "\x00", " "))
+		}
 	}
 	if now := read(t, "/proc/self/mountinfo"); now != mounts {
 		found = append(found, "mounts: "+now)
 	}
-	for _, pattern := range []string{filepath.Join(work, ".tmp", "*"), "/sys/fs/cgroup/gauntlet-*", "/sys/fs/cgroup/*/gauntlet-*"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found = append(found, slices.DeleteFunc(files, func(f string) bool { return strings.HasPrefix(f, "/sys") && foreign(f) })...)
+	tmp, err := filepath.Glob(filepath.Join(work, ".tmp", "*"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return append(append(found, tmp...), cgroups()...)
+}
+
+// interrupted are the processes that scripts have sent signals to.
+var interrupted []int
+
+// cgroups are those of interrupted runs; of the others, the run's own audit tells. Runs that go on beside this test have theirs,
+// whose names begin with the process that made them.
+func cgroups() []string {
+	var found []string
+	if len(interrupted) == 0 {
+		return nil
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil // it went while it was looked at
+		}
+		for _, pid := range interrupted {
+			if strings.HasPrefix(d.Name(), fmt.Sprintf("gauntlet-%d-", pid)) {
+				found = append(found, "cgroup "+path)
+			}
+		}
+		return nil
+	})
 	return found
 }
 
-// foreign reports whether a cgroup is of a harness that runs beside this test, or was there before it. Its name begins with the
-// process that made it.
-func foreign(cgroup string) bool {
-	pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(cgroup), "gauntlet-"), "-")
-	if _, err := os.Stat("/proc/" + pid); err == nil {
-		return true
-	}
-	i, err := os.Stat(cgroup)
-	return err != nil || i.ModTime().Before(began)
+// process is one that lives.
+type process struct {
+	id, parent, grandparent int
+	name                    string
 }
 
-var began = time.Now()
-
-// children are the living children of this process, by the stat of each process: not every kernel lists them.
-func children(t *testing.T) []int {
+// processes lists what /proc knows: not every kernel lists the children of a process.
+func processes(t *testing.T) []process {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pids []int
+	var ps []process
+	parents := map[int]int{}
 	for _, s := range stats {
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(s)))
 		stat := read(t, s)
 		// The name may have spaces and parentheses in it; state and parent follow it.
-		f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-		if len(f) > 1 && f[0] != "Z" && f[1] == strconv.Itoa(os.Getpid()) {
-			pids = append(pids, pid)
+		open, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
+		if open < 0 || end < open {
+			continue // it has ended
+		}
+		var p process
+		var state string
+		if _, err := fmt.Sscan(stat[end+1:], &state, &p.parent); err != nil {
+			t.Fatal(err)
+		}
+		p.id, _ = strconv.Atoi(filepath.Base(filepath.Dir(s)))
+		p.name = stat[open+1 : end]
+		parents[p.id] = p.parent
+		if state != "Z" {
+			ps = append(ps, p)
 		}
 	}
-	return pids
+	for i := range ps {
+		ps[i].grandparent = parents[ps[i].parent]
+	}
+	return ps
 }
 
 // read returns a file of /proc, empty when its process has ended.
@@ -207,3 +239,25 @@ func poll(ok func() bool) bool {
 		}
 	}
 }
+
+// interrupt sends signals to the gauntlet that a script runs in the background with an argument: interrupt ARGUMENT SIGNAL...
+func interrupt(ts *testscript.TestScript, t *testing.T, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: interrupt ARGUMENT SIGNAL...")
+	}
+	var pids []int
+	for _, p := range processes(t) {
+		if p.name == "gauntlet" && p.grandparent == os.Getpid() && slices.Contains(strings.Split(cmdline(t, p.id), "\x00"), args[0]) {
+			pids = append(pids, p.id)
+		}
+	}
+	if len(pids) != 1 {
+		ts.Fatalf("%d gauntlets run %s in the background, want 1", len(pids), args[0])
+	}
+	interrupted = append(interrupted, pids[0])
+	for _, name := range args[1:] {
+		ts.Check(unix.Kill(pids[0], unix.SignalNum(name)))
+	}
+}
+
+func cmdline(t *testing.T, pid int) string { return read(t, fmt.Sprintf("/proc/%d/cmdline", pid)) }

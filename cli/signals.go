@@ -14,18 +14,27 @@ import (
 // second one ends the process at once; the plane, and with it everything that the run started, ends with the process.
 func Interruptible(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	signals := make(chan os.Signal, 1)
+	stopped, done := make(chan struct{}), make(chan struct{})
+	signals := make(chan os.Signal, 2) // the second may come before the first was looked at
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
 	go func() { // stop waits for it
 		defer close(done)
-		select {
-		case s := <-signals:
-			signal.Stop(signals)
-			cancel(errors.New("interrupted by " + unix.SignalName(s.(syscall.Signal))))
-		case <-ctx.Done():
-			signal.Stop(signals)
+		for n := 1; ; n++ {
+			select {
+			case s := <-signals:
+				if n > 1 {
+					os.Exit(exitInterrupted) // what would be undone ends with the process
+				}
+				cancel(errors.New("interrupted by " + unix.SignalName(s.(syscall.Signal))))
+			case <-stopped:
+				return
+			}
 		}
 	}()
-	return ctx, func() { cancel(nil); <-done }
+	return ctx, func() {
+		signal.Stop(signals)
+		close(stopped)
+		<-done
+		cancel(nil)
+	}
 }

@@ -22,6 +22,9 @@ func tiny() {
 	switch os.Args[1] {
 	case "serve":
 		serve(200)
+	case "slow": // is ready after a while
+		time.Sleep(time.Second)
+		serve(200)
 	case "mute": // runs, and never listens
 		for i := range 30 {
 			fmt.Println("still looking for my configuration, try", i+1)

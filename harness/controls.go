@@ -54,7 +54,7 @@ func Killed(unchanged assertions.Verdict, c plan.Control, fs []assertions.Findin
 	for _, id := range c.MustFail {
 		failed := slices.ContainsFunc(fs, func(f assertions.Finding) bool { return f.ID == id && f.Verdict == assertions.Fail })
 		if !failed {
-			survived = append(survived, id+" "+strings.Join(verdicts(fs, id), ", "))
+			survived = append(survived, id+", which is "+strings.Join(verdicts(fs, id), ", "))
 		}
 	}
 	if len(survived) > 0 {

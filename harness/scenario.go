@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -188,6 +189,9 @@ func Findings(dir string) (*reports.Result, error) {
 		return nil, &InputError{err}
 	}
 	findings, verdict, err := assertions.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("the run %s has not been judged; \"gauntlet check %s\" does that", dir, dir)
+	}
 	if err != nil {
 		return nil, &InputError{err}
 	}

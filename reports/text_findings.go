@@ -197,7 +197,7 @@ func (p *page) controls(r Result) {
 	s := ScoreOf(r)
 	p.blank()
 	p.write(p.paint("1", "Controls") + fmt.Sprintf(" (%d of %d killed: a resilience mutation score of %d %%)\n", s.Killed, s.Run, 100*s.Killed/max(1, s.Run)))
-	p.line("  ", "Each is the same run with one thing made wrong; it is killed when what must notice did.")
+	p.line("  ", "Each is the same run with one thing made wrong. It is killed when the assertions that must notice it FAIL.")
 	for _, c := range r.Controls {
 		word, color := "killed", "32"
 		if !c.Killed {
@@ -208,6 +208,9 @@ func (p *page) controls(r Result) {
 		if c.Dir != "" {
 			p.line("           record: ", c.Dir)
 		}
+	}
+	if alive := s.Run - s.Killed; alive > 0 {
+		p.line("  ", fmt.Sprintf("%d of them lived: what the scenario asserts does not notice that, and the exit code is that of FAIL.", alive))
 	}
 	if len(s.Worthless) > 0 {
 		p.line("  Worthless so far: ", strings.Join(s.Worthless, ", ")+". No control made them fail, so that they pass proves little.")
