@@ -59,12 +59,12 @@ var Table = []Variable{
 	{"HASVC_GRPC", ":9090", "address on which orders serves gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
 	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
 	{"HASVC_DEADLINE", "900ms", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
-	{"HASVC_TRY_TIMEOUT", "400ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
+	{"HASVC_TRY_TIMEOUT", "450ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
 	{"HASVC_TRIES", "3", "attempts of such a call, the first included", func(c *Config, v string) error { return count(&c.Tries, v, 1, 10) }},
 	{"HASVC_BALANCER", "round_robin", "round_robin, least_request or random", func(c *Config, v string) error {
 		return oneOf(&c.Balancer, v, "round_robin", "least_request", "random")
 	}},
-	{"HASVC_STORE_TRY_TIMEOUT", "150ms", "of one attempt to reach the store", func(c *Config, v string) error { return duration(&c.StoreTry, v, time.Millisecond) }},
+	{"HASVC_STORE_TRY_TIMEOUT", "250ms", "of one attempt to reach the store", func(c *Config, v string) error { return duration(&c.StoreTry, v, time.Millisecond) }},
 	{"HASVC_READY_TIMEOUT", "700ms", "in which all dependencies must answer a readiness probe", func(c *Config, v string) error { return duration(&c.Ready, v, time.Millisecond) }},
 	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
 	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},

@@ -17,8 +17,8 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Config{
 		Etcd: []string{"http://127.0.0.1:2379"}, HTTP: ":8080", GRPC: ":9090",
-		Deadline: 900 * time.Millisecond, Try: 400 * time.Millisecond, Tries: 3, Balancer: "round_robin",
-		StoreTry: 150 * time.Millisecond, Ready: 700 * time.Millisecond, Lease: 2 * time.Second,
+		Deadline: 900 * time.Millisecond, Try: 450 * time.Millisecond, Tries: 3, Balancer: "round_robin",
+		StoreTry: 250 * time.Millisecond, Ready: 700 * time.Millisecond, Lease: 2 * time.Second,
 		Drain: 500 * time.Millisecond, Shutdown: 5 * time.Second, Level: zapcore.InfoLevel, Defects: defect.Set{},
 	}, c)
 }

@@ -107,7 +107,7 @@ func TestRetries(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &server{answer: test.answer}
-				_, err := call(t, s, test.method, time.Second)
+				_, err := call(t, s, test.method, 2*time.Second)
 				assert.Equal(t, test.code, status.Code(err))
 				assert.Equal(t, test.attempts, s.count())
 			})
