@@ -32,9 +32,9 @@ func links(t *testing.T, top *topology) {
 				k := top.dial(t, ctx, p.from, p.to+":7000")
 				k.alive(t, patience)
 				id, undo := top.counted(t, ctx, cluster.Rule{Drop: true}, way.links...)
-				require.Zero(t, top.acted(t, ctx, id), "a rule begins to count at nothing")
+				before := top.acted(t, ctx, id) // the ends of earlier connections may still be on their way
 				k.silent(t, "echo late", mute)
-				require.NotZero(t, top.acted(t, ctx, id), "the counter shows what was dropped")
+				require.Greater(t, top.acted(t, ctx, id), before, "the counter shows what was dropped")
 				if p.name == "kernel" { // the core accepts by itself
 					require.True(t, timedOut(top.refuses(t, ctx, mute, p.from, p.to+":7000")), "a new connection")
 				}
