@@ -2,8 +2,8 @@
 //
 //	P4 idle link, 256-byte round trip p50: 20.9 us (peer: bare veth 16.8 us, ratio 1.24)
 //
-// Figures of single packages come from their own benchmarks (BenchmarkFigures in their tests), which print lines of this
-// form; those of the whole are measured here. A benchmark is not a test: it fails only when it cannot measure.
+// Figures of single packages come from the benchmarks in their tests, which print lines of this form; those of the whole
+// are measured here. A benchmark is not a test: it fails only when it cannot measure.
 package main
 
 import (
@@ -30,7 +30,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/topology"
 )
 
-// packages have a BenchmarkFigures.
+// packages have benchmarks that print figures.
 var packages = []string{"./harness/cluster/plane", "./harness/load"}
 
 func main() {
@@ -128,13 +128,7 @@ func ownShare(ctx context.Context) error {
 	if n := len(r.Run.Events); n > 0 {
 		took = r.Run.Events[n-1].T
 	}
-	requests := 0
-	for _, e := range r.Run.Events {
-		if e.Kind == record.LoadSummary {
-			requests++
-		}
-	}
-	if requests == 0 {
+	if !slices.ContainsFunc(r.Run.Events, func(e record.Event) bool { return e.Kind == record.LoadSummary }) {
 		return fmt.Errorf("the run sent nothing: %s", r.Verdict)
 	}
 	cpu := cpuOf(after) - cpuOf(before)
@@ -152,7 +146,7 @@ var figure = regexp.MustCompile(`^P\d+ .*: `)
 
 // figures runs a package's own benchmark and prints its lines.
 func figures(ctx context.Context, pkg string) error {
-	c := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkFigures$", "-benchtime", "1x", "-timeout", "20m", pkg)
+	c := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", ".", "-benchtime", "1x", "-timeout", "20m", pkg)
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
