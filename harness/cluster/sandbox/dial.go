@@ -20,12 +20,19 @@ import (
 // poolBatch is how many sockets the plane sends at a time to a node that dials often.
 const poolBatch = 64
 
+// lowPool is when a pool asks for more before it is empty: a generator of load must not wait for the plane.
+const lowPool = 24
+
+// fetchSockets asks the plane for unconnected sockets.
+type fetchSockets func(ctx context.Context, node, network string, n int) ([]*os.File, error)
+
 // socketPool keeps unconnected sockets that were made in a node's namespace.
 type socketPool struct {
 	node, network string
-	fetch         func(ctx context.Context, node, network string, n int) ([]*os.File, error)
+	fetch         fetchSockets
 
-	refill semaphore
+	refill  semaphore
+	filling sync.WaitGroup
 
 	mu     sync.Mutex
 	files  []*os.File
@@ -33,7 +40,7 @@ type socketPool struct {
 	closed bool
 }
 
-func newSocketPool(node, network string, fetch func(context.Context, string, string, int) ([]*os.File, error)) *socketPool {
+func newSocketPool(node, network string, fetch fetchSockets) *socketPool {
 	return &socketPool{node: node, network: network, fetch: fetch, refill: make(semaphore, 1), asked: 1}
 }
 
@@ -49,48 +56,77 @@ func (p *socketPool) take() *os.File {
 }
 
 // get returns a socket, from the pool or from the plane.
-func (p *socketPool) get(ctx context.Context) (*os.File, error) {
+func (p *socketPool) get(ctx, life context.Context) (*os.File, error) {
 	if f := p.take(); f != nil {
+		p.ahead(life)
 		return f, nil
 	}
 	if err := p.refill.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer p.refill.unlock()
-	if f := p.take(); f != nil {
-		return f, nil
+	for { // those who need not wait may take what was fetched
+		if f := p.take(); f != nil {
+			return f, nil
+		}
+		if err := p.fill(ctx); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// ahead fills the pool in the background when it runs low and is much used.
+func (p *socketPool) ahead(life context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.asked < poolBatch || len(p.files) >= lowPool {
+		return
+	}
+	select {
+	case p.refill <- struct{}{}:
+	default:
+		return // under way
+	}
+	p.filling.Go(func() {
+		defer p.refill.unlock()
+		_ = p.fill(life) // who finds the pool empty asks again, and gets the error
+	})
+}
+
+// fill fetches a batch. The caller holds refill.
+func (p *socketPool) fill(ctx context.Context) error {
 	p.mu.Lock()
 	n, closed := p.asked, p.closed
 	p.mu.Unlock()
 	if closed {
-		return nil, net.ErrClosed
+		return net.ErrClosed
 	}
 	files, err := p.fetch(ctx, p.node, p.network, n)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("the plane sent no socket for node %s", p.node)
+		return fmt.Errorf("the plane sent no socket for node %s", p.node)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.asked = min(4*n, poolBatch)
 	if p.closed {
 		closeFiles(files)
-		return nil, net.ErrClosed
+		return net.ErrClosed
 	}
-	p.files = append(p.files, files[1:]...)
-	return files[0], nil
+	p.files = append(p.files, files...)
+	return nil
 }
 
 // close lets the sockets go: they keep the node's namespace alive.
 func (p *socketPool) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.closed = true
 	closeFiles(p.files)
 	p.files = nil
+	p.mu.Unlock()
+	p.filling.Wait()
 }
 
 func closeFiles(files []*os.File) {
@@ -130,7 +166,7 @@ func (c *sandbox) dial(ctx context.Context, from, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	f, err := pool.get(ctx)
+	f, err := pool.get(ctx, c.life)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s from node %s: %w", address, from, err)
 	}

@@ -229,7 +229,7 @@ func (p *planeServer) listen(_ context.Context, b listenBody) (any, []*os.File, 
 		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: b.Addr.As4()}); err != nil {
 			return fmt.Errorf("bind in node %s: %w", b.Node, err)
 		}
-		if err := unix.Listen(fd, 64); err != nil {
+		if err := unix.Listen(fd, 4096); err != nil {
 			return fmt.Errorf("listen in node %s: %w", b.Node, err)
 		}
 		return nil
