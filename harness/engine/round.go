@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -276,21 +277,29 @@ func (rd *round) prepare(ctx context.Context) error {
 	for _, l := range rd.Plan.Loads {
 		g, err := rd.Parts.Load(l, rd.env())
 		if err != nil {
-			return fmt.Errorf("load %s: %w", l.Name, err)
+			return attribute("load "+l.Name, err)
 		}
 		rd.loads[l.Name] = g
 	}
 	for _, w := range rd.Plan.Workloads {
 		x, err := rd.Parts.Workload(w, rd.env())
 		if err != nil {
-			return fmt.Errorf("workload %s: %w", w.Name, err)
+			return attribute("workload "+w.Name, err)
 		}
 		rd.workloads[w.Name] = x
 		if err := x.Prepare(ctx); err != nil {
-			return fmt.Errorf("workload %s: prepare: %w", w.Name, err)
+			return fmt.Errorf("prepare: %w", attribute("workload "+w.Name, err))
 		}
 	}
 	return nil
+}
+
+// attribute names what an error is of, where the error does not.
+func attribute(of string, err error) error {
+	if strings.HasPrefix(err.Error(), of+": ") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", of, err)
 }
 
 // startWork starts loads and workloads; they end with ctx.
@@ -300,14 +309,14 @@ func (rd *round) startWork(ctx context.Context, working *sync.WaitGroup) {
 	for name, g := range rd.loads {
 		working.Go(func() {
 			if err := safely(func() error { return g.Run(ctx) }); err != nil {
-				rd.deaths.Store(name, fmt.Errorf("load %s: %w", name, err))
+				rd.deaths.Store(name, attribute("load "+name, err))
 			}
 		})
 	}
 	for name, w := range rd.workloads {
 		working.Go(func() {
 			if err := safely(func() error { return w.Run(ctx) }); err != nil {
-				rd.deaths.Store(name, fmt.Errorf("workload %s: %w", name, err))
+				rd.deaths.Store(name, attribute("workload "+name, err))
 			}
 		})
 	}

@@ -23,9 +23,14 @@ func (rd *round) verify(ctx context.Context) error {
 		limited, cancel := context.WithTimeoutCause(ctx, verifyTimeout, fmt.Errorf("verify took longer than %v", verifyTimeout))
 		err := rd.workloads[w.Name].Verify(limited)
 		cancel()
-		if err != nil {
-			rd.w.Event(record.Event{Kind: record.Failure, ID: w.Name, Error: fmt.Sprintf("workload %s: verify: %v", w.Name, err)})
+		if err == nil {
+			continue
 		}
+		err = attribute("workload "+w.Name, err)
+		if dead, ok := rd.deaths.Load(w.Name); ok && dead.(error).Error() == err.Error() {
+			continue // it died before and says so again
+		}
+		rd.w.Event(record.Event{Kind: record.Failure, ID: w.Name, Error: fmt.Sprintf("verify: %v", err)})
 	}
 	var errs []error
 	for _, a := range rd.Plan.Assert {

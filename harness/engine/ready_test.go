@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestReadinessIsProbedAndItsChangesRecorded(t *testing.T) {
+	spec := three()
+	for i := range spec.Services {
+		if spec.Services[i].Name == "api" {
+			spec.Services[i].Ready = &plan.Condition{HTTP: "http://:8080/ready"}
+		}
+	}
+	d := newFake()
+	one, two := d.c.serve(t, "api-1", doc{}), d.c.serve(t, "api-2", doc{})
+	two.says(http.StatusServiceUnavailable, doc{})
+	dir := t.TempDir() + "/run"
+	w, err := record.Create(dir, record.Meta{Tool: "test"}, planOf())
+	require.NoError(t, err)
+	w.SetRound(1)
+	w.Event(record.Event{Kind: record.RoundBegin})
+	c, err := d.Up(t.Context(), spec, cluster.Options{Dir: dir})
+	require.NoError(t, err)
+	r := newReadiness(c, w, map[string]bool{"api": true, "db-1": true})
+	ctx, stop := context.WithCancel(t.Context())
+	var probing sync.WaitGroup
+	probing.Go(func() { r.poll(ctx) })
+	ready := func(service string, want ...string) func() error {
+		return func() error {
+			var got []string
+			for _, n := range r.of(service) {
+				got = append(got, n.Name)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				return fmt.Errorf("ready are %v, not %v", got, want)
+			}
+			return nil
+		}
+	}
+	eventually(t, ready("api", "api-1"))
+	eventually(t, ready("db-1", "db-1")) // without a condition of its own the driver is asked
+	assert.Empty(t, r.of("db-2"), "nobody asked for it")
+	two.says(http.StatusOK, doc{})
+	eventually(t, ready("api", "api-1", "api-2"))
+	one.says(http.StatusInternalServerError, doc{})
+	eventually(t, ready("api", "api-2"))
+	d.c.set("db-1", cluster.StatePaused)
+	eventually(t, ready("db-1"))
+
+	// A replica that is scaled away and comes back is not ready before it says so.
+	d.c.mu.Lock()
+	d.c.away["api-2"] = true
+	d.c.mu.Unlock()
+	eventually(t, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if _, known := r.state["api-2"]; known {
+			return fmt.Errorf("its state is kept")
+		}
+		return nil
+	})
+	two.says(http.StatusServiceUnavailable, doc{})
+	d.c.mu.Lock()
+	delete(d.c.away, "api-2")
+	d.c.mu.Unlock()
+	assert.Empty(t, r.of("api"))
+	stop()
+	probing.Wait()
+	require.NoError(t, w.Close())
+
+	run, err := record.Open(dir)
+	require.NoError(t, err)
+	changes, err := run.Rounds[0].Readiness()
+	require.NoError(t, err)
+	var said []string
+	for _, c := range changes {
+		if c.Node == "api-2" {
+			said = append(said, fmt.Sprintf("%t %s", c.Ready, c.Error))
+		}
+	}
+	require.GreaterOrEqual(t, len(said), 3)
+	assert.Equal(t, []string{"false api-2:8080 answered 503 Service Unavailable", "true ", "false the node was removed"}, said[:3])
+}
