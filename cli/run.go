@@ -119,7 +119,8 @@ func overall(results []reports.Result) assertions.Verdict {
 	for _, r := range results {
 		vs = append(vs, r.Verdict)
 		for _, c := range r.Controls {
-			if !c.Killed {
+			// Beside a run that did not pass it proves nothing, and that run's verdict stands.
+			if !c.Killed && r.Verdict == assertions.Pass {
 				vs = append(vs, assertions.Fail)
 			}
 		}
@@ -201,6 +202,10 @@ func (f *runFlags) one(ctx context.Context, s *harness.Scenario, d cluster.Drive
 		Driver: d, Seed: &seed, Keep: f.keep, Dir: harness.RunDir(f.out, p, ""), Args: os.Args[1:], Progress: progress(stderr, p),
 	}
 	r, err := s.Run(ctx, opt)
+	if err == nil {
+		// Who sends the results to a file sees how it ended.
+		opt.Progress(fmt.Sprintf("%s, recorded in %s", r.Verdict, r.Run.Dir))
+	}
 	if err != nil || !f.controls || ctx.Err() != nil {
 		return r, err
 	}

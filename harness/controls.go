@@ -29,6 +29,9 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 			return fmt.Errorf("control %s: %w", c.Name, err)
 		}
 		killed, why := Killed(unchanged.Verdict, c, r.Findings)
+		if opt.Progress != nil {
+			opt.Progress("control " + c.Name + map[bool]string{true: " is killed: ", false: " lives: "}[killed] + why)
+		}
 		unchanged.Controls = append(unchanged.Controls, reports.ControlResult{
 			Name: c.Name, Killed: killed, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
 		})

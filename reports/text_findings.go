@@ -52,6 +52,10 @@ func (p *page) findings(r Result) {
 		groups[key] = append(groups[key], f)
 	}
 	passed := 0
+	// What a run that broke off could not show is said in one line each: the reason stands at the finding `run`.
+	broken := slices.ContainsFunc(r.Findings, func(f assertions.Finding) bool {
+		return f.ID == "run" && f.Class == assertions.Premise && f.Verdict == assertions.Invalid
+	})
 	worst := map[string]assertions.Verdict{}
 	for k, fs := range groups {
 		vs := make([]assertions.Verdict, len(fs))
@@ -69,7 +73,7 @@ func (p *page) findings(r Result) {
 	for _, v := range []assertions.Verdict{assertions.Fail, assertions.Invalid, assertions.Pass} {
 		for _, key := range order {
 			if worst[key] == v {
-				p.group(groups[key], v, len(r.Run.Plan.Rounds))
+				p.group(groups[key], v, len(r.Run.Plan.Rounds), broken)
 			}
 		}
 	}
@@ -84,7 +88,7 @@ func (p *page) findings(r Result) {
 	}
 }
 
-func (p *page) group(fs []assertions.Finding, v assertions.Verdict, rounds int) {
+func (p *page) group(fs []assertions.Finding, v assertions.Verdict, rounds int, broken bool) {
 	if v == assertions.Pass && len(fs) > 1 {
 		f := fs[len(fs)-1]
 		p.finding(f, fmt.Sprintf("in %d of %d rounds; in round %d: ", len(fs), rounds, f.Round), maxEvidencePass)
@@ -106,7 +110,11 @@ func (p *page) group(fs []assertions.Finding, v assertions.Verdict, rounds int) 
 			if rounds > 1 && f.Round > 0 {
 				in = fmt.Sprintf("in round %d: ", f.Round)
 			}
-			p.finding(f, in, maxEvidence)
+			most := maxEvidence
+			if f.Verdict == assertions.Invalid && broken {
+				most = 0
+			}
+			p.finding(f, in, most)
 		}
 	}
 	if v == assertions.Pass {
@@ -124,18 +132,32 @@ func (p *page) finding(f assertions.Finding, in string, most int) {
 	if f.Kind != f.ID && f.Kind != "" {
 		name += " (" + f.Kind + ")"
 	}
-	text := name + ": " + in + f.Summary
+	text := name + ": " + in + lines(f.Summary)
 	p.styled(head, plain, text)
 	if f.Reason != "" && f.Reason != f.Summary {
-		p.line("           because ", f.Reason)
+		p.line("           because ", lines(f.Reason))
 	}
 	for i, e := range f.Evidence {
+		if most == 0 {
+			break
+		}
 		if i == most {
 			p.line("           - ", fmt.Sprintf("and %d more, in run.json", len(f.Evidence)-most))
 			break
 		}
 		p.line("           - ", evidence(e))
 	}
+}
+
+// maxLines of a summary: it may quote a log, which the time line shows whole.
+const maxLines = 3
+
+func lines(s string) string {
+	ls := strings.Split(strings.TrimSpace(s), "\n")
+	if len(ls) <= maxLines+1 {
+		return s
+	}
+	return strings.Join(ls[:maxLines], "\n") + fmt.Sprintf("\n(and %d more lines, above and in run.json)", len(ls)-maxLines)
 }
 
 // evidence is one line: what, how many, when, on which nodes, the figures, and the file to compute them from.

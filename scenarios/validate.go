@@ -31,20 +31,29 @@ func (f *File) Validate(spec *cluster.Spec) error {
 // validator walks a File. It works on a copy of the file's errors, so that validating twice reports nothing twice.
 type validator struct {
 	*names
-	f    *File
-	doc  *document
-	root *node
+	f      *File
+	doc    *document
+	root   *node
+	unread map[[2]int]bool // places of values that could not be read
 }
 
 func newValidator(f *File, spec *cluster.Spec) *validator {
 	d := *f.doc
 	d.errs = slices.Clone(d.errs)
-	return &validator{names: namesOf(f, spec), f: f, doc: &d, root: f.root}
+	v := &validator{names: namesOf(f, spec), f: f, doc: &d, root: f.root, unread: map[[2]int]bool{}}
+	for _, e := range d.errs {
+		v.unread[[2]int{e.Line, e.Col}] = true
+	}
+	return v
 }
 
-// at reports an error at a path of the file, or at the nearest part of it that exists.
+// at reports an error at a path of the file, or at the nearest part of it that exists. A value that could not be read is
+// reported already: that its zero value makes no sense either is no news.
 func (v *validator) at(path []any, format string, a ...any) {
-	v.doc.at(v.root.find(path...), format, a...)
+	n := v.root.find(path...)
+	if n == nil || !v.unread[[2]int{n.line, n.col}] {
+		v.doc.at(n, format, a...)
+	}
 }
 
 // key reports an error at the key itself, where a path ends in one.

@@ -31,7 +31,7 @@ func (l *life) resolve(ctx context.Context, in *injection, t plan.Target, seed u
 func selection(t plan.Target) string {
 	s := t.Node + t.Service + t.Group + t.Zone + t.Any
 	if t.Pick != "" {
-		s += ", " + string(t.Pick)
+		return string(t.Pick) + " of " + s
 	}
 	return s
 }
@@ -176,7 +176,7 @@ func pick(t plan.Target, members, free []string, leader string, seed uint64) ([]
 		want = int(math.Ceil(share * float64(len(members))))
 	}
 	if want == 0 || want > len(free) {
-		return nil, fmt.Errorf("%s: %d nodes are wanted, and of %v only %v run and are held by no other fault", selection(t), want, members, free)
+		return nil, fmt.Errorf("%s: wanted %d, and only %d of %v run and are held by no other fault", selection(t), want, len(free), members)
 	}
 	chosen := slices.Clone(free)
 	r := rand.New(rand.NewPCG(seed, uint64(len(free))))

@@ -35,7 +35,7 @@ func TestPickIsAPureFunctionOfSeedAndMembers(t *testing.T) {
 
 func TestPickSaysWhyItCannot(t *testing.T) {
 	_, err := pick(plan.Target{Group: "g", Pick: "2"}, []string{"a", "b"}, []string{"a"}, "", 1)
-	require.ErrorContains(t, err, "2 nodes are wanted")
+	require.ErrorContains(t, err, "2 of g: wanted 2, and only 1 of [a b]")
 	_, err = pick(plan.Target{Group: "g", Pick: plan.PickLeader}, []string{"a", "b"}, []string{"a"}, "b", 1)
 	require.ErrorContains(t, err, "the leader b is held")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,9 +45,18 @@ func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (
 		if len(left) > 0 {
 			downErr = errors.Join(downErr, &cluster.LeftError{Left: left})
 		}
-		return nil, errors.Join(err, downErr)
+		return nil, errors.Join(advised(err), downErr)
 	}
 	return c, nil
+}
+
+// advised adds what to do to an error that has the mark of a stage: something that this machine forbids.
+func advised(err error) error {
+	s := stageOf(err)
+	if !slices.ContainsFunc(stages, func(known Stage) bool { return known.Name == s }) {
+		return err
+	}
+	return fmt.Errorf("%w\n%s; \"gauntlet doctor\" tries each stage of the start", err, remedy(s, err))
 }
 
 func newSandbox(spec *cluster.Spec, opt cluster.Options, ids idSpace) *sandbox {
