@@ -22,6 +22,9 @@ func (s *suite) order(t *testing.T) {
 		middle.DependsOn = []cluster.Dependency{{Service: "base", Condition: "service_healthy"}, {Service: "job", Condition: "service_completed_successfully"}}
 		top := s.service("top", "serve")
 		top.DependsOn = []cluster.Dependency{{Service: "middle", Condition: "service_started"}}
+		// Or the stop signal may come before they handle it. That top waits for middle's start alone shows in the events.
+		middle.Ready = &plan.Condition{TCP: ":7000"}
+		top.Ready = &plan.Condition{TCP: ":7000"}
 		running := s.up(t, ctx, &cluster.Spec{Name: "order", Services: []cluster.Service{top, middle, base, job}}, cluster.Options{})
 
 		at := func(node string, kind cluster.EventKind) time.Time {
