@@ -113,6 +113,9 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	if driver == nil {
 		driver = Drivers[0].New()
 	}
+	if opt.Dir != "" {
+		defer os.Remove(opt.Dir) // of a run that never began: what is not empty stays
+	}
 	seed := s.Seed(opt.Seed)
 	p, err := s.Plan(seed, opt.Control)
 	if err != nil {
@@ -129,15 +132,15 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	dir := opt.Dir
-	if dir == "" {
-		dir = RunDir("runs", p, opt.Control)
-	}
 	release, err := takeTurn(ctx, func() { progress("waiting for another run on this machine to end") })
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	dir := opt.Dir
+	if dir == "" {
+		dir = RunDir("runs", p, opt.Control)
+	}
 	w, err := record.Create(dir, record.Meta{Tool: Version(), Driver: driver.Name(), Host: host(), Args: opt.Args, Warnings: spec.Warnings, Nodes: nodes(spec)}, p)
 	if err != nil {
 		return nil, &InputError{err}
@@ -224,7 +227,7 @@ func parts(d cluster.Driver) engine.Parts {
 	}
 }
 
-// RunDir names a run directory below parent that does not exist yet.
+// RunDir makes an empty run directory below parent, so that of two runs that wait for their turn each has its own.
 func RunDir(parent string, p *plan.Plan, control string) string {
 	name := p.Name
 	if control != "" {
@@ -235,9 +238,10 @@ func RunDir(parent string, p *plan.Plan, control string) string {
 			return '_'
 		}, control)
 	}
+	_ = os.MkdirAll(parent, 0o755) // what is wrong with it, creating the record says
 	for n := 1; ; n++ {
 		dir := filepath.Join(parent, fmt.Sprintf("%s-%d", name, n))
-		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		if err := os.Mkdir(dir, 0o755); !errors.Is(err, os.ErrExist) {
 			return dir
 		}
 	}
