@@ -201,13 +201,13 @@ func TestALinkThatWasSlowOnceIsNotProbedAgain(t *testing.T) {
 		again := f.dials[l] > 1
 		f.mu.Unlock()
 		if l == slow || again {
-			time.Sleep(45 * time.Millisecond) // a draw above the floor; the first of the other link is below
+			time.Sleep(210 * time.Millisecond) // a draw above the floor; the first of the other link is below
 		}
 		return nil
 	}
-	e, _, err := inject(t.Context(), f, params(t, "delay", `{"from":"a","to":"all","time":"40ms","jitter":"40ms"}`))
+	e, _, err := inject(t.Context(), f, params(t, "delay", `{"from":"a","to":"all","time":"200ms","jitter":"200ms"}`))
 	require.NoError(t, err)
-	assert.Equal(t, 160*time.Millisecond, e.Patience)
+	assert.Equal(t, 800*time.Millisecond, e.Patience)
 	_, err = e.Prove(t.Context())
 	require.ErrorIs(t, err, ErrNotYet)
 	said, err := e.Prove(t.Context())
@@ -219,8 +219,8 @@ func TestALinkThatWasSlowOnceIsNotProbedAgain(t *testing.T) {
 
 func TestAProbeThatIsSlowStillIsNotGone(t *testing.T) {
 	f := newLinks()
-	f.dial = func(context.Context, cluster.Link) error { time.Sleep(25 * time.Millisecond); return nil }
-	e, _, err := inject(t.Context(), f, params(t, "delay", `{"from":"a","to":"b","time":"20ms","jitter":"20ms"}`))
+	f.dial = func(context.Context, cluster.Link) error { time.Sleep(210 * time.Millisecond); return nil }
+	e, _, err := inject(t.Context(), f, params(t, "delay", `{"from":"a","to":"b","time":"200ms","jitter":"200ms"}`))
 	require.NoError(t, err)
 	_, err = e.Gone(t.Context())
 	require.ErrorIs(t, err, ErrNotYet, "an interval that the delay itself may draw proves nothing")

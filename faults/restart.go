@@ -94,8 +94,12 @@ func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	if err != nil {
 		return nil, err
 	}
+	means := "restarted and ready: "
+	if r.Rolling != nil && r.Rolling.Wait == "none" {
+		means = "restarted: "
+	}
 	return &Effect{Targets: nodes, Prove: func(context.Context) (string, error) {
-		return "restarted and ready: " + strings.Join(said, ", "), nil
+		return means + strings.Join(said, ", "), nil
 	}}, nil
 }
 

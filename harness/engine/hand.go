@@ -31,7 +31,11 @@ func NewHand(c cluster.Cluster, w *record.Writer) *Hand {
 	rd.leaders = newLeaders(c, w)
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Hand{rd: rd, stop: stop}
-	h.done.Go(func() { rd.leaders.poll(ctx) })
+	h.done.Go(func() {
+		if err := safely(func() error { rd.leaders.poll(ctx); return nil }); err != nil {
+			w.Event(record.Event{Kind: record.Failure, Error: "ask who leads: " + err.Error()})
+		}
+	})
 	return h
 }
 

@@ -220,7 +220,7 @@ func TestLeaderThatWasKilledIsNotChosenAgain(t *testing.T) {
 		return cluster.Exit{}, nil
 	}
 	after := plan.Trigger{After: &plan.EventRef{Fault: "first", Event: plan.InEffect}}
-	first := fault("first", "kill", `{"group":"db","pick":"leader"}`, 0, 600*time.Millisecond)
+	first := fault("first", "kill", `{"group":"db","pick":"leader"}`, 0, 1500*time.Millisecond)
 	elect := fault("elect", "do", `{"exec":["elect"]}`, 0, 0)
 	second := fault("second", "pause", `{"group":"db","pick":"leader"}`, 0, time.Millisecond)
 	third := fault("third", "pause", `{"group":"db","pick":"follower"}`, 0, time.Millisecond)

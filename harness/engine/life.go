@@ -258,8 +258,11 @@ func (l *life) takeBack(ctx context.Context, in *injection) error {
 	}
 	var proof string
 	if in.effect.Gone != nil {
+		alive, stop := l.whileAlive(ctx)
 		var err error
-		if proof, err = prove(ctx, goneTimeout, in.effect.Gone); err != nil {
+		proof, err = prove(alive, goneTimeout, in.effect.Gone)
+		stop()
+		if err != nil {
 			err = fmt.Errorf("it was undone, but is not gone: %w", err)
 			l.rd.w.Event(record.Event{Kind: record.UndoFailed, Fault: in.fault.ID, FaultKind: in.fault.Kind, Occurrence: in.n, Error: err.Error()})
 			return errors.Join(append(failed, err)...)
@@ -270,6 +273,20 @@ func (l *life) takeBack(ctx context.Context, in *injection) error {
 	l.event(in, record.FaultGone, plan.Gone, time.Now(), func(e *record.Event) { e.Evidence = proof })
 	l.rd.Progress(fmt.Sprintf("fault %s is gone", in.name()))
 	return errors.Join(failed...)
+}
+
+// whileAlive is ctx for as long as the topology lives: what ended with it will not be seen gone. stop waits for the watch.
+func (l *life) whileAlive(ctx context.Context) (alive context.Context, stop func()) {
+	alive, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-l.rd.cluster.Done():
+			cancel()
+		case <-alive.Done():
+		}
+	})
+	return alive, func() { cancel(); watching.Wait() }
 }
 
 // undoUnheld undoes, in reverse order, what an error left in effect; faults held to the end stay.

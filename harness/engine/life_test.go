@@ -233,7 +233,7 @@ func TestLateOccurrencesOutsideTheWindowAreNotMade(t *testing.T) {
 	}
 	require.NotEmpty(t, starts)
 	assert.Less(t, len(starts), 5)
-	assert.LessOrEqual(t, starts[len(starts)-1]-starts[0], 70*time.Millisecond)
+	assert.LessOrEqual(t, starts[len(starts)-1]-starts[0], 160*time.Millisecond)
 }
 
 // handRound is a round on a running fake, for tests of single parts.

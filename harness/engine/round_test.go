@@ -99,6 +99,22 @@ func TestPlaneThatDiesInVerifyIsAFailure(t *testing.T) {
 	assert.Contains(t, failures(run)[0], "the topology ended")
 }
 
+func TestPlaneThatDiedIsNotWaitedForToBeWell(t *testing.T) {
+	d := newFake()
+	d.c.exec = func(context.Context, string, cluster.Process) (cluster.Exit, error) {
+		d.c.set("db-1", cluster.StateExited)
+		close(d.c.done)
+		return cluster.Exit{}, nil
+	}
+	end := fault("end", "do", `{"exec":["end-the-plane"]}`, 0, 0)
+	end.At = plan.Trigger{After: &plan.EventRef{Fault: "long", Event: plan.InEffect}}
+	begin := time.Now()
+	run, err := job(t, t.Context(), d, planOf(fault("long", "pause", `{"node":"db-1"}`, 0, time.Hour), end))
+	require.ErrorContains(t, err, "the topology ended")
+	assert.Less(t, time.Since(begin), goneTimeout/3)
+	assert.NotContains(t, kinds(run, "long"), record.FaultGone)
+}
+
 func TestPanicOfAWorkloadIsAFailureAndFaultsAreUndone(t *testing.T) {
 	d := newFake()
 	w := &worker{run: func(context.Context) error { panic("bad workload") }}
