@@ -13,7 +13,7 @@ import (
 )
 
 // tiny is the program of the scripts' topologies: a server, or a workload, that is good or bad in a way its first argument
-// names. TINY_STATUS is what the server answers.
+// names.
 func tiny() {
 	if len(os.Args) < 2 {
 		fmt.Fprintln(os.Stderr, "usage: tiny WHAT")
@@ -21,10 +21,10 @@ func tiny() {
 	}
 	switch os.Args[1] {
 	case "serve":
-		serve(200)
+		serve()
 	case "slow": // is ready after a while
 		time.Sleep(time.Second)
-		serve(200)
+		serve()
 	case "mute": // runs, and never listens
 		for i := range 30 {
 			fmt.Println("still looking for my configuration, try", i+1)
@@ -55,15 +55,8 @@ func tiny() {
 	}
 }
 
-func serve(status int) {
-	if s := os.Getenv("TINY_STATUS"); s != "" {
-		var err error
-		if status, err = strconv.Atoi(s); err != nil {
-			fmt.Fprintln(os.Stderr, "TINY_STATUS:", err)
-			os.Exit(64)
-		}
-	}
-	err := http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+func serve() {
+	err := http.ListenAndServe(":8080", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
@@ -93,16 +86,16 @@ func (w *worker) Work(ctx context.Context, _ program.Start, h *program.History) 
 	}
 }
 
-// Verify implements program.Client. With TINY_FORGETS it has forgotten one.
+// Verify implements program.Client. With TINY_FORGETS=one it has forgotten one.
 func (w *worker) Verify(_ context.Context, _ program.Start, members []string, h *program.History) error {
 	for _, m := range members {
 		for i, key := range w.keys {
-			found := i > 0 || os.Getenv("TINY_FORGETS") == ""
+			found := i > 0 || os.Getenv("TINY_FORGETS") != "one"
 			h.Read(m, key, func() program.Result {
 				if !found {
 					return program.Result{Outcome: program.OK}
 				}
-				return program.Result{Outcome: program.OK, Found: true, Value: key}
+				return program.Result{Outcome: program.OK, Found: true, Value: key, Count: 1}
 			})
 		}
 	}

@@ -33,6 +33,9 @@ func ScoreOf(r Result) Score {
 			}
 		}
 	}
+	if r.Verdict != assertions.Pass {
+		return s // beside a run that did not pass no control shows anything about an assertion
+	}
 	for _, a := range r.Run.Plan.Assert {
 		if !failed[a.ID] && !slices.Contains(s.Worthless, a.ID) {
 			s.Worthless = append(s.Worthless, a.ID)

@@ -231,7 +231,7 @@ func (p *page) controls(r Result) {
 			p.line("           record: ", c.Dir)
 		}
 	}
-	if alive := s.Run - s.Killed; alive > 0 {
+	if alive := s.Run - s.Killed; alive > 0 && r.Verdict == assertions.Pass {
 		p.line("  ", fmt.Sprintf("%d of them lived: what the scenario asserts does not notice that, and the exit code is that of FAIL.", alive))
 	}
 	if len(s.Worthless) > 0 {
