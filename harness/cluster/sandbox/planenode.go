@@ -289,13 +289,14 @@ func (n *planeNode) close() error {
 			errs = append(errs, fmt.Errorf("reap a node's init: %w", err))
 		}
 	}
-	if n.ns != nil {
-		n.ns.Close()
-	}
+	// While the namespace is still held: the kernel takes the pair away with it, at a moment of its own.
 	if l, err := netlink.LinkByName(n.veth); err == nil {
 		if err := netlink.LinkDel(l); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s: %w", n.veth, err))
 		}
+	}
+	if n.ns != nil {
+		n.ns.Close()
 	}
 	return errors.Join(errs...)
 }
