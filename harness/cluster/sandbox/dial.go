@@ -213,10 +213,7 @@ func await(rc syscall.RawConn, to netip.AddrPort) error {
 		if !begun {
 			begun = true
 			result = unix.Connect(int(fd), &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
-			if result == unix.EINPROGRESS {
-				return false
-			}
-			return true
+			return result != unix.EINPROGRESS
 		}
 		// A socket that was never connected counts as writable: ask what became of the attempt.
 		if _, result = unix.Getpeername(int(fd)); result == nil {

@@ -295,6 +295,12 @@ func (n *planeNode) close() error {
 			errs = append(errs, fmt.Errorf("remove %s: %w", n.veth, err))
 		}
 	}
+	if l, err := netlink.LinkByName(n.veth); err == nil {
+		// The kernel may be faster: the pair goes with the node's namespace when the last that holds that is gone.
+		if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, fmt.Errorf("remove %s: %w", n.veth, err))
+		}
+	}
 	if n.ns != nil {
 		n.ns.Close()
 	}
