@@ -31,13 +31,11 @@ func FuzzJudge(f *testing.F) {
 	s.reqs, s.ops = s.reqs[:50], s.ops[:40]
 	run := s.write(f)
 	files := []string{"events.jsonl", "plan.json", record.HistoryFile("regs"), record.LeadersFile(), "meta.json"}
-	var good [][]byte
 	for i, name := range files {
 		b, err := os.ReadFile(filepath.Join(run.Dir, name))
 		if err != nil {
 			f.Fatal(err)
 		}
-		good = append(good, b)
 		f.Add(uint8(i), b)
 	}
 	f.Fuzz(func(t *testing.T, which uint8, content []byte) {

@@ -287,8 +287,13 @@ func (rd *round) prepare(ctx context.Context) error {
 			return attribute("workload "+w.Name, err)
 		}
 		rd.workloads[w.Name] = x
-		if err := x.Prepare(ctx); err != nil {
-			return fmt.Errorf("prepare: %w", attribute("workload "+w.Name, err))
+		limited, cancel := context.WithTimeoutCause(ctx, prepareTimeout, fmt.Errorf("it took longer than %v", prepareTimeout))
+		if err = x.Prepare(limited); err != nil {
+			err = fmt.Errorf("prepare: %w", attribute("workload "+w.Name, errors.Join(err, context.Cause(limited))))
+		}
+		cancel()
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -100,8 +100,11 @@ func BenchmarkFigures(b *testing.B) {
 		best := [2]int{}
 		for rate := 2000; rate < 100_000; rate += rate / 10 {
 			for i, send := range []func(*testing.B, string, int, time.Duration) figures{ours, theirs} {
-				if send(b, addr, rate, time.Second).sustained() || send(b, addr, rate, time.Second).sustained() {
-					best[i] = rate
+				for range 2 {
+					if send(b, addr, rate, time.Second).sustained() {
+						best[i] = rate
+						break
+					}
 				}
 			}
 			if max(best[0], best[1]) < rate {

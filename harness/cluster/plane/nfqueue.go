@@ -11,7 +11,7 @@ import (
 // Netfilter's queue speaks netlink (linux/netfilter/nfnetlink_queue.h): messages of type NFNL_SUBSYS_QUEUE<<8|kind.
 const (
 	queueSubsystem = 3 << 8
-	packetMessage  = queueSubsystem | 0
+	packetMessage  = queueSubsystem
 	verdictMessage = queueSubsystem | 1
 	configMessage  = queueSubsystem | 2
 

@@ -42,7 +42,6 @@ type delays struct {
 
 // delayRule is a delay on one link. What it holds besides its parameters belongs to the queue's thread.
 type delayRule struct {
-	id     cluster.RuleID
 	delay  cluster.Delay
 	stream uint64
 
