@@ -235,14 +235,25 @@ func watchReset(conn *net.TCPConn, f func()) (stop func()) {
 	}
 }
 
-// add puts a toxic on the connection if the draw says so. The core is locked.
-func (cc *coreConn) add(tl *toxicLink) {
+// add puts a toxic on the connection if the draw says so, and returns what to wait for. The core is locked.
+func (cc *coreConn) add(tl *toxicLink) <-chan struct{} {
 	p := cc.direction(tl)
 	s := tl.stageFor(cc.n)
 	if p == nil || s == nil {
-		return
+		return nil
 	}
-	p.set(func(stages []*stage) []*stage { return append(stages, s) })
+	return p.set(func(stages []*stage) []*stage { return append(stages, s) })
+}
+
+// remove takes a toxic off the connection, and returns what to wait for. The core is locked.
+func (cc *coreConn) remove(tl *toxicLink) <-chan struct{} {
+	p := cc.direction(tl)
+	if p == nil {
+		return nil
+	}
+	return p.set(func(stages []*stage) []*stage {
+		return slices.DeleteFunc(stages, func(s *stage) bool { return s.of == tl })
+	})
 }
 
 func (cc *coreConn) direction(tl *toxicLink) *pipe {
@@ -252,39 +263,54 @@ func (cc *coreConn) direction(tl *toxicLink) *pipe {
 	return cc.down
 }
 
+// changeTimeout is how long a change waits for the connections that exist. They take it within microseconds, except on
+// a busy machine, or when a peer does not read: then when it does.
+const changeTimeout = 250 * time.Millisecond
+
 // addToxics puts toxics on the connections of their links, those that exist and those to come.
 func (c *core) addToxics(tls []*toxicLink) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of := map[AddrLink]*toxicLink{}
-	for _, tl := range tls {
+	await(c.eachConn(tls, (*coreConn).add, func(tl *toxicLink) {
 		c.rules[tl.link] = append(c.rules[tl.link], tl)
-		of[tl.link] = tl
-	}
-	for cc := range c.conns {
-		if tl := of[cc.link]; tl != nil {
-			cc.add(tl)
-		}
-	}
+	}))
 }
 
 // removeToxics takes them off again. What they hold goes on at once.
 func (c *core) removeToxics(tls []*toxicLink) {
+	await(c.eachConn(tls, (*coreConn).remove, func(tl *toxicLink) {
+		c.rules[tl.link] = slices.DeleteFunc(c.rules[tl.link], func(x *toxicLink) bool { return x == tl })
+	}))
+}
+
+// eachConn calls rule for each of the toxics and change for each connection that one of them concerns. It returns
+// what the changes are to be waited for by.
+func (c *core) eachConn(tls []*toxicLink, change func(*coreConn, *toxicLink) <-chan struct{}, rule func(*toxicLink)) []<-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := map[AddrLink]*toxicLink{}
 	for _, tl := range tls {
-		c.rules[tl.link] = slices.DeleteFunc(c.rules[tl.link], func(x *toxicLink) bool { return x == tl })
+		rule(tl)
 		of[tl.link] = tl
 	}
+	var taken []<-chan struct{}
 	for cc := range c.conns {
-		tl := of[cc.link]
-		if tl == nil || cc.direction(tl) == nil {
-			continue
+		if tl := of[cc.link]; tl != nil {
+			if ch := change(cc, tl); ch != nil {
+				taken = append(taken, ch)
+			}
 		}
-		cc.direction(tl).set(func(stages []*stage) []*stage {
-			return slices.DeleteFunc(stages, func(s *stage) bool { return s.of == tl })
-		})
+	}
+	return taken
+}
+
+func await(taken []<-chan struct{}) {
+	timeout := time.NewTimer(changeTimeout)
+	defer timeout.Stop()
+	for _, ch := range taken {
+		select {
+		case <-ch:
+		case <-timeout.C:
+			return
+		}
 	}
 }
 

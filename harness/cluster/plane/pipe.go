@@ -21,6 +21,8 @@ type pipe struct {
 	mu      sync.Mutex
 	want    []*stage
 	changed chan struct{} // holds one token when want is new
+	taken   chan struct{} // closed when it was taken; nil when it is not new
+	over    bool
 }
 
 func newPipe(src, dst *net.TCPConn, stages []*stage) *pipe {
@@ -30,33 +32,60 @@ func newPipe(src, dst *net.TCPConn, stages []*stage) *pipe {
 // longAgo as a deadline ends a read that is under way. No byte is lost by it.
 var longAgo = time.Unix(1, 0)
 
-// set replaces the stages. It does not wait for the change.
-func (p *pipe) set(f func([]*stage) []*stage) {
+// set replaces the stages. It does not wait for the change: the channel it returns is closed when no byte that comes
+// from now on passes through the old ones. It is nil when there is nothing to wait for, or when the pipe has not even
+// taken the change before: its peer does not read.
+func (p *pipe) set(f func([]*stage) []*stage) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.want = f(slices.Clone(p.want))
+	if p.over {
+		return nil
+	}
 	_ = p.src.SetReadDeadline(longAgo) // a closed socket needs no waking
 	select {
 	case p.changed <- struct{}{}:
 	default:
 	}
+	if p.taken != nil {
+		return nil
+	}
+	p.taken = make(chan struct{})
+	return p.taken
 }
 
 // take returns the stages that are wanted now, and lets reads go on.
 func (p *pipe) take() []*stage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.accept()
+	return p.want
+}
+
+// end says that nothing is carried any more.
+func (p *pipe) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	p.accept()
+}
+
+func (p *pipe) accept() {
 	_ = p.src.SetReadDeadline(time.Time{})
 	select {
 	case <-p.changed:
 	default:
 	}
-	return p.want
+	if p.taken != nil {
+		close(p.taken)
+		p.taken = nil
+	}
 }
 
 // run carries bytes until src has ended and everything was passed on; then it ends dst's stream and returns nil. An
 // error means that the connection is broken: both ends are to be reset.
 func (p *pipe) run() error {
+	defer p.end()
 	for {
 		stages := p.take()
 		var err error
