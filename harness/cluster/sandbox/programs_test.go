@@ -95,6 +95,7 @@ func TestNoCapability(t *testing.T) {
 func TestRefusesRoot(t *testing.T) {
 	s := shell("db", `if [ "$(id -u)" = 0 ]; then echo "root execution is not permitted" >&2; exit 1; fi; touch /data/file && exec sleep 100`)
 	s.Volumes = []cluster.Mount{{Kind: "volume", Source: "data", Target: "/data"}}
+	s.Ready = &plan.Condition{Exec: []string{"test", "-e", "/data/file"}}
 	_, err := sandbox.New().Up(t.Context(), &cluster.Spec{Name: "test", Services: []cluster.Service{s}}, cluster.Options{Dir: t.TempDir()})
 	require.ErrorContains(t, err, "root execution is not permitted")
 	s.User = "nobody"
