@@ -291,12 +291,6 @@ func (n *planeNode) close() error {
 	}
 	// While the namespace is still held: the kernel takes the pair away with it, at a moment of its own.
 	if l, err := netlink.LinkByName(n.veth); err == nil {
-		if err := netlink.LinkDel(l); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", n.veth, err))
-		}
-	}
-	if l, err := netlink.LinkByName(n.veth); err == nil {
-		// The kernel may be faster: the pair goes with the node's namespace when the last that holds that is gone.
 		if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("remove %s: %w", n.veth, err))
 		}
