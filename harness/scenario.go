@@ -23,6 +23,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 	"github.com/hasvc/gauntlet/harness/topology"
+	"github.com/hasvc/gauntlet/harness/turn"
 	"github.com/hasvc/gauntlet/harness/workload"
 	"github.com/hasvc/gauntlet/reports"
 	"github.com/hasvc/gauntlet/scenarios"
@@ -132,7 +133,7 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	release, err := takeTurn(ctx, func() { progress("waiting for another run on this machine to end") })
+	release, err := turn.Take(ctx, func() { progress("waiting for another run on this machine to end") })
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox"
+	"github.com/hasvc/gauntlet/harness/turn"
 )
 
 // harnessEnv makes the test binary a harness that starts and stops topologies until it is killed.
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(turn.Main(m.Run))
 }
 
 func startAndStop(dir string) error {

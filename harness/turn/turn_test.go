@@ -1,4 +1,4 @@
-package harness
+package turn
 
 import (
 	"context"
@@ -21,7 +21,7 @@ func TestTurnsAreTakenOneAfterTheOther(t *testing.T) {
 	var running sync.WaitGroup
 	for range 4 {
 		running.Go(func() {
-			release, err := takeTurnAt(t.Context(), file, func() {})
+			release, err := takeAt(t.Context(), file, func() {})
 			if !assert.NoError(t, err) {
 				return
 			}
@@ -39,17 +39,17 @@ func TestTurnsAreTakenOneAfterTheOther(t *testing.T) {
 
 func TestWhoWaitsForATurnIsToldOnceAndCanBeInterrupted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "turn")
-	release, err := takeTurnAt(t.Context(), file, func() { t.Error("nobody else has it") })
+	release, err := takeAt(t.Context(), file, func() { t.Error("nobody else has it") })
 	require.NoError(t, err)
 	told := 0
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("interrupted by the user")
 	time.AfterFunc(120*time.Millisecond, func() { cancel(why) })
-	_, err = takeTurnAt(ctx, file, func() { told++ })
+	_, err = takeAt(ctx, file, func() { told++ })
 	require.ErrorIs(t, err, why)
 	assert.Equal(t, 1, told)
 	release()
-	again, err := takeTurnAt(t.Context(), file, func() { t.Error("it was given back") })
+	again, err := takeAt(t.Context(), file, func() { t.Error("it was given back") })
 	require.NoError(t, err)
 	again()
 }
@@ -58,12 +58,12 @@ func TestTurnOnAFileThatOthersMayOnlyRead(t *testing.T) {
 	old := unix.Umask(0o077)
 	defer unix.Umask(old)
 	file := filepath.Join(t.TempDir(), "turn")
-	release, err := takeTurnAt(t.Context(), file, func() {})
+	release, err := takeAt(t.Context(), file, func() {})
 	require.NoError(t, err)
 	release()
 	st, err := os.Stat(file)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o444), st.Mode().Perm())
-	_, err = takeTurnAt(t.Context(), filepath.Join(t.TempDir(), "no", "turn"), func() {})
+	_, err = takeAt(t.Context(), filepath.Join(t.TempDir(), "no", "turn"), func() {})
 	require.ErrorContains(t, err, "wait for a turn")
 }
