@@ -29,10 +29,11 @@ func main() {
 	}
 	n := flag.Int("n", 20, "how often each scenario and each control is run")
 	driver := flag.String("driver", "", "what carries the topologies")
+	beside := flag.Bool("busy", true, "keep a core busy half of the time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *n, *driver, flag.Args()); err != nil {
+	if err := run(ctx, *n, *driver, *beside, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		stop()
 		os.Exit(1)
@@ -46,7 +47,7 @@ type tally struct {
 	worst       time.Duration
 }
 
-func run(ctx context.Context, n int, driver string, names []string) error {
+func run(ctx context.Context, n int, driver string, beside bool, names []string) error {
 	d, err := harness.DriverByName(driver)
 	if err != nil {
 		return err
@@ -74,11 +75,13 @@ func run(ctx context.Context, n int, driver string, names []string) error {
 	if err != nil {
 		return err
 	}
-	stopBusy, err := keepBusy(ctx)
-	if err != nil {
-		return err
+	if beside {
+		stopBusy, err := keepBusy(ctx)
+		if err != nil {
+			return err
+		}
+		defer stopBusy()
 	}
-	defer stopBusy()
 
 	var order []*tally
 	tallies := map[string]*tally{}
