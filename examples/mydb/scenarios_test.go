@@ -34,3 +34,12 @@ func TestScenariosCompile(t *testing.T) {
 	}
 	require.Equal(t, 4, n)
 }
+
+// Runs with one control of each kind that a stranger's system has: another environment, and other flags. The rest of the
+// scenarios and controls run in `gauntlet run --controls examples/mydb`.
+func TestScenariosHold(t *testing.T) {
+	t.Run("loop", func(t *testing.T) { harness.Test(t, "loop.yaml", harness.WithControls("MYDB_VERSION=v1.0.0")) })
+	t.Run("cut-promote", func(t *testing.T) {
+		harness.Test(t, "cut-promote.yaml", harness.WithControls("mydb --ack-before-write"))
+	})
+}

@@ -345,16 +345,25 @@ func (rd *round) baseline(ctx context.Context) error {
 	return nil
 }
 
-// probed are the services whose readiness matters to a load or workload.
+// probed are the services whose readiness matters to a load or workload: what it goes to may be a service, a group or a
+// single node.
 func (rd *round) probed() map[string]bool {
 	m := map[string]bool{}
+	add := func(to string) {
+		for _, s := range rd.Spec.Services {
+			if to != "" && (s.Name == to || s.Group == to) {
+				m[s.Name] = true
+			}
+		}
+		if s := rd.serviceOf(to); s != "" {
+			m[s] = true
+		}
+	}
 	for _, l := range rd.Plan.Loads {
-		m[l.To] = true
+		add(l.To)
 	}
 	for _, w := range rd.Plan.Workloads {
-		if w.To != "" {
-			m[w.To] = true
-		}
+		add(w.To)
 	}
 	return m
 }

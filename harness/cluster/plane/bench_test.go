@@ -20,6 +20,8 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +34,7 @@ func init() {
 	if len(words) == 0 {
 		return
 	}
-	tool := map[string]func([]string) error{"send": toolSend, "receive": toolReceive, "echo": toolEcho, "stream": toolStream, "ping": toolPing}[words[0]]
+	tool := map[string]func([]string) error{"send": toolSend, "receive": toolReceive, "echo": toolEcho, "stream": toolStream, "ping": toolPing, "toxiproxy": toolToxiproxy}[words[0]]
 	if err := tool(words[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, strings.Join(words, " "), err)
 		os.Exit(1)
@@ -239,25 +241,78 @@ func BenchmarkP3Stream(b *testing.B) {
 	})
 }
 
-// BenchmarkP4 is the round trip over an idle link, and over one that goes through the core without a toxic.
+// BenchmarkP4 is the round trip over an idle link, and over one that goes through the core without a toxic, beside two
+// namespaces joined by a veth and a toxiproxy without a toxic.
 func BenchmarkP4RoundTrip(b *testing.B) {
 	inPlane(b, func() {
 		s := newStar(b, 3)
 		require.NoError(b, s.r.Intercept([]AddrLink{s.link(3, 2)}))
+		const n = 10_000
+		ping := func(from *testNode, to string) (p50, p99 float64) {
+			q := from.tool("ping", to, n).line()
+			require.Len(b, q, 2)
+			return float64(q[0]) / 1e3, float64(q[1]) / 1e3
+		}
+		x, y := barePair(b)
+		bare := netip.AddrPortFrom(y.addr, 9000).String()
+		y.tool("echo", bare).line()
+		y.tool("echo", "127.0.0.1:9000").line()
+		y.tool("toxiproxy", "127.0.0.1:9100", "127.0.0.1:9000").line()
+		veth, veth99 := ping(x, bare)
+		proxied, proxied99 := ping(y, "127.0.0.1:9100")
+		fmt.Printf("P4 peers: bare veth p50 %.1f µs, p99 %.1f µs; toxiproxy without a toxic p50 %.1f µs, p99 %.1f µs\n", veth, veth99, proxied, proxied99)
 		to := netip.AddrPortFrom(s.nodes[1].addr, 9000).String()
 		s.nodes[1].tool("echo", to).line()
-		s.nodes[1].tool("echo", "127.0.0.1:9000").line()
-		const n = 10_000
-		loop := s.nodes[1].tool("ping", "127.0.0.1:9000", n).line()
 		for _, c := range []struct {
 			name string
 			from int
 		}{{"P4 idle link", 0}, {"P4 link through the core", 2}} {
-			q := s.nodes[c.from].tool("ping", to, n).line()
-			require.Len(b, q, 2)
-			fmt.Printf("%s, 256-byte round trip: p50 %.1f µs, p99 %.1f µs (loopback: p50 %.1f µs, %.2f)\n", c.name, float64(q[0])/1e3, float64(q[1])/1e3, float64(loop[0])/1e3, float64(q[0])/float64(loop[0]))
+			p50, p99 := ping(s.nodes[c.from], to)
+			fmt.Printf("%s, 256-byte round trip: p50 %.1f µs, p99 %.1f µs (veth: ratio %.2f at p50, %.2f at p99; toxiproxy: %.2f, %.2f)\n",
+				c.name, p50, p99, p50/veth, p99/veth99, p50/proxied, p99/proxied99)
 		}
 	})
+}
+
+// barePair is two namespaces joined by a veth, and nothing else: what a link of the star is measured against.
+func barePair(t testing.TB) (x, y *testNode) {
+	pair := [2]*testNode{}
+	for i := range pair {
+		pair[i] = &testNode{t: t, name: fmt.Sprintf("bare-%d", i+1), addr: netip.AddrFrom4([4]byte{10, 98, 0, byte(i + 1)}), ns: newNS(t)}
+		t.Cleanup(func() { pair[i].ns.Close() })
+	}
+	la := netlink.NewLinkAttrs()
+	la.Name, la.Namespace = "eth0", netlink.NsFd(pair[0].ns.Fd())
+	require.NoError(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: la, PeerName: "eth0", PeerNamespace: netlink.NsFd(pair[1].ns.Fd())}))
+	for _, n := range pair {
+		h, err := netlink.NewHandleAt(netns.NsHandle(n.ns.Fd()))
+		require.NoError(t, err)
+		for _, name := range []string{"lo", "eth0"} {
+			l, err := h.LinkByName(name)
+			require.NoError(t, err)
+			if name == "eth0" {
+				require.NoError(t, h.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: n.addr.AsSlice(), Mask: net.CIDRMask(24, 32)}}))
+			}
+			require.NoError(t, h.LinkSetUp(l))
+		}
+		h.Close()
+	}
+	for _, n := range pair {
+		n.in(func() { glink("eth0") })
+	}
+	return pair[0], pair[1]
+}
+
+// toolToxiproxy is a toxiproxy without a toxic, from LISTEN to UPSTREAM.
+func toolToxiproxy(a []string) error {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := toxiproxy.NewProxy(server, "p", a[0], a[1])
+	if err := p.Start(); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // BenchmarkP5 is the delay given for the delay asked, and that of toxiproxy's latency.
