@@ -28,7 +28,8 @@ const FaultsProved = "faults"
 // Each assertion has DefaultDeadline in each round. A checker that takes longer, or panics, is INVALID.
 //
 // The rule of the classes: a service finding is INVALID, whatever it measured, unless its premises hold; a safety
-// finding that is FAIL stays FAIL, and one that is PASS rests on a whole history that was read back.
+// finding that is FAIL stays FAIL, and one that is PASS rests on a whole history that was read back. A finding that
+// contradicts the history as a whole (linearizable) needs the whole history for its FAIL too.
 func Judge(ctx context.Context, run *record.Run) ([]Finding, Verdict) {
 	return JudgeWithin(ctx, run, DefaultDeadline)
 }
@@ -123,6 +124,9 @@ func (m measured) whole() Source { return Source{Load: m.src.Load, Workload: m.s
 // historian is an assertion about the history of a workload.
 type historian interface{ history() string }
 
+// wholeHistorian is an assertion that even its FAIL rests on having seen every operation.
+type wholeHistorian interface{ wholeHistory() string }
+
 // identified is an assertion that is judged by its id.
 type identified interface {
 	judgeFor(id string, r *record.Round) Finding
@@ -190,6 +194,14 @@ func (j *judge) gate(f *Finding, a asked, r *record.Round, pre premises) {
 		if f.Verdict != Invalid && len(why) > 0 {
 			f.Reason = fmt.Sprintf("it would be %s, but %s", f.Verdict, strings.Join(why, "; "))
 			f.Verdict = Invalid
+		}
+		return
+	}
+	if w, ok := a.params.(wholeHistorian); ok && f.Verdict == Fail {
+		// What a workload that died had under way, and what the record lost, could explain what looks impossible.
+		if why := append(slices.Clone(j.holes), pre.workload[w.wholeHistory()]...); len(why) > 0 {
+			f.Verdict = Invalid
+			f.Reason = "it would be FAIL, but the history is not whole: " + strings.Join(why, "; ")
 		}
 		return
 	}

@@ -299,6 +299,32 @@ func TestSafetyFindings(t *testing.T) {
 	}
 }
 
+// A value that nobody is seen to have written contradicts a whole history. When the workload died, or the record was cut
+// off, whoever wrote it may just be missing.
+func TestLinearizableFailsOnAWholeHistoryOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"whole": {func(*story) {}, Fail, ""},
+		"workload died": {func(s *story) {
+			s.event(record.Event{T: 9 * time.Second, Kind: record.WorkloadEnd, ID: "regs", Error: "line 3 is no JSON"})
+		}, Invalid, "the history is not whole: "},
+		"cut off": {func(s *story) { s.noEnd = true }, Invalid, "the history is not whole: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "linearizable", Linearizable{Workload: "regs"})
+			s.ops[1].Value = "from nowhere"
+			c.spoil(s)
+			fs, _ := s.judge(t)
+			require.Equal(t, c.want, fs["it"].Verdict)
+			require.Contains(t, fs["it"].Reason, c.says)
+		})
+	}
+}
+
 func TestAnAbortFails(t *testing.T) {
 	s := newStory()
 	s.ask(t, "slo", fullSLO(t))

@@ -34,6 +34,8 @@ func (a *Linearizable) Validate(s Scope) error { return workloadNamed(a.Workload
 
 func (a *Linearizable) history() string { return a.Workload }
 
+func (a *Linearizable) wholeHistory() string { return a.Workload }
+
 // Judge checks key by key, as many at once as there are cores.
 func (a *Linearizable) Judge(ctx context.Context, _ *plan.Plan, r *record.Round) Finding {
 	ops, err := r.History(a.Workload)

@@ -128,8 +128,8 @@ func once(ctx context.Context, s *harness.Scenario, opt harness.Options, dir str
 	opt.Dir = filepath.Join(dir, fmt.Sprintf("%s-%d", s.Name(), turn+1))
 	begin := time.Now()
 	r, err := s.Run(ctx, opt)
-	if err != nil {
-		return err
+	if err != nil || ctx.Err() != nil {
+		return err // what was interrupted is no verdict
 	}
 	note := func(name string, right bool, why string, took time.Duration, runDir string) {
 		count(name, right, took)
@@ -151,7 +151,7 @@ func once(ctx context.Context, s *harness.Scenario, opt harness.Options, dir str
 		opt.Dir = filepath.Join(dir, fmt.Sprintf("%s-%d-%d", s.Name(), turn+1, controlNumber(r.Run.Plan, c.Name)))
 		begin := time.Now()
 		cr, err := s.Run(ctx, opt)
-		if err != nil {
+		if err != nil || ctx.Err() != nil {
 			return err
 		}
 		// Judged against a passing run: whether the unchanged one passed has a line of its own.
