@@ -151,10 +151,19 @@ func loaded(r *record.Round) (Window, error) {
 	return Window{from, to}, nil
 }
 
+// inHand is how long before the first fault the baseline ends for judging: what is due later may still be in hand when
+// the fault begins, and says nothing about a system that is whole. What takes longer than this in the baseline counts.
+const inHand = 100 * time.Millisecond
+
 func phase(r *record.Round, name string) (Window, error) {
 	from, to, ok := r.Phase(name)
 	if !ok {
 		return Window{}, fmt.Errorf("the round did not reach the phase %s", name)
+	}
+	if name == plan.PhaseBaseline {
+		if i := slices.IndexFunc(r.Events, func(e record.Event) bool { return e.Kind == record.FaultStarted }); i >= 0 {
+			to = max(from, min(to, r.Events[i].T-inHand))
+		}
 	}
 	return Window{from, to}, nil
 }

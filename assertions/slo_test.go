@@ -69,7 +69,7 @@ func TestSLO(t *testing.T) {
 		"relative, fails": {recovery(Bounds{P95: bound(t, "<= 3x baseline")}), func(s *story) {
 			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 15*ms + time.Microsecond })
 		}, Fail, "p95 15.001ms"},
-		"relative to too few": {recovery(Bounds{P99: bound(t, "<= 3x baseline")}), nil, Invalid, "in the baseline p99 <= 3x baseline needs 1000 samples and there are 599"},
+		"relative to too few": {recovery(Bounds{P99: bound(t, "<= 3x baseline")}), nil, Invalid, "in the baseline p99 <= 3x baseline needs 1000 samples and there are 579"},
 		"relative to nothing": {&SLO{Source: orders, During: "recovery", Bounds: Bounds{P50: bound(t, "<= 3x baseline")}}, func(s *story) { s.each(0, 3*time.Second, func(q *record.Request) { q.Done = q.Due }) }, Invalid, "p50 is 0 there"},
 		"operations":          {&SLO{Source: Source{Workload: "regs"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) { s.more(100) }, Pass, "operations of regs"},
 		"operations that fail": {&SLO{Source: Source{Workload: "regs", Request: "put"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) {
@@ -108,7 +108,7 @@ func TestTheEvidenceOfAnSLO(t *testing.T) {
 	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "kill", Bounds: Bounds{P95: bound(t, "<= 3x baseline"), Success: bound(t, ">= 50%")}})
 	f := s.want(t, Pass)
 	require.Len(t, f.Evidence, 2)
-	assert.Equal(t, Evidence{What: "requests of orders due in baseline", File: "requests/orders.bin", Window: &Window{1, 3 * time.Second}, Values: map[string]float64{"p95": 0.005}}, f.Evidence[0])
+	assert.Equal(t, Evidence{What: "requests of orders due in baseline", File: "requests/orders.bin", Window: &Window{1, 2900 * ms}, Values: map[string]float64{"p95": 0.005}}, f.Evidence[0])
 	assert.Equal(t, Evidence{What: "requests of orders due in kill", File: "requests/orders.bin", Window: &Window{3 * time.Second, 7 * time.Second}, Count: 800,
 		Values: map[string]float64{"p95": 0.005, "success": 1, "good": 800, "seconds": 4}}, f.Evidence[1])
 }
@@ -255,4 +255,20 @@ func TestValidateSLOAndRecovers(t *testing.T) {
 			assert.ErrorContains(t, err, s, "%#v", c.p)
 		}
 	}
+}
+
+// What was in hand when the fault began says nothing about the baseline, unless it was slow before.
+func TestTheBaselineEndsBeforeTheFault(t *testing.T) {
+	for from, want := range map[time.Duration]Verdict{2900 * ms: Pass, 2895 * ms: Fail} {
+		s := newStory()
+		s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "baseline", Bounds: Bounds{Success: bound(t, "= 100%")}})
+		s.each(from, 3*time.Second, broken)
+		s.want(t, want)
+	}
+	s := newStory()
+	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "baseline", Bounds: Bounds{Success: bound(t, "= 100%")}})
+	s.plan.Rounds[0].Faults = nil
+	s.drop(func(e record.Event) bool { return e.Fault != "" })
+	s.each(2995*ms, 3*time.Second, broken)
+	s.want(t, Fail, "success 99.")
 }
