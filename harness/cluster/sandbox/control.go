@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,10 +15,11 @@ import (
 	"encoding/json"
 
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
 // errInitGone is the error of a request to an init that is no more.
-var errInitGone = errors.New("the node's init is gone")
+var errInitGone = fmt.Errorf("%w: its init has ended", supervise.ErrGone)
 
 // control is the harness's end of the connection to a node's init.
 type control struct {

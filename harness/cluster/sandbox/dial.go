@@ -7,14 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
-
-	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
 // poolBatch is how many sockets the plane sends at a time to a node that dials often.
@@ -31,7 +29,8 @@ type socketPool struct {
 	node, network string
 	fetch         fetchSockets
 
-	refill  semaphore
+	life    context.Context     // of the topology: what is fetched ahead ends with it
+	refill  *semaphore.Weighted // of 1
 	filling sync.WaitGroup
 
 	mu     sync.Mutex
@@ -40,8 +39,8 @@ type socketPool struct {
 	closed bool
 }
 
-func newSocketPool(node, network string, fetch fetchSockets) *socketPool {
-	return &socketPool{node: node, network: network, fetch: fetch, refill: make(semaphore, 1), asked: 1}
+func newSocketPool(life context.Context, node, network string, fetch fetchSockets) *socketPool {
+	return &socketPool{node: node, network: network, fetch: fetch, life: life, refill: semaphore.NewWeighted(1), asked: 1}
 }
 
 func (p *socketPool) take() *os.File {
@@ -56,15 +55,15 @@ func (p *socketPool) take() *os.File {
 }
 
 // get returns a socket, from the pool or from the plane.
-func (p *socketPool) get(ctx, life context.Context) (*os.File, error) {
+func (p *socketPool) get(ctx context.Context) (*os.File, error) {
 	if f := p.take(); f != nil {
-		p.ahead(life)
+		p.ahead()
 		return f, nil
 	}
-	if err := p.refill.lock(ctx); err != nil {
+	if err := p.refill.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	defer p.refill.unlock()
+	defer p.refill.Release(1)
 	for { // those who need not wait may take what was fetched
 		if f := p.take(); f != nil {
 			return f, nil
@@ -76,20 +75,18 @@ func (p *socketPool) get(ctx, life context.Context) (*os.File, error) {
 }
 
 // ahead fills the pool in the background when it runs low and is much used.
-func (p *socketPool) ahead(life context.Context) {
+func (p *socketPool) ahead() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || p.asked < poolBatch || len(p.files) >= lowPool {
 		return
 	}
-	select {
-	case p.refill <- struct{}{}:
-	default:
+	if !p.refill.TryAcquire(1) {
 		return // under way
 	}
 	p.filling.Go(func() {
-		defer p.refill.unlock()
-		_ = p.fill(life) // who finds the pool empty asks again, and gets the error
+		defer p.refill.Release(1)
+		_ = p.fill(p.life) // who finds the pool empty asks again, and gets the error
 	})
 }
 
@@ -133,48 +130,6 @@ func closeFiles(files []*os.File) {
 	for _, f := range files {
 		f.Close()
 	}
-}
-
-// Dial implements cluster.Dialer.
-func (c *sandbox) Dial(ctx context.Context, from, network, address string) (net.Conn, error) {
-	if _, err := c.living(from); err != nil {
-		return nil, err
-	}
-	return c.dial(ctx, from, network, address)
-}
-
-// DialPlane implements cluster.Dialer. Rules are keyed by the address of the sender, and the plane's own has none.
-func (c *sandbox) DialPlane(ctx context.Context, network, address string) (net.Conn, error) {
-	return c.dial(ctx, "", network, address)
-}
-
-func (c *sandbox) dial(ctx context.Context, from, network, address string) (net.Conn, error) {
-	switch network {
-	case "tcp4":
-		network = "tcp"
-	case "udp4":
-		network = "udp"
-	case "tcp", "udp":
-	default:
-		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
-	}
-	to, err := c.resolve(address)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := c.pool(from, network)
-	if err != nil {
-		return nil, err
-	}
-	f, err := pool.get(ctx, c.life)
-	if err != nil {
-		return nil, fmt.Errorf("dial %s from node %s: %w", address, from, err)
-	}
-	conn, err := connect(ctx, f, to)
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: addrOf(network, to), Err: err}
-	}
-	return conn, nil
 }
 
 func addrOf(network string, to netip.AddrPort) net.Addr {
@@ -234,82 +189,4 @@ func await(rc syscall.RawConn, to netip.AddrPort) error {
 		return os.NewSyscallError("connect", result)
 	}
 	return nil
-}
-
-// resolve finds the address of NODE:PORT, SERVICE:PORT or IP:PORT among the known nodes: no question to a name server
-// that a fault may have silenced. The replicas of a service take turns.
-func (c *sandbox) resolve(address string) (netip.AddrPort, error) {
-	name, portText, err := net.SplitHostPort(address)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address %q: %w", address, err)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address %q: %q is no port", address, portText)
-	}
-	if a, err := netip.ParseAddr(name); err == nil {
-		if a = a.Unmap(); !a.Is4() {
-			return netip.AddrPort{}, fmt.Errorf("address %q: nodes have addresses of IPv4 only", address)
-		}
-		return netip.AddrPortFrom(a, uint16(port)), nil
-	}
-	if name == "localhost" {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)), nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n := c.nodes[name]; n != nil {
-		return netip.AddrPortFrom(n.info.Addr, uint16(port)), nil
-	}
-	var replicas []*node
-	for _, n := range c.order {
-		if n.info.Service == name {
-			replicas = append(replicas, n)
-		}
-	}
-	if len(replicas) == 0 {
-		return netip.AddrPort{}, &cluster.UnknownNodeError{Name: name}
-	}
-	c.turn[name]++
-	return netip.AddrPortFrom(replicas[c.turn[name]%len(replicas)].info.Addr, uint16(port)), nil
-}
-
-// pool returns the sockets of a node, the plane's for "".
-func (c *sandbox) pool(from, network string) (*socketPool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.life.Err() != nil {
-		if c.reason != nil {
-			return nil, fmt.Errorf("dial: %w", c.reason)
-		}
-		return nil, fmt.Errorf("dial: %w", errDown)
-	}
-	key := from + "/" + network
-	p := c.pools[key]
-	if p == nil {
-		p = newSocketPool(from, network, c.sockets)
-		c.pools[key] = p
-	}
-	return p, nil
-}
-
-func (c *sandbox) sockets(ctx context.Context, node, network string, n int) ([]*os.File, error) {
-	return c.plane.Call(ctx, methodSockets, socketsBody{Node: node, Network: network, Count: n}, nil)
-}
-
-// Listen implements cluster.Prober.
-func (c *sandbox) Listen(ctx context.Context, name string) (net.Listener, error) {
-	n, err := c.living(name)
-	if err != nil {
-		return nil, err
-	}
-	files, err := c.plane.Call(ctx, methodListen, listenBody{Node: name, Addr: n.info.Addr}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("listen in node %s: %w", name, err)
-	}
-	defer closeFiles(files)
-	if len(files) != 1 {
-		return nil, fmt.Errorf("listen in node %s: the plane sent %d descriptors, want 1", name, len(files))
-	}
-	return net.FileListener(files[0])
 }

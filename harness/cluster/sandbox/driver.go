@@ -1,3 +1,7 @@
+// Package sandbox is the default driver: it runs a topology with nothing but the kernel's namespaces, as root or as an
+// ordinary user.
+//
+// Importing it makes the executable, a test binary too, its own plane and its own nodes' init: see hook.go.
 package sandbox
 
 import (

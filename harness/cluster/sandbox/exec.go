@@ -13,6 +13,7 @@ import (
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
 // outputGrace is how long Wait waits for the end of output that a program left open in the hands of others.
@@ -20,7 +21,7 @@ const outputGrace = 500 * time.Millisecond
 
 // execution is a program that was started beside a node's own.
 type execution struct {
-	node    *node
+	node    *place
 	proc    uint64
 	ended   chan nodeinit.Exit // one
 	done    chan struct{}      // closed when the result is there
@@ -28,21 +29,14 @@ type execution struct {
 	copyErr error
 }
 
-// Exec implements cluster.Runner.
-func (c *sandbox) Exec(ctx context.Context, name string, p cluster.Process) (cluster.Execution, error) {
-	n, err := c.living(name)
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+// Exec implements supervise.Place.
+func (n *place) Exec(ctx context.Context, p cluster.Process) (cluster.Execution, error) {
 	s := streams{node: n}
 	defer s.closeTheirs()
 	start := &nodeinit.Start{Argv: p.Argv, Env: n.environment(p.Env), Dir: n.dir(), Stdin: p.Stdin != nil, User: n.user.User}
 	if err := s.open(p); err != nil {
 		s.closeOurs()
-		return nil, fmt.Errorf("run a program in node %s: %w", name, err)
+		return nil, err
 	}
 	e := &execution{node: n, ended: make(chan nodeinit.Exit, 1), done: make(chan struct{})}
 	e.proc = n.control.watch(func(x nodeinit.Exit) { e.ended <- x })
@@ -54,10 +48,10 @@ func (c *sandbox) Exec(ctx context.Context, name string, p cluster.Process) (clu
 		}
 		n.control.unwatch(e.proc)
 		s.closeOurs()
-		return nil, fmt.Errorf("run a program in node %s: %w", name, err)
+		return nil, err
 	}
 	s.copy(p)
-	c.background.Go(func() { e.finish(ctx, &s) })
+	n.node.Topology().Go(func() { e.finish(ctx, &s) })
 	return e, nil
 }
 
@@ -88,24 +82,24 @@ func (e *execution) Wait() (cluster.Exit, error) {
 
 // Signal implements cluster.Execution.
 func (e *execution) Signal(sig string) error {
-	s, err := parseSignal(sig)
+	s, err := supervise.ParseSignal(sig)
 	if err != nil {
 		return err
 	}
 	rep, err := e.node.control.call(context.Background(), nodeinit.Request{Op: nodeinit.OpSignal,
 		Signal: &nodeinit.Signal{Signal: s, Proc: e.proc}})
 	if err != nil {
-		return fmt.Errorf("signal a program in node %s: %w", e.node.info.Name, err)
+		return fmt.Errorf("signal a program in node %s: %w", e.node.node.Info.Name, err)
 	}
 	if rep.Count == 0 {
-		return fmt.Errorf("signal a program in node %s: %w", e.node.info.Name, os.ErrProcessDone)
+		return fmt.Errorf("signal a program in node %s: %w", e.node.node.Info.Name, os.ErrProcessDone)
 	}
 	return nil
 }
 
 // streams are the pipes between a program and its caller.
 type streams struct {
-	node    *node
+	node    *place
 	stdin   *os.File // our ends
 	outputs []*os.File
 	writers []io.Writer

@@ -34,20 +34,18 @@ func inNamespaceAs(pid int) int {
 	return 0
 }
 
-// pids returns the processes of a node's programs, as this machine numbers them.
-func (n *node) pids() []int {
-	n.c.mu.Lock()
+// Pids implements supervise.Place.
+func (n *place) Pids() []int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	host := n.hostInit
-	n.c.mu.Unlock()
 	if host == 0 {
 		for _, pid := range children(n.c.plane.pid) {
 			if inNamespaceAs(pid) == n.initPid {
 				host = pid
 			}
 		}
-		n.c.mu.Lock()
 		n.hostInit = host
-		n.c.mu.Unlock()
 	}
 	if host == 0 {
 		return nil

@@ -1,50 +1,16 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
-
-func TestRestartPolicy(t *testing.T) {
-	zero, one, killed := cluster.Exit{}, cluster.Exit{Code: 1}, cluster.Exit{Code: -1, Signal: "SIGKILL"}
-	for _, c := range []struct {
-		policy cluster.Restart
-		exit   cluster.Exit
-		count  int
-		want   bool
-	}{
-		{cluster.Restart{}, one, 0, false},
-		{cluster.Restart{Policy: "no"}, one, 0, false},
-		{cluster.Restart{Policy: "always"}, zero, 0, true},
-		{cluster.Restart{Policy: "unless-stopped"}, killed, 0, true},
-		{cluster.Restart{Policy: "on-failure"}, zero, 0, false},
-		{cluster.Restart{Policy: "on-failure"}, killed, 99, true},
-		{cluster.Restart{Policy: "on-failure", MaxRetries: 2}, one, 1, true},
-		{cluster.Restart{Policy: "on-failure", MaxRetries: 2}, one, 2, false},
-	} {
-		r := restarts{policy: c.policy, count: c.count}
-		require.Equal(t, c.want, r.wants(c.exit), "%+v", c)
-	}
-	r := restarts{}
-	var waits []time.Duration
-	for range 12 {
-		waits = append(waits, r.next(time.Second))
-	}
-	require.Equal(t, []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}, waits[:3])
-	require.Equal(t, time.Minute, waits[11])
-	require.Equal(t, 100*time.Millisecond, r.next(11*time.Second), "back to the start after a long run")
-}
 
 func TestIDSpace(t *testing.T) {
 	def := idSpace{base: 100000, size: 65536}
@@ -91,41 +57,6 @@ func TestParseCgroups(t *testing.T) {
 	require.Equal(t, []string{"/sys/fs/cgroup"}, inside.dirs["memory"])
 }
 
-func TestSignals(t *testing.T) {
-	for _, s := range []string{"SIGHUP", "HUP", "hup", "1"} {
-		sig, err := parseSignal(s)
-		require.NoError(t, err)
-		require.Equal(t, syscall.SIGHUP, sig)
-	}
-	for _, s := range []string{"", "0", "65", "-9", "NOPE"} {
-		_, err := parseSignal(s)
-		require.Error(t, err, s)
-	}
-	now := time.Now()
-	term := asked{syscall.SIGTERM, now}
-	require.True(t, term.explains(nodeinit.Exit{Code: 0}, now.Add(time.Second), 2*time.Second))
-	require.False(t, term.explains(nodeinit.Exit{Code: 0}, now.Add(3*time.Second), 2*time.Second))
-	require.True(t, asked{syscall.SIGUSR1, now}.explains(nodeinit.Exit{Code: -1, Signal: syscall.SIGUSR1}, now, 0))
-	require.False(t, asked{syscall.SIGHUP, now}.explains(nodeinit.Exit{Code: 1}, now, time.Minute), "a reload that fails is a death of its own")
-}
-
-func TestLevels(t *testing.T) {
-	dep := func(name string, on ...string) cluster.Service {
-		s := cluster.Service{Name: name}
-		for _, d := range on {
-			s.DependsOn = append(s.DependsOn, cluster.Dependency{Service: d})
-		}
-		return s
-	}
-	sorted, err := levels([]cluster.Service{dep("c", "b", "a"), dep("b", "a"), dep("a")})
-	require.NoError(t, err)
-	require.Equal(t, []string{"a", "b", "c"}, sorted)
-	_, err = levels([]cluster.Service{dep("x", "a"), dep("a", "b"), dep("b", "a")})
-	require.ErrorContains(t, err, "a -> b -> a")
-	_, err = levels([]cluster.Service{dep("a", "gone")})
-	require.ErrorContains(t, err, "gone, which is no service")
-}
-
 func TestCheckTellsAll(t *testing.T) {
 	err := check(&cluster.Spec{Services: []cluster.Service{
 		{Name: "client", Argv0: "/bin/true"},
@@ -152,27 +83,6 @@ func TestNodeAddresses(t *testing.T) {
 	require.Error(t, err)
 	_, err = nodeAddr(1 << 20)
 	require.Error(t, err)
-}
-
-func TestLogLines(t *testing.T) {
-	l, err := openLog(filepath.Join(t.TempDir(), "logs", "n.log"))
-	require.NoError(t, err)
-	l.copyLines(strings.NewReader("one\ntwo\nno end"))
-	l.copyLines(strings.NewReader(strings.Repeat("x", 3*maxLine)))
-	l.copyLines(strings.NewReader("after\n"))
-	require.NoError(t, errors.Join(l.err, l.close()))
-	b, err := os.ReadFile(l.path)
-	require.NoError(t, err)
-	lines := strings.Split(string(b), "\n")
-	require.Equal(t, []string{"one", "two", "no end"}, lines[:3])
-	require.Equal(t, "after", lines[len(lines)-2])
-	require.Equal(t, 3*maxLine, strings.Count(string(b), "x"))
-	last, err := lastLines(l.path, 0, 2)
-	require.NoError(t, err)
-	require.True(t, strings.HasSuffix(last, "\nafter"))
-	none, err := lastLines(l.path, int64(len(b)), 2)
-	require.NoError(t, err)
-	require.Empty(t, none)
 }
 
 // TestCleanLeavesTheLiving removes the cgroups of a dead harness and no other.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
 // planeProcess is the plane as the harness holds it.
@@ -119,7 +120,7 @@ func (p *planeProcess) stop() {
 
 // lastWords quotes the end of what the plane wrote, for an error message.
 func (p *planeProcess) lastWords() string {
-	lines, err := lastLines(p.log, 0, 20)
+	lines, err := supervise.LastLines(p.log, 0, 20)
 	if err != nil || lines == "" {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"context"
@@ -13,14 +13,14 @@ const startupProbe = 200 * time.Millisecond
 
 // watchHealth runs the healthcheck until ctx ends. Before the first success it probes often; the program is unhealthy
 // when Compose would have found it so: after the start period and as many intervals as there are retries.
-func (n *node) watchHealth(ctx context.Context, r *run) {
-	h := *n.service.Health
+func (n *Node) watchHealth(ctx context.Context, r *run) {
+	h := *n.Service.Health
 	defaults(&h)
 	giveUp := r.started.Add(h.StartPeriod + time.Duration(h.Retries)*h.Interval)
 	failures, healthy := 0, false
 	for {
 		within, cancel := context.WithTimeout(ctx, h.Timeout)
-		err := n.c.probeExec(within, n.info.Name, h.Argv)
+		err := n.t.probeExec(within, n.Info.Name, h.Argv)
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -64,7 +64,7 @@ func defaults(h *cluster.Healthcheck) {
 }
 
 // setHealth notes a change of health, which is also that of readiness where the service has no condition of its own.
-func (n *node) setHealth(r *run, healthy bool, detail string) {
+func (n *Node) setHealth(r *run, healthy bool, detail string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	is, kind := "healthy", cluster.NodeHealthy
@@ -77,7 +77,7 @@ func (n *node) setHealth(r *run, healthy bool, detail string) {
 	first := r.health == "" || r.health == "unhealthy" && !n.ready
 	r.health = is
 	n.emit(kind, time.Now(), detail)
-	if n.service.Ready == nil {
+	if n.Service.Ready == nil {
 		n.ready = healthy
 		if healthy && first {
 			n.emit(cluster.NodeReady, time.Now(), "")

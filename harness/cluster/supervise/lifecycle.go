@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"context"
@@ -10,15 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
-	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
 
 // defaultGrace is Compose's stop_grace_period.
 const defaultGrace = 10 * time.Second
 
 // changing runs f while nothing else changes the node's program, and returns when what happened was observed.
-func (c *sandbox) changing(ctx context.Context, name string, f func(*node) error) error {
-	n, err := c.living(name)
+func (t *Topology) changing(ctx context.Context, name string, f func(*Node) error) error {
+	n, err := t.living(name)
 	if err != nil {
 		return err
 	}
@@ -26,17 +25,20 @@ func (c *sandbox) changing(ctx context.Context, name string, f func(*node) error
 		return fmt.Errorf("node %s is being changed by another: %w", name, err)
 	}
 	defer n.op.unlock()
-	if n.service == nil {
+	if n.Service == nil {
 		return fmt.Errorf("node %s has no program of its own", name)
 	}
+	if _, err := n.made(); err != nil {
+		return err
+	}
 	err = f(n)
-	c.events.flush(ctx)
+	t.events.flush(ctx)
 	return err
 }
 
 // Kill implements cluster.Lifecycle.
-func (c *sandbox) Kill(ctx context.Context, name string) (exit cluster.Exit, err error) {
-	err = c.changing(ctx, name, func(n *node) error {
+func (t *Topology) Kill(ctx context.Context, name string) (exit cluster.Exit, err error) {
+	err = t.changing(ctx, name, func(n *Node) error {
 		exit, err = n.kill(ctx)
 		return err
 	})
@@ -44,46 +46,46 @@ func (c *sandbox) Kill(ctx context.Context, name string) (exit cluster.Exit, err
 }
 
 // kill ends every process of the node. The caller holds op.
-func (n *node) kill(ctx context.Context) (cluster.Exit, error) {
+func (n *Node) kill(ctx context.Context) (cluster.Exit, error) {
 	r, err := n.announce()
 	if err != nil {
 		return cluster.Exit{}, err
 	}
-	if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpKill}); err != nil {
-		return cluster.Exit{}, fmt.Errorf("kill node %s: %w", n.info.Name, err)
+	if err := n.where().Kill(ctx); err != nil {
+		return cluster.Exit{}, fmt.Errorf("kill node %s: %w", n.Info.Name, err)
 	}
 	return n.awaitDeath(ctx, r)
 }
 
 // announce notes that the harness asks for the death of the running program.
-func (n *node) announce() (*run, error) {
+func (n *Node) announce() (*run, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.run == nil || !n.run.alive {
-		return nil, fmt.Errorf("node %s is not running", n.info.Name)
+		return nil, fmt.Errorf("node %s is not running", n.Info.Name)
 	}
 	n.run.announced = true
 	return n.run, nil
 }
 
-func (n *node) awaitDeath(ctx context.Context, r *run) (cluster.Exit, error) {
+func (n *Node) awaitDeath(ctx context.Context, r *run) (cluster.Exit, error) {
 	select {
 	case <-r.ended:
 		r.awaitWritten()
-		return exitOf(*r.exit), nil
+		return *r.exit, nil
 	case <-ctx.Done():
-		return cluster.Exit{}, fmt.Errorf("wait for the end of node %s: %w", n.info.Name, ctx.Err())
+		return cluster.Exit{}, fmt.Errorf("wait for the end of node %s: %w", n.Info.Name, ctx.Err())
 	}
 }
 
 // Start implements cluster.Lifecycle.
-func (c *sandbox) Start(ctx context.Context, name string) error {
-	return c.changing(ctx, name, func(n *node) error { return n.start(ctx) })
+func (t *Topology) Start(ctx context.Context, name string) error {
+	return t.changing(ctx, name, func(n *Node) error { return n.start(ctx) })
 }
 
 // Stop implements cluster.Lifecycle.
-func (c *sandbox) Stop(ctx context.Context, name string) (exit cluster.Exit, err error) {
-	err = c.changing(ctx, name, func(n *node) error {
+func (t *Topology) Stop(ctx context.Context, name string) (exit cluster.Exit, err error) {
+	err = t.changing(ctx, name, func(n *Node) error {
 		exit, err = n.stop(ctx)
 		return err
 	})
@@ -92,12 +94,12 @@ func (c *sandbox) Stop(ctx context.Context, name string) (exit cluster.Exit, err
 
 // stop sends the stop signal to the program alone, as a container's init does, and kills the node when the grace is
 // over or ctx ends. The caller holds op.
-func (n *node) stop(ctx context.Context) (cluster.Exit, error) {
-	sig, grace := unix.SIGTERM, n.service.StopGrace
-	if s := n.service.StopSignal; s != "" {
+func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
+	sig, grace := unix.SIGTERM, n.Service.StopGrace
+	if s := n.Service.StopSignal; s != "" {
 		var err error
-		if sig, err = parseSignal(s); err != nil {
-			return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.info.Name, err)
+		if sig, err = ParseSignal(s); err != nil {
+			return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.Info.Name, err)
 		}
 	}
 	if grace == 0 {
@@ -112,14 +114,8 @@ func (n *node) stop(ctx context.Context) (cluster.Exit, error) {
 		return cluster.Exit{}, err
 	}
 	unbound := context.WithoutCancel(ctx)
-	if _, err := n.control.call(unbound, nodeinit.Request{Op: nodeinit.OpSignal, Signal: &nodeinit.Signal{Signal: sig, Main: true}}); err != nil {
-		return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.info.Name, err)
-	}
-	if paused {
-		// A stopped program cannot act on the signal.
-		if _, err := n.control.call(unbound, nodeinit.Request{Op: nodeinit.OpResume}); err != nil {
-			return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.info.Name, err)
-		}
+	if err := n.where().Terminate(unbound, sig, paused); err != nil {
+		return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.Info.Name, err)
 	}
 	within, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
@@ -130,16 +126,16 @@ func (n *node) stop(ctx context.Context) (cluster.Exit, error) {
 }
 
 // killRest ends what did not end by itself.
-func (n *node) killRest(ctx context.Context, r *run) (cluster.Exit, error) {
-	if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpKill}); err != nil && !errors.Is(err, errInitGone) {
-		return cluster.Exit{}, fmt.Errorf("kill node %s after its grace: %w", n.info.Name, err)
+func (n *Node) killRest(ctx context.Context, r *run) (cluster.Exit, error) {
+	if err := n.where().Kill(ctx); err != nil && !errors.Is(err, ErrGone) {
+		return cluster.Exit{}, fmt.Errorf("kill node %s after its grace: %w", n.Info.Name, err)
 	}
 	return n.awaitDeath(ctx, r)
 }
 
 // Restart implements cluster.Lifecycle.
-func (c *sandbox) Restart(ctx context.Context, name string, env map[string]string) error {
-	return c.changing(ctx, name, func(n *node) error {
+func (t *Topology) Restart(ctx context.Context, name string, env map[string]string) error {
+	return t.changing(ctx, name, func(n *Node) error {
 		n.mu.Lock()
 		running := n.run != nil && n.run.alive
 		n.mu.Unlock()
@@ -161,12 +157,12 @@ func (c *sandbox) Restart(ctx context.Context, name string, env map[string]strin
 }
 
 // Pause implements cluster.Lifecycle.
-func (c *sandbox) Pause(ctx context.Context, name string) error {
-	return c.changing(ctx, name, func(n *node) error {
+func (t *Topology) Pause(ctx context.Context, name string) error {
+	return t.changing(ctx, name, func(n *Node) error {
 		if s := n.present(); s != cluster.StateRunning {
 			return fmt.Errorf("pause node %s: it is %s", name, s)
 		}
-		if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpPause}); err != nil {
+		if err := n.where().Pause(ctx); err != nil {
 			return fmt.Errorf("pause node %s: %w", name, err)
 		}
 		n.turn(cluster.StateRunning, cluster.StatePaused, cluster.NodePaused)
@@ -175,12 +171,12 @@ func (c *sandbox) Pause(ctx context.Context, name string) error {
 }
 
 // Resume implements cluster.Lifecycle.
-func (c *sandbox) Resume(ctx context.Context, name string) error {
-	return c.changing(ctx, name, func(n *node) error {
+func (t *Topology) Resume(ctx context.Context, name string) error {
+	return t.changing(ctx, name, func(n *Node) error {
 		if s := n.present(); s != cluster.StatePaused {
 			return fmt.Errorf("resume node %s: it is %s", name, s)
 		}
-		if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpResume}); err != nil {
+		if err := n.where().Resume(ctx); err != nil {
 			return fmt.Errorf("resume node %s: %w", name, err)
 		}
 		n.turn(cluster.StatePaused, cluster.StateRunning, cluster.NodeResumed)
@@ -188,14 +184,14 @@ func (c *sandbox) Resume(ctx context.Context, name string) error {
 	})
 }
 
-func (n *node) present() cluster.State {
+func (n *Node) present() cluster.State {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.state
 }
 
 // turn changes the state unless the program died meanwhile.
-func (n *node) turn(from, to cluster.State, kind cluster.EventKind) {
+func (n *Node) turn(from, to cluster.State, kind cluster.EventKind) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.state == from {
@@ -206,12 +202,12 @@ func (n *node) turn(from, to cluster.State, kind cluster.EventKind) {
 }
 
 // Signal implements cluster.Lifecycle.
-func (c *sandbox) Signal(ctx context.Context, name, signal, process string) (int, error) {
-	n, err := c.living(name)
+func (t *Topology) Signal(ctx context.Context, name, signal, process string) (int, error) {
+	n, err := t.living(name)
 	if err != nil {
 		return 0, err
 	}
-	sig, err := parseSignal(signal)
+	sig, err := ParseSignal(signal)
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)
 	}
@@ -220,32 +216,36 @@ func (c *sandbox) Signal(ctx context.Context, name, signal, process string) (int
 		n.run.signals = append(n.run.signals, asked{sig, time.Now()})
 	}
 	n.mu.Unlock()
-	rep, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpSignal, Signal: &nodeinit.Signal{Signal: sig, Match: process}})
+	place, err := n.made()
+	if err != nil {
+		return 0, err
+	}
+	count, err := place.Signal(ctx, sig, process)
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)
 	}
-	if rep.Count == 0 {
+	if count == 0 {
 		if process != "" {
 			return 0, fmt.Errorf("no process of node %s has %q in its command line", name, process)
 		}
 		return 0, fmt.Errorf("node %s has no process to signal", name)
 	}
-	return rep.Count, nil
+	return count, nil
 }
 
 // AwaitReady implements cluster.Lifecycle.
-func (c *sandbox) AwaitReady(ctx context.Context, name string) error {
-	n, err := c.living(name)
+func (t *Topology) AwaitReady(ctx context.Context, name string) error {
+	n, err := t.living(name)
 	if err != nil {
 		return err
 	}
-	defer c.events.flush(ctx)
+	defer t.events.flush(ctx)
 	return n.awaitReady(ctx)
 }
 
 // Hold implements cluster.Lifecycle.
-func (c *sandbox) Hold(name string) (release func()) {
-	n, err := c.living(name)
+func (t *Topology) Hold(name string) (release func()) {
+	n, err := t.living(name)
 	if err != nil {
 		return func() {}
 	}

@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 )
 
 // Scale implements cluster.Cluster.
-func (c *sandbox) Scale(ctx context.Context, service string, count int) error {
-	s := c.services[service]
+func (t *Topology) Scale(ctx context.Context, service string, count int) error {
+	s := t.services[service]
 	switch {
 	case s == nil:
 		return &cluster.UnknownNodeError{Name: service}
@@ -24,52 +24,52 @@ func (c *sandbox) Scale(ctx context.Context, service string, count int) error {
 	case count < 0:
 		return fmt.Errorf("scale service %s to %d: at least 0", service, count)
 	}
-	if err := c.scaling.lock(ctx); err != nil {
+	if err := t.scaling.lock(ctx); err != nil {
 		return fmt.Errorf("scale service %s: %w", service, err)
 	}
-	defer c.scaling.unlock()
-	defer c.events.flush(ctx)
-	have := c.replicas(service)
+	defer t.scaling.unlock()
+	defer t.events.flush(ctx)
+	have := t.replicas(service)
 	if count < len(have) {
-		return c.shrink(ctx, have[count:])
+		return t.shrink(ctx, have[count:])
 	}
-	return c.grow(ctx, s, len(have), count)
+	return t.grow(ctx, s, len(have), count)
 }
 
 // grow adds replicas and waits until they are ready. What does not get ready is removed again.
-func (c *sandbox) grow(ctx context.Context, s *cluster.Service, from, to int) error {
+func (t *Topology) grow(ctx context.Context, s *cluster.Service, from, to int) error {
 	g, gctx := errgroup.WithContext(ctx)
-	var added []*node
+	var added []*Node
 	for k, name := range names(s, from+1, to) {
-		n, err := c.reserve(s, name, from+k+1)
+		n, err := t.reserve(s, name, from+k+1)
 		if err != nil {
-			return fmt.Errorf("scale service %s: %w", s.Name, errors.Join(err, c.shrink(ctx, added)))
+			return fmt.Errorf("scale service %s: %w", s.Name, errors.Join(err, t.shrink(ctx, added)))
 		}
 		added = append(added, n)
 		g.Go(func() error {
 			if err := n.make(gctx); err != nil {
 				return err
 			}
-			if err := c.changing(gctx, name, func(n *node) error { return n.start(gctx) }); err != nil {
+			if err := t.changing(gctx, name, func(n *Node) error { return n.start(gctx) }); err != nil {
 				return err
 			}
-			return c.awaitStart(gctx, n)
+			return t.awaitStart(gctx, n)
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return fmt.Errorf("scale service %s to %d: %w", s.Name, to, errors.Join(err, c.shrink(context.WithoutCancel(ctx), added)))
+		return fmt.Errorf("scale service %s to %d: %w", s.Name, to, errors.Join(err, t.shrink(context.WithoutCancel(ctx), added)))
 	}
 	return nil
 }
 
 // shrink stops replicas, side by side, and removes them.
-func (c *sandbox) shrink(ctx context.Context, nodes []*node) error {
+func (t *Topology) shrink(ctx context.Context, nodes []*Node) error {
 	var mu sync.Mutex
 	var errs []error
 	var stopping sync.WaitGroup
 	for _, n := range nodes {
 		stopping.Go(func() {
-			if err := c.dismiss(ctx, n); err != nil {
+			if err := t.dismiss(ctx, n); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, err)
@@ -81,7 +81,7 @@ func (c *sandbox) shrink(ctx context.Context, nodes []*node) error {
 }
 
 // dismiss stops a node and takes it out of the topology.
-func (c *sandbox) dismiss(ctx context.Context, n *node) error {
+func (t *Topology) dismiss(ctx context.Context, n *Node) error {
 	if err := n.op.lock(ctx); err != nil {
 		return err
 	}
@@ -96,38 +96,26 @@ func (c *sandbox) dismiss(ctx context.Context, n *node) error {
 	n.touch()
 	n.mu.Unlock()
 
-	c.mu.Lock()
-	delete(c.nodes, n.info.Name)
-	c.order = slices.DeleteFunc(c.order, func(x *node) bool { return x == n })
-	var pools []*socketPool
-	for _, network := range []string{"tcp", "udp"} {
-		if p := c.pools[n.info.Name+"/"+network]; p != nil {
-			pools = append(pools, p)
-			delete(c.pools, n.info.Name+"/"+network)
-		}
-	}
-	c.mu.Unlock()
-	for _, p := range pools {
-		p.close()
-	}
-	if n.control != nil {
-		_, err := c.plane.Call(context.WithoutCancel(ctx), methodRemove, nameBody{n.info.Name}, nil)
-		n.control.close()
-		errs = append(errs, err)
+	t.mu.Lock()
+	delete(t.nodes, n.Info.Name)
+	t.order = slices.DeleteFunc(t.order, func(x *Node) bool { return x == n })
+	t.mu.Unlock()
+	if p := n.where(); p != nil {
+		errs = append(errs, p.Remove(context.WithoutCancel(ctx)))
 	}
 	errs = append(errs, n.letGo())
 	n.emit(cluster.NodeRemoved, time.Now(), "")
 	return errors.Join(errs...)
 }
 
-func (n *node) alive() bool {
+func (n *Node) alive() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.run != nil && n.run.alive
 }
 
-// letGo closes a node's log, when all of its last program's output is in it, and removes its cgroup.
-func (n *node) letGo() error {
+// letGo closes a node's log, when all of its last program's output is in it.
+func (n *Node) letGo() error {
 	n.mu.Lock()
 	r := n.run
 	n.mu.Unlock()
@@ -138,5 +126,5 @@ func (n *node) letGo() error {
 	if n.log != nil {
 		errs = append(errs, n.log.err, n.log.close())
 	}
-	return errors.Join(append(errs, n.cgroup.remove())...)
+	return errors.Join(errs...)
 }

@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"bytes"
@@ -13,16 +13,16 @@ import (
 // maxLine is the longest line that is kept together; a longer one is broken.
 const maxLine = 1 << 20
 
-// logFile is a node's log: both output streams of each of its programs, whole lines, in the order in which they came.
+// Log is a node's log: both output streams of each of its programs, whole lines, in the order in which they came.
 // The programs get pipes, not the file: a shell's "> /dev/stderr" would truncate it.
-type logFile struct {
+type Log struct {
 	path string
 	mu   sync.Mutex
 	file *os.File
 	err  error // the first failure of a write
 }
 
-func openLog(path string) (*logFile, error) {
+func openLog(path string) (*Log, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the directory of logs: %w", err)
 	}
@@ -30,17 +30,17 @@ func openLog(path string) (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a node's log: %w", err)
 	}
-	return &logFile{path: path, file: f}, nil
+	return &Log{path: path, file: f}, nil
 }
 
-func (l *logFile) close() error {
+func (l *Log) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.file.Close()
 }
 
 // size is the offset at which the next line goes.
-func (l *logFile) size() int64 {
+func (l *Log) size() int64 {
 	st, err := os.Stat(l.path)
 	if err != nil {
 		return 0
@@ -48,7 +48,7 @@ func (l *logFile) size() int64 {
 	return st.Size()
 }
 
-func (l *logFile) write(b []byte) {
+func (l *Log) write(b []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, err := l.file.Write(b); err != nil && l.err == nil {
@@ -56,9 +56,9 @@ func (l *logFile) write(b []byte) {
 	}
 }
 
-// copyLines appends what r gives, line by line, until its end. The last line gets its end when the program did not
+// CopyLines appends what r gives, line by line, until its end. The last line gets its end when the program did not
 // write it.
-func (l *logFile) copyLines(r io.Reader) {
+func (l *Log) CopyLines(r io.Reader) {
 	buf := make([]byte, 0, 32<<10)
 	for {
 		if len(buf) == cap(buf) {
@@ -80,8 +80,8 @@ func (l *logFile) copyLines(r io.Reader) {
 	}
 }
 
-// lastLines returns at most n lines from the end of a file, not before an offset.
-func lastLines(path string, from int64, n int) (string, error) {
+// LastLines returns at most n lines from the end of a file, not before an offset.
+func LastLines(path string, from int64, n int) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("quote a log: %w", err)

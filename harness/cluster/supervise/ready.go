@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"context"
@@ -32,34 +32,34 @@ const readyTimeout = 60 * time.Second
 const settleTime = 20 * time.Millisecond
 
 // attend watches over a program until it ends: its readiness and its health.
-func (n *node) attend(r *run) {
-	ctx, cancel := context.WithCancel(n.c.life)
+func (n *Node) attend(r *run) {
+	ctx, cancel := context.WithCancel(n.t.life)
 	defer cancel()
 	stop := make(chan struct{})
 	defer close(stop)
-	n.c.background.Go(func() {
+	n.t.background.Go(func() {
 		select {
 		case <-r.ended:
 			cancel()
 		case <-stop:
 		}
 	})
-	if n.service.Ready == nil && n.service.Health == nil {
+	if n.Service.Ready == nil && n.Service.Health == nil {
 		n.setReady(r, "")
 		return
 	}
-	if cond := n.service.Ready; cond != nil {
+	if cond := n.Service.Ready; cond != nil {
 		if n.poll(ctx, *cond, r) == nil {
 			n.setReady(r, "")
 		}
 	}
-	if n.service.Health != nil {
+	if n.Service.Health != nil && !n.t.cfg.CarriesHealth {
 		n.watchHealth(ctx, r)
 	}
 }
 
 // setReady notes that a program got ready.
-func (n *node) setReady(r *run, detail string) {
+func (n *Node) setReady(r *run, detail string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.run != r || !r.alive || n.ready {
@@ -71,8 +71,8 @@ func (n *node) setReady(r *run, detail string) {
 }
 
 // poll waits until a condition holds.
-func (n *node) poll(ctx context.Context, cond plan.Condition, r *run) error {
-	probe, err := n.c.prober(n, cond, r)
+func (n *Node) poll(ctx context.Context, cond plan.Condition, r *run) error {
+	probe, err := n.t.prober(n, cond, r)
 	if err != nil {
 		return err
 	}
@@ -114,8 +114,8 @@ func checkCondition(cond *plan.Condition) error {
 }
 
 // prober returns a function that is nil when the condition holds now.
-func (c *sandbox) prober(n *node, cond plan.Condition, r *run) (func(context.Context) error, error) {
-	in := n.info.Name
+func (t *Topology) prober(n *Node, cond plan.Condition, r *run) (func(context.Context) error, error) {
+	in := n.Info.Name
 	if cond.In != "" {
 		in = cond.In
 	}
@@ -128,7 +128,7 @@ func (c *sandbox) prober(n *node, cond plan.Condition, r *run) (func(context.Con
 		if u.Hostname() == "" {
 			u.Host = net.JoinHostPort(in, u.Port())
 		}
-		return func(ctx context.Context) error { return c.probeHTTP(ctx, u.String()) }, nil
+		return func(ctx context.Context) error { return t.probeHTTP(ctx, u.String()) }, nil
 	case cond.TCP != "":
 		host, port, err := net.SplitHostPort(cond.TCP)
 		if err != nil {
@@ -138,7 +138,7 @@ func (c *sandbox) prober(n *node, cond plan.Condition, r *run) (func(context.Con
 			host = in
 		}
 		return func(ctx context.Context) error {
-			conn, err := c.DialPlane(ctx, "tcp", net.JoinHostPort(host, port))
+			conn, err := t.DialPlane(ctx, "tcp", net.JoinHostPort(host, port))
 			if err == nil {
 				conn.Close()
 			}
@@ -151,14 +151,14 @@ func (c *sandbox) prober(n *node, cond plan.Condition, r *run) (func(context.Con
 		}
 		return func(context.Context) error { return matchLog(n.log.path, r.logFrom, re) }, nil
 	case len(cond.Exec) > 0:
-		return func(ctx context.Context) error { return c.probeExec(ctx, in, cond.Exec) }, nil
+		return func(ctx context.Context) error { return t.probeExec(ctx, in, cond.Exec) }, nil
 	}
 	return nil, checkCondition(&cond)
 }
 
-func (c *sandbox) probeHTTP(ctx context.Context, url string) error {
-	t := &http.Transport{
-		DialContext:       c.DialPlane,
+func (t *Topology) probeHTTP(ctx context.Context, url string) error {
+	transport := &http.Transport{
+		DialContext:       t.DialPlane,
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // asks whether it answers, not who it is
 	}
@@ -166,7 +166,7 @@ func (c *sandbox) probeHTTP(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := t.RoundTrip(req)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
@@ -180,8 +180,8 @@ func (c *sandbox) probeHTTP(ctx context.Context, url string) error {
 	return nil
 }
 
-func (c *sandbox) probeExec(ctx context.Context, node string, argv []string) error {
-	e, err := c.Exec(ctx, node, cluster.Process{Argv: argv})
+func (t *Topology) probeExec(ctx context.Context, node string, argv []string) error {
+	e, err := t.Exec(ctx, node, cluster.Process{Argv: argv})
 	if err != nil {
 		return err
 	}
@@ -223,13 +223,13 @@ func matchLog(path string, from int64, re *regexp.Regexp) error {
 }
 
 // awaitReady waits until the node is ready, and fails at once when it will not be.
-func (n *node) awaitReady(ctx context.Context) error {
+func (n *Node) awaitReady(ctx context.Context) error {
 	return n.await(ctx, "ready", func() (bool, error) { return n.ready, nil })
 }
 
 // await waits until ok, which is asked under mu at each change, and fails at once when the program ended and will not
 // be started again.
-func (n *node) await(ctx context.Context, what string, ok func() (bool, error)) error {
+func (n *Node) await(ctx context.Context, what string, ok func() (bool, error)) error {
 	began := time.Now()
 	for {
 		n.mu.Lock()
@@ -238,23 +238,23 @@ func (n *node) await(ctx context.Context, what string, ok func() (bool, error)) 
 		changed := n.changed
 		var x cluster.Exit
 		if dead {
-			x = exitOf(*n.run.exit)
+			x = *n.run.exit
 		}
 		n.mu.Unlock()
 		switch {
 		case done:
 			return nil
 		case err != nil:
-			return fmt.Errorf("node %s: %w%s", n.info.Name, err, n.lastWords())
+			return fmt.Errorf("node %s: %w%s", n.Info.Name, err, n.lastWords())
 		case dead:
-			return fmt.Errorf("node %s %s before it was %s%s", n.info.Name, describeExit(x), what, n.lastWords())
+			return fmt.Errorf("node %s %s before it was %s%s", n.Info.Name, describeExit(x), what, n.lastWords())
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("node %s was not %s after %v: %w%s", n.info.Name, what, time.Since(began).Round(time.Millisecond), ctx.Err(), n.lastWords())
-		case <-n.c.life.Done():
-			return fmt.Errorf("node %s was not %s: %w", n.info.Name, what, n.c.ending())
+			return fmt.Errorf("node %s was not %s after %v: %w%s", n.Info.Name, what, time.Since(began).Round(time.Millisecond), ctx.Err(), n.lastWords())
+		case <-n.t.life.Done():
+			return fmt.Errorf("node %s was not %s: %w", n.Info.Name, what, n.t.ending())
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"fmt"
@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
-	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
 
-// parseSignal reads SIGHUP, HUP or 1.
-func parseSignal(s string) (syscall.Signal, error) {
+// ParseSignal reads SIGHUP, HUP or 1.
+func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
 		if n < 1 || n > 64 {
 			return 0, fmt.Errorf("signal %d: signals go from 1 to 64", n)
@@ -31,16 +30,12 @@ func parseSignal(s string) (syscall.Signal, error) {
 	return 0, fmt.Errorf("no signal is called %q", s)
 }
 
-// exitOf translates an init's report.
-func exitOf(e nodeinit.Exit) cluster.Exit {
-	x := cluster.Exit{Code: e.Code, At: momentOf(e.At)}
-	if e.Signal != 0 {
-		x.Signal = unix.SignalName(e.Signal)
-		if x.Signal == "" {
-			x.Signal = "SIG" + strconv.Itoa(int(e.Signal))
-		}
+// SignalName is the name of a signal, such as SIGKILL, or SIG34 where it has none.
+func SignalName(sig syscall.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return name
 	}
-	return x
+	return "SIG" + strconv.Itoa(int(sig))
 }
 
 // describeExit says in words how a program ended.
@@ -59,13 +54,13 @@ type asked struct {
 
 // explains reports whether a death is what the signal asked for: by it, or, where programs end in an orderly way on
 // it, within the grace.
-func (a asked) explains(e nodeinit.Exit, at time.Time, grace time.Duration) bool {
-	if e.Signal == a.sig {
+func (a asked) explains(x cluster.Exit, grace time.Duration) bool {
+	if x.Signal == SignalName(a.sig) {
 		return true
 	}
 	switch a.sig {
 	case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
-		return at.Sub(a.at) <= grace
+		return x.At.Sub(a.at) <= grace
 	}
 	return false
 }

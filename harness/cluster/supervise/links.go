@@ -1,4 +1,4 @@
-package sandbox
+package supervise
 
 import (
 	"context"
@@ -9,61 +9,61 @@ import (
 )
 
 // addresses translates links between nodes into those between addresses.
-func (c *sandbox) addresses(links []cluster.Link) ([]plane.AddrLink, error) {
+func (t *Topology) addresses(links []cluster.Link) ([]plane.AddrLink, error) {
 	out := make([]plane.AddrLink, 0, len(links))
 	for _, l := range links {
-		from, err := c.node(l.From)
+		from, err := t.node(l.From)
 		if err != nil {
 			return nil, err
 		}
-		to, err := c.node(l.To)
+		to, err := t.node(l.To)
 		if err != nil {
 			return nil, err
 		}
 		if from == to {
 			return nil, fmt.Errorf("link %s: a node's traffic with itself does not pass the plane", l)
 		}
-		out = append(out, plane.AddrLink{From: from.info.Addr, To: to.info.Addr})
+		out = append(out, plane.AddrLink{From: from.Info.Addr, To: to.Info.Addr})
 	}
 	return out, nil
 }
 
 // Apply implements cluster.Linker.
-func (c *sandbox) Apply(ctx context.Context, links []cluster.Link, r cluster.Rule) (cluster.RuleID, error) {
-	a, err := c.addresses(links)
+func (t *Topology) Apply(ctx context.Context, links []cluster.Link, r cluster.Rule) (cluster.RuleID, error) {
+	a, err := t.addresses(links)
 	if err != nil {
 		return 0, err
 	}
-	id, err := c.router.Apply(ctx, a, r)
+	id, err := t.carrier.Apply(ctx, a, r)
 	if err != nil {
 		return 0, fmt.Errorf("put a rule on %d links: %w", len(links), err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.rules[id] = append([]cluster.Link(nil), links...)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rules[id] = append([]cluster.Link(nil), links...)
 	return id, nil
 }
 
 // Remove implements cluster.Linker.
-func (c *sandbox) Remove(ctx context.Context, id cluster.RuleID) error {
-	if err := c.router.Remove(ctx, id); err != nil {
+func (t *Topology) Remove(ctx context.Context, id cluster.RuleID) error {
+	if err := t.carrier.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove rule %d: %w", id, err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.rules, id)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.rules, id)
 	return nil
 }
 
 // Counters implements cluster.Linker.
-func (c *sandbox) Counters(ctx context.Context, id cluster.RuleID) ([]cluster.Counter, error) {
-	c.mu.Lock()
-	links, ok := c.rules[id]
-	c.mu.Unlock()
+func (t *Topology) Counters(ctx context.Context, id cluster.RuleID) ([]cluster.Counter, error) {
+	t.mu.Lock()
+	links, ok := t.rules[id]
+	t.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("there is no rule %d", id)
 	}
-	counts, err := c.router.Counters(ctx, id)
+	counts, err := t.carrier.Counters(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("read the counters of rule %d: %w", id, err)
 	}
@@ -78,12 +78,12 @@ func (c *sandbox) Counters(ctx context.Context, id cluster.RuleID) ([]cluster.Co
 }
 
 // Reset implements cluster.Linker.
-func (c *sandbox) Reset(ctx context.Context, links []cluster.Link) (int, error) {
-	a, err := c.addresses(links)
+func (t *Topology) Reset(ctx context.Context, links []cluster.Link) (int, error) {
+	a, err := t.addresses(links)
 	if err != nil {
 		return 0, err
 	}
-	n, err := c.router.Reset(ctx, a)
+	n, err := t.carrier.Reset(ctx, a)
 	if err != nil {
 		return n, fmt.Errorf("reset %d links: %w", len(links), err)
 	}
