@@ -67,6 +67,9 @@ func (c *Client) Call(ctx context.Context, method string, in, out any, files ...
 	}
 	defer c.forget(id)
 	if err := c.send(envelope{Kind: kindCall, ID: id, Name: method, Body: body}, files); err != nil {
+		if peerEnded(err) {
+			<-c.done // read is about to see the same, and knows why
+		}
 		select {
 		case <-c.done:
 			return nil, c.Err()

@@ -15,6 +15,9 @@ const (
 	methodRemove    = "router.remove"
 	methodCounters  = "router.counters"
 	methodReset     = "router.reset"
+	methodRefuse    = "router.refuse"
+	methodProvoke   = "router.provoke"
+	methodRelease   = "router.release"
 	methodIntercept = "router.intercept"
 	methodAudit     = "router.audit"
 )
@@ -32,33 +35,67 @@ type linksBody struct {
 	Links []AddrLink `json:"links"`
 }
 
+type refusalBody struct {
+	ID uint64 `json:"id"`
+}
+
+type socketsBody struct {
+	Sockets []Socket `json:"sockets"`
+}
+
 // Handlers returns the handlers by which a RemoteRouter reaches r. A driver adds its own to them.
 func (r *Router) Handlers() map[string]Handler {
+	return HandlersOf(func() (*Router, error) { return r, nil })
+}
+
+// HandlersOf returns the handlers for a Router that a later call makes: router returns it, or why there is none.
+func HandlersOf(router func() (*Router, error)) map[string]Handler {
 	return map[string]Handler{
-		methodApply: method(func(_ context.Context, b applyBody) (any, error) {
+		methodApply: routed(router, func(_ context.Context, r *Router, b applyBody) (any, error) {
 			id, err := r.Apply(b.Links, b.Rule)
 			return ruleBody{id}, err
 		}),
-		methodRemove: method(func(_ context.Context, b ruleBody) (any, error) {
+		methodRemove: routed(router, func(_ context.Context, r *Router, b ruleBody) (any, error) {
 			return nil, r.Remove(b.ID)
 		}),
-		methodCounters: method(func(_ context.Context, b ruleBody) (any, error) {
+		methodCounters: routed(router, func(_ context.Context, r *Router, b ruleBody) (any, error) {
 			return r.Counters(b.ID)
 		}),
-		methodReset: method(func(ctx context.Context, b linksBody) (any, error) {
+		methodReset: routed(router, func(ctx context.Context, r *Router, b linksBody) (any, error) {
 			return r.Reset(ctx, b.Links)
 		}),
-		methodIntercept: method(func(_ context.Context, b linksBody) (any, error) {
+		methodRefuse: routed(router, func(ctx context.Context, r *Router, b linksBody) (any, error) {
+			id, err := r.refuse(ctx, b.Links)
+			return refusalBody{id}, err
+		}),
+		methodProvoke: routed(router, func(ctx context.Context, r *Router, b socketsBody) (any, error) {
+			return nil, r.provoke(ctx, b.Sockets)
+		}),
+		methodRelease: routed(router, func(ctx context.Context, r *Router, b refusalBody) (any, error) {
+			return nil, r.release(ctx, b.ID)
+		}),
+		methodIntercept: routed(router, func(_ context.Context, r *Router, b linksBody) (any, error) {
 			return nil, r.Intercept(b.Links)
 		}),
-		methodAudit: method(func(context.Context, struct{}) (any, error) {
+		methodAudit: routed(router, func(_ context.Context, r *Router, _ struct{}) (any, error) {
 			return r.Audit()
 		}),
 	}
 }
 
-// method makes a Handler of a function that takes a decoded body and no files.
-func method[T any](f func(context.Context, T) (any, error)) Handler {
+// routed makes a Handler of a function that works on the Router.
+func routed[T any](router func() (*Router, error), f func(context.Context, *Router, T) (any, error)) Handler {
+	return Method(func(ctx context.Context, in T) (any, error) {
+		r, err := router()
+		if err != nil {
+			return nil, err
+		}
+		return f(ctx, r, in)
+	})
+}
+
+// Method makes a Handler of a function that takes a decoded body and no files.
+func Method[T any](f func(context.Context, T) (any, error)) Handler {
 	return func(ctx context.Context, body json.RawMessage, files []*os.File) (any, []*os.File, error) {
 		closeFiles(files)
 		var in T
@@ -96,6 +133,28 @@ func (r RemoteRouter) Counters(ctx context.Context, id cluster.RuleID) (out []Ad
 func (r RemoteRouter) Reset(ctx context.Context, links []AddrLink) (n int, err error) {
 	_, err = r.Client.Call(ctx, methodReset, linksBody{links}, &n)
 	return n, err
+}
+
+// ResetListed is Router.Reset for a plane that does not hold the nodes' namespaces: list asks the nodes. The links that
+// list gets are those of both directions.
+func (r RemoteRouter) ResetListed(ctx context.Context, links []AddrLink, list ListSockets) (int, error) {
+	return reset(ctx, r, bothWays(links), list)
+}
+
+func (r RemoteRouter) refuse(ctx context.Context, links []AddrLink) (uint64, error) {
+	var out refusalBody
+	_, err := r.Client.Call(ctx, methodRefuse, linksBody{links}, &out)
+	return out.ID, err
+}
+
+func (r RemoteRouter) provoke(ctx context.Context, live []Socket) error {
+	_, err := r.Client.Call(ctx, methodProvoke, socketsBody{live}, nil)
+	return err
+}
+
+func (r RemoteRouter) release(ctx context.Context, id uint64) error {
+	_, err := r.Client.Call(ctx, methodRelease, refusalBody{id}, nil)
+	return err
 }
 
 // Intercept is Router.Intercept.

@@ -21,16 +21,22 @@ const (
 	resetPoll     = 2 * time.Millisecond
 )
 
-// socket is one end of a TCP connection.
-type socket struct{ local, remote netip.AddrPort }
+// Socket is one end of a TCP connection, as its node sees it.
+type Socket struct {
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+}
 
 // connection returns what both ends have in common.
-func (s socket) connection() socket {
-	if s.local.Compare(s.remote) > 0 {
-		return socket{s.remote, s.local}
+func (s Socket) connection() Socket {
+	if s.Local.Compare(s.Remote) > 0 {
+		return Socket{s.Remote, s.Local}
 	}
 	return s
 }
+
+// ListSockets lists the live TCP sockets that the From of each link has with its To.
+type ListSockets func(ctx context.Context, links []AddrLink) ([]Socket, error)
 
 // Reset ends the live TCP connections between the two nodes of each link, idle ones too, so that both ends see a
 // reset. It returns how many connections it found, when all are gone.
@@ -38,68 +44,78 @@ func (s socket) connection() socket {
 // Nothing runs inside the nodes for it. While all packets between the two are refused, each end gets an ACK that it
 // does not expect, which it answers, and the refusal of the answer is a reset with the right sequence number.
 // Connections that are made meanwhile are refused.
-func (r *Router) Reset(ctx context.Context, links []AddrLink) (n int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, resetDeadline)
-	defer cancel()
+func (r *Router) Reset(ctx context.Context, links []AddrLink) (int, error) {
 	both := bothWays(links)
 	ends, err := r.endsOf(both)
 	if err != nil {
 		return 0, err
 	}
-	live, err := liveSockets(ends, both)
+	return reset(ctx, r, both, func(_ context.Context, links []AddrLink) ([]Socket, error) {
+		return socketsOf(ends, links)
+	})
+}
+
+// resetter does the steps of a reset that the plane alone can do. Who lists the sockets in between is another matter:
+// the plane itself where it holds the nodes' namespaces, else the harness, which asks the nodes.
+type resetter interface {
+	// refuse has all packets of the links refused, whatever rules hold, until release.
+	refuse(ctx context.Context, links []AddrLink) (id uint64, err error)
+	provoke(ctx context.Context, live []Socket) error
+	release(ctx context.Context, id uint64) error
+}
+
+// reset is Reset, wherever it runs.
+func reset(ctx context.Context, r resetter, both []AddrLink, list ListSockets) (n int, err error) {
+	if len(both) == 0 {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resetDeadline)
+	defer cancel()
+	live, err := list(ctx, both)
 	if err != nil {
 		return 0, err
 	}
-	connections := map[socket]bool{}
+	connections := map[Socket]bool{}
 	for _, s := range live {
 		connections[s.connection()] = true
 	}
-	release, err := r.refuse(both)
+	id, err := r.refuse(ctx, both)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, release()) }()
-	// The core resets its connections itself; what it has not connected yet counts as not made.
-	r.core.end(func(l AddrLink) bool { return slices.Contains(both, l) })
-	if len(live) == 0 {
-		return 0, nil
-	}
-	return len(connections), r.provokeUntilGone(ctx, ends, both, live)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), resetDeadline)
+		defer cancel()
+		err = errors.Join(err, r.release(ctx, id))
+	}()
+	return len(connections), provokeUntilGone(ctx, r, both, live, list)
 }
 
 // provokeUntilGone sends ACKs to the live sockets again and again: a socket answers an unexpected one only every
 // 500 ms (net.ipv4.tcp_invalid_ratelimit), and an answer can be lost.
-func (r *Router) provokeUntilGone(ctx context.Context, ends map[netip.Addr]*netlink.Handle, both []AddrLink, live []socket) error {
-	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-	if err != nil {
-		return fmt.Errorf("plane: opening a raw socket (CAP_NET_RAW) to reset connections: %w", err)
-	}
-	defer unix.Close(raw)
-	found := map[socket]bool{}
+func provokeUntilGone(ctx context.Context, r resetter, both []AddrLink, live []Socket, list ListSockets) error {
+	found := map[Socket]bool{}
 	for _, s := range live {
 		found[s] = true
 	}
 	tick := time.NewTicker(resetPoll)
 	defer tick.Stop()
-	for {
-		for _, s := range live {
-			if err := provoke(raw, s); err != nil {
-				return fmt.Errorf("plane: resetting %v - %v: %w", s.remote, s.local, err)
-			}
+	for len(live) > 0 {
+		if err := r.provoke(ctx, live); err != nil {
+			return err
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("plane: %d ends of connections between the nodes did not notice their reset, such as %v - %v: %w", len(live), live[0].local, live[0].remote, ctx.Err())
+			return fmt.Errorf("plane: %d ends of connections between the nodes did not notice their reset, such as %v - %v: %w", len(live), live[0].Local, live[0].Remote, ctx.Err())
 		}
-		now, err := liveSockets(ends, both)
+		now, err := list(ctx, both)
 		if err != nil {
 			return err
 		}
-		if live = slices.DeleteFunc(now, func(s socket) bool { return !found[s] }); len(live) == 0 {
-			return nil
-		}
+		live = slices.DeleteFunc(now, func(s Socket) bool { return !found[s] })
 	}
+	return nil
 }
 
 // bothWays returns the links and those of the opposite direction, each once.
@@ -126,17 +142,21 @@ func (r *Router) endsOf(links []AddrLink) (map[netip.Addr]*netlink.Handle, error
 			return nil, fmt.Errorf("plane: no node has the address %v", l.From)
 		}
 		if n.diag == nil {
-			return nil, fmt.Errorf("plane: resetting connections of %s needs its network namespace, which AddNode was not given", n.Name)
+			return nil, fmt.Errorf("plane: resetting connections of %s needs its network namespace, which AddNode was not given: see RemoteRouter.ResetListed", n.Name)
 		}
 		ends[l.From] = n.diag
 	}
 	return ends, nil
 }
 
-// refuse has all packets of the links refused, whatever rules hold, until release is called.
-func (r *Router) refuse(links []AddrLink) (release func() error, err error) {
+// refuse implements resetter.
+func (r *Router) refuse(_ context.Context, links []AddrLink) (uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	links, err := r.known(links)
+	if err != nil {
+		return 0, err
+	}
 	var enter []element
 	for _, l := range links {
 		if r.resetting[l] == 0 {
@@ -144,23 +164,53 @@ func (r *Router) refuse(links []AddrLink) (release func() error, err error) {
 		}
 	}
 	if err := r.filter.change(nil, enter); err != nil {
-		return nil, err
+		return 0, err
 	}
 	for _, l := range links {
 		r.resetting[l]++
 	}
-	return func() error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		var leave []element
-		for _, l := range links {
-			if r.resetting[l]--; r.resetting[l] == 0 {
-				delete(r.resetting, l)
-				leave = append(leave, element{r.filter.resets, nftables.SetElement{Key: key(l)}})
-			}
+	r.lastRefusal++
+	r.refusals[r.lastRefusal] = links
+	// The core resets its connections itself; what it has not connected yet counts as not made.
+	r.core.end(func(l AddrLink) bool { return slices.Contains(links, l) })
+	return r.lastRefusal, nil
+}
+
+// release implements resetter.
+func (r *Router) release(_ context.Context, id uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	links, ok := r.refusals[id]
+	if !ok {
+		return fmt.Errorf("plane: there is no refusal %d", id)
+	}
+	delete(r.refusals, id)
+	var leave []element
+	for _, l := range links {
+		if r.resetting[l]--; r.resetting[l] == 0 {
+			delete(r.resetting, l)
+			leave = append(leave, element{r.filter.resets, nftables.SetElement{Key: key(l)}})
 		}
-		return r.filter.change(leave, nil)
-	}, nil
+	}
+	return r.filter.change(leave, nil)
+}
+
+// provoke implements resetter.
+func (r *Router) provoke(_ context.Context, live []Socket) error {
+	raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return fmt.Errorf("plane: opening a raw socket (CAP_NET_RAW) to reset connections: %w", err)
+	}
+	defer unix.Close(raw)
+	for _, s := range live {
+		if !s.Local.Addr().Is4() || !s.Remote.Addr().Is4() {
+			return fmt.Errorf("plane: %v - %v is no connection of IPv4", s.Remote, s.Local)
+		}
+		if err := provoke(raw, s); err != nil {
+			return fmt.Errorf("plane: resetting %v - %v: %w", s.Remote, s.Local, err)
+		}
+	}
+	return nil
 }
 
 // TCP states (linux/tcp_states.h) in which a program can still have a connection.
@@ -171,30 +221,56 @@ const (
 	closeWait   = 8
 )
 
-// liveSockets lists the live TCP sockets that each From has with its To. It looks at IPv6 sockets too: those of
-// servers that listen on both families carry IPv4 connections.
-func liveSockets(ends map[netip.Addr]*netlink.Handle, links []AddrLink) ([]socket, error) {
+// LiveSockets lists the live TCP sockets that the network namespace of the process has between one of its addresses and
+// peers.
+func LiveSockets(self netip.Addr, peers []netip.Addr) ([]Socket, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_INET_DIAG)
+	if err != nil {
+		return nil, fmt.Errorf("plane: opening sock_diag: %w", err)
+	}
+	defer h.Close()
+	return liveSockets(h, self, peers)
+}
+
+// socketsOf lists the live TCP sockets that each From has with its To.
+func socketsOf(ends map[netip.Addr]*netlink.Handle, links []AddrLink) ([]Socket, error) {
+	var live []Socket
+	for self, peers := range PeersOf(links) {
+		ss, err := liveSockets(ends[self], self, peers)
+		if err != nil {
+			return nil, err
+		}
+		live = append(live, ss...)
+	}
+	return live, nil
+}
+
+// PeersOf returns the To of the links by their From.
+func PeersOf(links []AddrLink) map[netip.Addr][]netip.Addr {
 	peers := map[netip.Addr][]netip.Addr{}
 	for _, l := range links {
 		peers[l.From] = append(peers[l.From], l.To)
 	}
-	var live []socket
-	for addr, h := range ends {
-		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			ss, err := h.SocketDiagTCP(family)
-			for tries := 0; errors.Is(err, netlink.ErrDumpInterrupted) && tries < 5; tries++ {
-				ss, err = h.SocketDiagTCP(family)
-			}
-			if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-				return nil, fmt.Errorf("plane: listing the sockets of %v (sock_diag): %w", addr, err)
-			}
-			for _, s := range ss {
-				local, ok1 := netip.AddrFromSlice(s.ID.Source)
-				remote, ok2 := netip.AddrFromSlice(s.ID.Destination)
-				local, remote = local.Unmap(), remote.Unmap()
-				if ok1 && ok2 && local == addr && slices.Contains(peers[addr], remote) && isLive(s) {
-					live = append(live, socket{netip.AddrPortFrom(local, s.ID.SourcePort), netip.AddrPortFrom(remote, s.ID.DestinationPort)})
-				}
+	return peers
+}
+
+// liveSockets looks at IPv6 sockets too: those of servers that listen on both families carry IPv4 connections.
+func liveSockets(h *netlink.Handle, self netip.Addr, peers []netip.Addr) ([]Socket, error) {
+	var live []Socket
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		ss, err := h.SocketDiagTCP(family)
+		for tries := 0; errors.Is(err, netlink.ErrDumpInterrupted) && tries < 5; tries++ {
+			ss, err = h.SocketDiagTCP(family)
+		}
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("plane: listing the sockets of %v (sock_diag): %w", self, err)
+		}
+		for _, s := range ss {
+			local, ok1 := netip.AddrFromSlice(s.ID.Source)
+			remote, ok2 := netip.AddrFromSlice(s.ID.Destination)
+			local, remote = local.Unmap(), remote.Unmap()
+			if ok1 && ok2 && local == self && slices.Contains(peers, remote) && isLive(s) {
+				live = append(live, Socket{netip.AddrPortFrom(local, s.ID.SourcePort), netip.AddrPortFrom(remote, s.ID.DestinationPort)})
 			}
 		}
 	}
@@ -214,16 +290,16 @@ func isLive(s *netlink.Socket) bool {
 }
 
 // provoke sends s an ACK of its peer that it does not expect.
-func provoke(raw int, s socket) error {
-	src, dst := s.remote.Addr().As4(), s.local.Addr().As4()
+func provoke(raw int, s Socket) error {
+	src, dst := s.Remote.Addr().As4(), s.Local.Addr().As4()
 	b := make([]byte, 40)
 	b[0], b[8], b[9] = 0x45, 64, unix.IPPROTO_TCP
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	copy(b[12:], src[:])
 	copy(b[16:], dst[:])
 	tcp := b[20:]
-	binary.BigEndian.PutUint16(tcp, s.remote.Port())
-	binary.BigEndian.PutUint16(tcp[2:], s.local.Port())
+	binary.BigEndian.PutUint16(tcp, s.Remote.Port())
+	binary.BigEndian.PutUint16(tcp[2:], s.Local.Port())
 	binary.BigEndian.PutUint32(tcp[4:], rand.Uint32()) // most likely outside the window
 	binary.BigEndian.PutUint32(tcp[8:], rand.Uint32())
 	tcp[12], tcp[13] = 5<<4, 0x10 // header of 5 words, ACK

@@ -38,7 +38,7 @@ type Node struct {
 	Addr  netip.Addr
 	Names []string // further names it answers to, such as its service's
 	// NetNS is the node's network namespace, for listing its sockets; it may be closed after AddNode. Without it
-	// Reset cannot work on the node.
+	// Reset cannot work on the node, and RemoteRouter.ResetListed is the way.
 	NetNS *os.File
 }
 
@@ -69,7 +69,10 @@ type Router struct {
 	rules     *ruleTable
 	marks     map[AddrLink]uint32 // of links that were delayed once
 	cored     map[AddrLink]bool
-	resetting map[AddrLink]int // calls of Reset under way
+	resetting map[AddrLink]int // refusals that hold
+
+	refusals    map[uint64][]AddrLink // their links
+	lastRefusal uint64
 }
 
 type node struct {
@@ -85,7 +88,8 @@ func New(cfg Config) (r *Router, err error) {
 	}
 	r = &Router{
 		zone: newZone(), nodes: map[netip.Addr]*node{}, rules: newRuleTable(),
-		marks: map[AddrLink]uint32{}, cored: map[AddrLink]bool{}, resetting: map[AddrLink]int{},
+		marks: map[AddrLink]uint32{}, cored: map[AddrLink]bool{},
+		resetting: map[AddrLink]int{}, refusals: map[uint64][]AddrLink{},
 	}
 	defer func() {
 		if err != nil {
