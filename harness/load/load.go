@@ -109,6 +109,7 @@ func New(l plan.Load, e Env) (*Generator, error) {
 // no connection is open. It may be called once.
 func (g *Generator) Run(ctx context.Context) error {
 	defer g.tr.close()
+	defer keepPunctual()()
 	client := &http.Client{
 		Transport:     g.tr,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -1,0 +1,104 @@
+package load
+
+import (
+	"os"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A generator beside neighbours that want every core is late by what the scheduler lets them have first. A request for
+// a short slice (kernels from 6.12, no privilege needed) puts a thread that wakes before those that are in the middle
+// of a long one; a low nice value, where it is allowed, does so on every kernel. The harness needs a small part of a
+// core, so it takes nothing from the service that its lateness would not distort more.
+const (
+	punctualSlice = 300_000 // ns
+	punctualNice  = -10
+)
+
+var punctuality struct {
+	mu    sync.Mutex
+	users int
+	was   map[int]unix.SchedAttr // by thread
+}
+
+// keepPunctual has the scheduler prefer the threads of this process until release is called. What the system does not
+// allow is not done: the generator's lag is measured all the same.
+func keepPunctual() (release func()) {
+	p := &punctuality
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users++; p.users == 1 {
+		p.was = map[int]unix.SchedAttr{}
+		eachThread(func(tid int) bool {
+			if _, done := p.was[tid]; done {
+				return false
+			}
+			now, err := unix.SchedGetAttr(tid, 0)
+			if err != nil || now.Policy != unix.SCHED_NORMAL {
+				return false
+			}
+			p.was[tid] = *now
+			return prefer(tid, *now)
+		})
+	}
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.users--; p.users > 0 {
+			return
+		}
+		restore(p.was)
+	})
+}
+
+// prefer asks for a short slice and, if it may, a low nice value.
+func prefer(tid int, now unix.SchedAttr) bool {
+	want := unix.SchedAttr{Policy: now.Policy, Nice: min(now.Nice, punctualNice), Runtime: punctualSlice}
+	if unix.SchedSetAttr(tid, &want, 0) == nil {
+		return true
+	}
+	want.Nice = now.Nice
+	return unix.SchedSetAttr(tid, &want, 0) == nil
+}
+
+// restore gives every thread what it had. Threads that began meanwhile have inherited the preference of another: they
+// get what the process's first thread had.
+func restore(was map[int]unix.SchedAttr) {
+	first, known := was[os.Getpid()]
+	seen := map[int]bool{}
+	eachThread(func(tid int) bool {
+		if seen[tid] {
+			return false
+		}
+		seen[tid] = true
+		attr, ok := was[tid]
+		if !ok {
+			attr, ok = first, known
+		}
+		if !ok {
+			return false
+		}
+		// A default slice reads as the default; 0 asks for it again.
+		attr.Runtime, attr.Deadline, attr.Period, attr.Flags = 0, 0, 0, 0
+		return unix.SchedSetAttr(tid, &attr, 0) == nil
+	})
+}
+
+// eachThread calls f for the threads of this process, again and again until it has changed none: a thread that begins
+// meanwhile is like the one that began it.
+func eachThread(f func(tid int) (changed bool)) {
+	for again := true; again; {
+		again = false
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return
+		}
+		for _, t := range tasks {
+			if tid, err := strconv.Atoi(t.Name()); err == nil && f(tid) {
+				again = true
+			}
+		}
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package load
+
+// keepPunctual does nothing here.
+func keepPunctual() (release func()) { return func() {} }
