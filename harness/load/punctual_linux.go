@@ -3,6 +3,7 @@ package load
 import (
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -10,8 +11,10 @@ import (
 
 // A generator beside neighbours that want every core is late by what the scheduler lets them have first. A request for
 // a short slice (kernels from 6.12, no privilege needed) puts a thread that wakes before those that are in the middle
-// of a long one; a low nice value, where it is allowed, does so on every kernel. The harness needs a small part of a
-// core, so it takes nothing from the service that its lateness would not distort more.
+// of a long one; a low nice value, where it is allowed, does so on every kernel. Where the kernel groups threads by session
+// (sched_autogroup) a thread's nice value counts only within its session, and each node is a session: the group has a
+// nice value of its own. The harness needs a small part of a core, so it takes nothing from the service that its
+// lateness would not distort more.
 const (
 	punctualSlice = 300_000 // ns
 	punctualNice  = -10
@@ -21,6 +24,7 @@ var punctuality struct {
 	mu    sync.Mutex
 	users int
 	was   map[int]unix.SchedAttr // by thread
+	group int                    // nice value of the session
 }
 
 // keepPunctual has the scheduler prefer the threads of this process until release is called. What the system does not
@@ -42,6 +46,8 @@ func keepPunctual() (release func()) {
 			p.was[tid] = *now
 			return prefer(tid, *now)
 		})
+		p.group = groupNice()
+		setGroupNice(min(p.group, punctualNice))
 	}
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
@@ -50,6 +56,7 @@ func keepPunctual() (release func()) {
 			return
 		}
 		restore(p.was)
+		setGroupNice(p.group)
 	})
 }
 
@@ -84,6 +91,29 @@ func restore(was map[int]unix.SchedAttr) {
 		attr.Runtime, attr.Deadline, attr.Period, attr.Flags = 0, 0, 0, 0
 		return unix.SchedSetAttr(tid, &attr, 0) == nil
 	})
+}
+
+// autogroup is where the nice value of this process's session stands, as in "/autogroup-6 nice 0".
+const autogroup = "/proc/self/autogroup"
+
+// groupNice is that nice value, 0 where there is none.
+func groupNice() int {
+	b, err := os.ReadFile(autogroup)
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) != 3 {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[2])
+	return n
+}
+
+func setGroupNice(n int) {
+	if n != groupNice() {
+		_ = os.WriteFile(autogroup, []byte(strconv.Itoa(n)), 0) // not for everybody
+	}
 }
 
 // eachThread calls f for the threads of this process, again and again until it has changed none: a thread that begins

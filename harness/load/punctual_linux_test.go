@@ -28,6 +28,7 @@ func TestPunctualIsGivenAndTakenBack(t *testing.T) {
 	if before.Policy != unix.SCHED_NORMAL {
 		t.Skipf("this process has scheduling policy %d", before.Policy)
 	}
+	group := groupNice()
 	one, two := keepPunctual(), keepPunctual()
 	// Threads that begin now have it too.
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -56,5 +57,6 @@ func TestPunctualIsGivenAndTakenBack(t *testing.T) {
 		require.Equal(t, before.Nice, a.Nice, "thread %d", tid)
 		require.Equal(t, before.Runtime, a.Runtime, "thread %d", tid)
 	}
+	require.Equal(t, group, groupNice())
 	close(hold)
 }
