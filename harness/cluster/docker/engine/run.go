@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
+)
+
+// Run is what one topology has on the engine. Everything in it carries its labels.
+type Run struct {
+	e    *Engine
+	id   string
+	name string
+}
+
+// NewRun returns a run with a fresh id. Nothing is made yet.
+func (e *Engine) NewRun(name string) *Run {
+	return &Run{e: e, id: strings.ToLower(rand.Text()[:8]), name: name}
+}
+
+// ID returns the run's id. It is part of the names of its containers and networks.
+func (r *Run) ID() string { return r.id }
+
+// labels returns those of the run, and more.
+func (r *Run) labels(more map[string]string) map[string]string {
+	l := map[string]string{LabelOurs: "1", LabelRun: r.id, LabelOwner: self().label(), LabelName: r.name}
+	maps.Copy(l, more)
+	return l
+}
+
+// filter selects what is the run's.
+func (r *Run) filter() client.Filters { return label(LabelRun, r.id) }
+
+// label selects what has a label of this value.
+func label(name, value string) client.Filters { return client.Filters{}.Add("label", name+"="+value) }
+
+// full returns the name of something of the run, as docker ps shows it.
+func (r *Run) full(name string) string { return "gauntlet-" + r.id + "-" + name }
+
+// Volume makes a volume of this very name, unless there is one. It outlives the run's Remove, so that its content stays
+// from one start of a topology to the next: RemoveVolumes ends it, or Sweep when its owner died.
+func (r *Run) Volume(ctx context.Context, name string, labels map[string]string) error {
+	if _, err := r.e.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: r.labels(labels)}); err != nil {
+		return fmt.Errorf("make the volume %s: %w", name, Plain(err))
+	}
+	return nil
+}
+
+// RemoveVolumes removes the volumes of ours that have all these labels. One that is still used stays, and is an error.
+func (e *Engine) RemoveVolumes(ctx context.Context, labels map[string]string) error {
+	if len(labels) == 0 {
+		return errors.New("remove volumes: no labels were given, and all volumes have none")
+	}
+	f := label(LabelOurs, "1")
+	for name, value := range labels {
+		f.Add("label", name+"="+value)
+	}
+	found, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: f})
+	if err != nil {
+		return fmt.Errorf("list volumes: %w", Plain(err))
+	}
+	var errs []error
+	for _, v := range found.Items {
+		errs = append(errs, e.removeVolume(ctx, v.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// removeVolume removes a volume that may be gone already.
+func (e *Engine) removeVolume(ctx context.Context, name string) error {
+	if _, err := e.api.VolumeRemove(ctx, name, client.VolumeRemoveOptions{}); err != nil && !notThere(err) {
+		return fmt.Errorf("remove the volume %s: %w", name, Plain(err))
+	}
+	return nil
+}
+
+// Remove kills and removes the run's containers with their unnamed volumes, then its networks, and returns what is left
+// of them all the same. It may be called again.
+func (r *Run) Remove(ctx context.Context) (left []string, err error) {
+	f := r.filter()
+	c, n, err := r.e.list(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if err = r.e.remove(ctx, c, n); err == nil && len(c)+len(n) == 0 {
+		return nil, nil
+	}
+	c, n, listErr := r.e.list(ctx, f)
+	for _, t := range append(c, n...) {
+		left = append(left, t.String())
+	}
+	return left, errors.Join(err, listErr)
+}
+
+// thing is a container, network or volume.
+type thing struct {
+	kind, id, name string
+	labels         map[string]string
+}
+
+func (t thing) String() string { return t.kind + " " + t.name }
+
+// list returns the containers and networks that a filter selects.
+func (e *Engine) list(ctx context.Context, f client.Filters) (containers, networks []thing, err error) {
+	cs, err := e.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: f})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list containers: %w", Plain(err))
+	}
+	for _, c := range cs.Items {
+		name := c.ID
+		if len(c.Names) > 0 {
+			name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		containers = append(containers, thing{"container", c.ID, name, c.Labels})
+	}
+	ns, err := e.api.NetworkList(ctx, client.NetworkListOptions{Filters: f})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list networks: %w", Plain(err))
+	}
+	for _, n := range ns.Items {
+		networks = append(networks, thing{"network", n.ID, n.Name, n.Labels})
+	}
+	return containers, networks, nil
+}
+
+// remove removes containers, several at a time, and then networks, which go only when nothing is on them.
+func (e *Engine) remove(ctx context.Context, containers, networks []thing) error {
+	errs := make([]error, len(containers)+len(networks))
+	var g errgroup.Group
+	g.SetLimit(8) // the engine does them one by one beyond this
+	for i, c := range containers {
+		g.Go(func() error { errs[i] = e.removeContainer(ctx, c.id, c.name); return nil })
+	}
+	_ = g.Wait() // errors are in errs: one that fails must not hinder the rest
+	for i, n := range networks {
+		if _, err := e.api.NetworkRemove(ctx, n.id, client.NetworkRemoveOptions{}); err != nil && !notThere(err) {
+			errs[len(containers)+i] = fmt.Errorf("remove the network %s: %w", n.name, Plain(err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeContainer kills and removes a container that may be gone already, with its unnamed volumes.
+func (e *Engine) removeContainer(ctx context.Context, id, name string) error {
+	_, err := e.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil && strings.Contains(err.Error(), "is already in progress") {
+		return e.awaitGone(ctx, id, name) // another removes it: a list would still show it
+	}
+	if err != nil && !notThere(err) {
+		return fmt.Errorf("remove the container %s: %w", name, Plain(err))
+	}
+	return nil
+}
+
+// awaitGone waits until a container that is being removed is gone.
+func (e *Engine) awaitGone(ctx context.Context, id, name string) error {
+	return poll(ctx, func() (bool, error) {
+		_, err := e.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+		if notThere(err) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("wait until the container %s is removed: %w", name, Plain(err))
+		}
+		return false, nil
+	})
+}

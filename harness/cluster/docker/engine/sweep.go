@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/moby/moby/client"
+)
+
+// Sweep removes what runs left whose harness is dead: containers, networks, volumes. It returns their names. What another
+// machine's harness made, or one that lives, is not touched.
+func (e *Engine) Sweep(ctx context.Context) (removed []string, err error) {
+	f := label(LabelOurs, "1")
+	containers, networks, err := e.list(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: f})
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", Plain(err))
+	}
+	containers, networks = abandoned(containers), abandoned(networks)
+	errs := []error{e.remove(ctx, containers, networks)}
+	for _, v := range volumes.Items {
+		t := thing{"volume", v.Name, v.Name, v.Labels}
+		if len(abandoned([]thing{t})) == 0 {
+			continue
+		}
+		err := e.removeVolume(ctx, v.Name)
+		errs = append(errs, err)
+		if err == nil {
+			removed = append(removed, t.String())
+		}
+	}
+	left, more, err := e.list(ctx, f)
+	errs = append(errs, err)
+	still := map[string]bool{}
+	for _, t := range append(left, more...) {
+		still[t.id] = true
+	}
+	for _, t := range append(containers, networks...) {
+		if !still[t.id] {
+			removed = append(removed, t.String())
+		}
+	}
+	return removed, errors.Join(errs...)
+}
+
+// abandoned returns the things whose owner is known to be dead.
+func abandoned(all []thing) []thing {
+	var dead []thing
+	for _, t := range all {
+		if o, err := parseOwner(t.labels[LabelOwner]); err == nil && o.abandoned() { // what it cannot read is not ours
+			dead = append(dead, t)
+		}
+	}
+	return dead
+}
