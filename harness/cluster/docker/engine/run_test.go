@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestNetworkAddresses(t *testing.T) {
+	n := Network{Name: "n", Prefix: netip.MustParsePrefix("10.176.16.0/20"), Plane: netip.MustParseAddr("10.176.16.2")}
+	seen := map[netip.Addr]bool{n.Plane: true}
+	for i := range maxNodes {
+		a, err := n.NodeAddr(i)
+		require.NoError(t, err)
+		require.True(t, n.Prefix.Contains(a))
+		require.False(t, seen[a])
+		seen[a] = true
+	}
+	assert.True(t, seen[netip.MustParseAddr("10.176.16.3")])
+	for _, i := range []int{-1, maxNodes} {
+		_, err := n.NodeAddr(i)
+		require.Error(t, err)
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	count := func(taken ...string) (n int, first netip.Prefix) {
+		var all []netip.Prefix
+		for _, s := range taken {
+			all = append(all, netip.MustParsePrefix(s))
+		}
+		for p := range candidates(all) {
+			require.Equal(t, p, p.Masked())
+			require.True(t, p.Addr().IsPrivate())
+			if n++; n == 1 {
+				first = p
+			}
+		}
+		return n, first
+	}
+	all, first := count()
+	assert.Equal(t, 256+64+8, all)
+	assert.Equal(t, "10.176.0.0/20", first.String())
+	n, first := count("10.176.0.0/24")
+	assert.Equal(t, all-1, n)
+	assert.Equal(t, "10.176.16.0/20", first.String())
+	n, first = count("10.0.0.0/8")
+	assert.Equal(t, 64+8, n)
+	assert.Equal(t, "172.28.0.0/20", first.String())
+	n, _ = count("0.0.0.0/0")
+	assert.Zero(t, n)
+}
+
+func TestNetwork(t *testing.T) {
+	e := connected(t)
+	a, b := newRun(t, e), newRun(t, e)
+	one, err := a.Network(t.Context())
+	require.NoError(t, err)
+	two, err := b.Network(t.Context())
+	require.NoError(t, err)
+	assert.False(t, one.Prefix.Overlaps(two.Prefix), "%v %v", one, two)
+	assert.Equal(t, one.Prefix.Addr().Next().Next(), one.Plane)
+
+	in, err := e.api.NetworkInspect(t.Context(), one.ID, client.NetworkInspectOptions{})
+	require.NoError(t, err)
+	assert.True(t, in.Network.Internal)
+	assert.False(t, in.Network.EnableIPv6)
+	assert.Equal(t, one.Prefix.Addr().Next(), in.Network.IPAM.Config[0].Gateway)
+}
+
+// The list of what is taken is old as soon as it was asked for: what was taken since is an overlap.
+func TestNetworkOverlap(t *testing.T) {
+	e := connected(t)
+	r := newRun(t, e)
+	make := func(name string) error {
+		_, err := e.api.NetworkCreate(t.Context(), r.full(name), client.NetworkCreateOptions{Internal: true, Labels: r.labels(nil),
+			IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: netip.MustParsePrefix("192.168.240.0/20")}}}})
+		return err
+	}
+	require.NoError(t, make("first"))
+	err := make("second")
+	require.Error(t, err)
+	assert.True(t, overlap(err), err)
+	assert.ErrorContains(t, Plain(err), "another network has these addresses")
+}
+
+func TestRemove(t *testing.T) {
+	e := connected(t)
+	a, b := newRun(t, e), newRun(t, e)
+	n, err := a.Network(t.Context())
+	require.NoError(t, err)
+	for i := range 4 {
+		addr, err := n.NodeAddr(i)
+		require.NoError(t, err)
+		pod := started(t, a, Spec{Name: fmt.Sprint("pod", i), Network: &n, Addr: addr})
+		started(t, a, Spec{Name: fmt.Sprint("program", i), NetworkOf: pod.ID()})
+	}
+	stays := started(t, b, Spec{})
+
+	left, err := a.Remove(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	cs, ns, err := e.list(t.Context(), a.filter())
+	require.NoError(t, err)
+	assert.Empty(t, append(cs, ns...))
+	s, err := stays.Inspect(t.Context())
+	require.NoError(t, err)
+	assert.True(t, s.Running, "the run beside it")
+	left, err = a.Remove(t.Context())
+	require.NoError(t, err, "again")
+	assert.Empty(t, left)
+}
+
+// What cannot be removed is named: here a network that another's container is on.
+func TestRemoveSaysWhatIsLeft(t *testing.T) {
+	e := connected(t)
+	a, b := newRun(t, e), newRun(t, e)
+	n, err := a.Network(t.Context())
+	require.NoError(t, err)
+	addr, err := n.NodeAddr(0)
+	require.NoError(t, err)
+	guest := started(t, b, Spec{Network: &n, Addr: addr})
+	left, err := a.Remove(t.Context())
+	require.Error(t, err)
+	assert.Equal(t, []string{"network " + n.Name}, left)
+	require.NoError(t, guest.Remove(t.Context()))
+}
+
+func TestSweep(t *testing.T) {
+	e := connected(t)
+	// A process that lived, and is dead.
+	p := exec.Command("sleep", "1000")
+	require.NoError(t, p.Start())
+	dead := self()
+	dead.pid = p.Process.Pid
+	var err error
+	dead.start, err = startTime(dead.pid)
+	require.NoError(t, err)
+	assert.False(t, dead.abandoned())
+	require.NoError(t, p.Process.Kill())
+	require.Error(t, p.Wait())
+	assert.True(t, dead.abandoned())
+
+	mine := newRun(t, e)
+	started(t, mine, Spec{})
+	theirs := newRun(t, e)
+	put := func(o owner, name string) {
+		t.Helper()
+		labels := theirs.labels(map[string]string{LabelOwner: o.label()})
+		_, err := e.api.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: theirs.full(name), Labels: labels})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, e.removeVolume(context.Background(), theirs.full(name))) })
+		_, err = e.api.NetworkCreate(t.Context(), theirs.full(name), client.NetworkCreateOptions{Internal: true, Labels: labels})
+		require.NoError(t, err)
+	}
+	far := dead
+	far.machine, far.boot = "elsewhere", "another"
+	put(dead, "dead")
+	put(far, "far")
+
+	removed, err := e.Sweep(t.Context())
+	require.NoError(t, err)
+	assert.Contains(t, removed, "network "+theirs.full("dead"))
+	assert.Contains(t, removed, "volume "+theirs.full("dead"))
+	assert.NotContains(t, strings.Join(removed, " "), theirs.full("far"))
+	assert.NotContains(t, strings.Join(removed, " "), mine.ID())
+	cs, _, err := e.list(t.Context(), mine.filter())
+	require.NoError(t, err)
+	assert.Len(t, cs, 1)
+	_, ns, err := e.list(t.Context(), theirs.filter())
+	require.NoError(t, err)
+	assert.Len(t, ns, 1)
+}
+
+func TestOwner(t *testing.T) {
+	me := self()
+	assert.Equal(t, os.Getpid(), me.pid)
+	back, err := parseOwner(me.label())
+	require.NoError(t, err)
+	assert.Equal(t, me, back)
+	for _, bad := range []string{"", "a/b", "m/b/n/x/1"} {
+		_, err := parseOwner(bad)
+		assert.Error(t, err, bad)
+	}
+	for name, test := range map[string]struct {
+		change    func(*owner)
+		abandoned bool
+	}{
+		"this":                         {func(*owner) {}, false},
+		"a later process of this id":   {func(o *owner) { o.start = "1" }, true},
+		"before the machine's restart": {func(o *owner) { o.boot = "before" }, true},
+		"another machine":              {func(o *owner) { o.boot, o.machine, o.start = "other", "other", "1" }, false},
+		"another namespace":            {func(o *owner) { o.pidNS, o.start = "pid:[1]", "1" }, false},
+		"no /proc":                     {func(o *owner) { o.boot, o.start = "", "1" }, false},
+	} {
+		o := me
+		test.change(&o)
+		assert.Equal(t, test.abandoned, o.abandoned(), name)
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	e := connected(t)
+	for _, s := range Doctor(t.Context()) {
+		assert.NoError(t, s.Err, s.Name)
+		assert.NotEmpty(t, s.Doc)
+	}
+	_, ns, err := e.list(t.Context(), label(LabelName, "doctor"))
+	require.NoError(t, err)
+	assert.Empty(t, ns)
+}
+
+func TestNothingOfOursGoesOn(t *testing.T) {
+	probe := connected(t)
+	id := image(t)
+	require.NoError(t, probe.Close())
+	before := goleak.IgnoreCurrent()
+	e, err := Connect(t.Context())
+	require.NoError(t, err)
+	r := e.NewRun("leak")
+	for i := range 20 {
+		c, err := r.Create(t.Context(), Spec{Name: fmt.Sprint("c", i), Image: id})
+		require.NoError(t, err)
+		stream, err := c.Attach(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, c.Start(t.Context()))
+		require.Error(t, c.waitFor(t.Context(), time.Millisecond))
+		x, err := c.Exec(t.Context(), ExecSpec{Argv: []string{patient, "exit", "0"}, Stdin: strings.NewReader("x")})
+		require.NoError(t, err)
+		_, err = x.Wait()
+		require.NoError(t, err)
+		require.NoError(t, c.Remove(t.Context()))
+		require.NoError(t, stream.Close())
+	}
+	left, err := r.Remove(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.NoError(t, e.Close())
+	goleak.VerifyNone(t, before)
+}
