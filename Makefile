@@ -3,13 +3,16 @@ GO ?= go
 N ?= 20
 FUZZTIME ?= 1m
 
-.PHONY: help build test lint bench soak fuzz generate
+.PHONY: help build images test lint bench soak fuzz generate
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 build: ## bin/gauntlet
 	$(GO) build -o bin/gauntlet .
+
+images: ## images of the reference topology, for plain docker compose; no registry is needed
+	$(GO) run ./ci/images
 
 test: ## what CI tests
 	$(GO) test ./...

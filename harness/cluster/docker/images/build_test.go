@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -77,12 +78,21 @@ func TestBuild(t *testing.T) {
 }
 
 func TestBuildFails(t *testing.T) {
-	store := New(engine(t))
-	dir := contextWith(t, map[string]string{"Dockerfile": "FROM scratch\nLABEL reached=yes\nCOPY nothing /\n"})
+	api := engine(t)
+	store := New(api)
+	label := fmt.Sprint("dev.gauntlet.test=", os.Getpid())
+	t.Cleanup(func() { // a build that fails leaves the engine's cache of its first steps
+		list, err := api.ImageList(context.Background(), client.ImageListOptions{Filters: make(client.Filters).Add("label", label)})
+		assert.NoError(t, err)
+		for _, i := range list.Items {
+			forget(t, api, i.ID)
+		}
+	})
+	dir := contextWith(t, map[string]string{"Dockerfile": "FROM scratch\nLABEL " + label + "\nCOPY nothing /\n"})
 	_, err := store.Build(t.Context(), cluster.Build{Context: dir})
 	var failed *BuildError
 	require.ErrorAs(t, err, &failed)
-	assert.Contains(t, failed.Output, "LABEL reached=yes")
+	assert.Contains(t, failed.Output, "LABEL "+label)
 	assert.ErrorContains(t, failed.Err, "nothing")
 	assert.ErrorContains(t, err, dir)
 
