@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// process is a living process of the PID namespace whose /proc is mounted.
+type process struct {
+	pid, parent int
+	started     string // with pid, it names the process in all time
+}
+
+// processes lists them.
+func processes() ([]process, error) {
+	d, err := os.Open("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("listing processes: %w", err)
+	}
+	names, err := d.Readdirnames(-1)
+	d.Close()
+	if err != nil {
+		return nil, fmt.Errorf("listing processes: %w", err)
+	}
+	var all []process
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if p, ok := parseStat(pid, stat); ok {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// parseStat reads /proc/PID/stat (proc(5)): "pid (name) state ppid ... starttime(22) ...", where the name may hold
+// anything. It is not ok for what has ended and only waits to be reaped.
+func parseStat(pid int, stat []byte) (p process, ok bool) {
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const state, parent, started = 0, 1, 19
+	if len(f) <= started || f[state] == "Z" || f[state] == "X" {
+		return p, false
+	}
+	p = process{pid: pid, started: f[started]}
+	p.parent, _ = strconv.Atoi(f[parent])
+	return p, true
+}
+
+// commandContains reports whether the command line, its words joined by spaces, contains text.
+func (p process) commandContains(text string) (bool, error) {
+	b, err := p.read("cmdline")
+	return strings.Contains(strings.ReplaceAll(string(b), "\x00", " "), text), err
+}
+
+// environmentHas reports whether the environment that the process was started with has KEY=VALUE.
+func (p process) environmentHas(setting string) (bool, error) {
+	b, err := p.read("environ")
+	return slices.Contains(strings.Split(string(b), "\x00"), setting), err
+}
+
+// read returns nothing for a process that has ended.
+func (p process) read(name string) ([]byte, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.pid, name))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking at process %d (are SYS_PTRACE and the PID namespace there?): %w", p.pid, err)
+	}
+	return b, nil
+}
+
+// withDescendants adds to a set of processes what they have started, as far as the parents still live.
+func withDescendants(chosen, all []process) []process {
+	in := map[int]bool{}
+	for _, p := range chosen {
+		in[p.pid] = true
+	}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range all {
+			if !in[p.pid] && in[p.parent] {
+				in[p.pid], grown = true, true
+				chosen = append(chosen, p)
+			}
+		}
+	}
+	return chosen
+}
