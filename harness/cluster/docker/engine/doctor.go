@@ -44,7 +44,9 @@ func Doctor(ctx context.Context) []Stage {
 		return report
 	}
 	e, err := Connect(ctx)
-	if ce := (*ConnectError)(nil); errors.As(err, &ce) {
+	if err != nil {
+		ce := &ConnectError{Stage: stages[0].Name, Err: err}
+		errors.As(err, &ce)
 		return failed(ce.Stage, ce.Err, ce.Remedy)
 	}
 	defer e.Close()

@@ -96,14 +96,9 @@ func (e *Engine) meet(ctx context.Context) error {
 		return &ConnectError{Stage: stage, Host: e.place.host, Err: err, Remedy: remedy}
 	}
 	ping, err := e.api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
-	switch {
-	case err == nil:
-	case strings.Contains(err.Error(), "permission denied"): // the client does not wrap os.ErrPermission
-		return fail("permission", err, "add yourself to the group docker (sudo usermod -aG docker $USER, then log in again), or use rootless docker")
-	case strings.Contains(err.Error(), "minimum supported API version"):
-		return fail("version", err, "update the engine to 19.03 or newer")
-	default:
-		return fail("socket", err, "start the engine (sudo systemctl start docker), or set DOCKER_HOST to one that runs")
+	if err != nil {
+		stage, remedy := diagnose(err)
+		return fail(stage, err, remedy)
 	}
 	if ping.OSType != "" && ping.OSType != "linux" {
 		return fail("platform", fmt.Errorf("it runs %s containers", ping.OSType), "switch it to Linux containers")
@@ -126,6 +121,19 @@ func (e *Engine) meet(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// diagnose names the stage at which the first question to an engine failed, and the remedy.
+func diagnose(err error) (stage, remedy string) {
+	switch {
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return "socket", "it did not answer in time: look at its log (journalctl -u docker)"
+	case strings.Contains(err.Error(), "permission denied"): // the client does not wrap os.ErrPermission
+		return "permission", "add yourself to the group docker (sudo usermod -aG docker $USER, then log in again), or use rootless docker"
+	case strings.Contains(err.Error(), "minimum supported API version"):
+		return "version", "update the engine to 19.03 or newer"
+	}
+	return "socket", "start the engine (sudo systemctl start docker), or set DOCKER_HOST to one that runs"
 }
 
 // API returns moby's client of the engine. It belongs to the Engine.

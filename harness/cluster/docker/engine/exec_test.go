@@ -98,9 +98,8 @@ func TestExecInAKilledContainer(t *testing.T) {
 	assert.NotZero(t, x.Pid())
 	require.NoError(t, c.Kill(t.Context(), "SIGKILL"))
 	code, err := x.Wait()
-	if err == nil {
-		assert.Equal(t, 137, code)
-	}
+	require.NoError(t, err)
+	assert.Equal(t, 137, code)
 }
 
 func TestExecIsLetGo(t *testing.T) {

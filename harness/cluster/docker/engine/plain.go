@@ -71,6 +71,9 @@ var meanings = []meaning{
 	{"is paused", nil, "the container is paused: resume it first"},
 	{"no such container", ErrNoContainer, ""},
 	{"no such exec", ErrNoContainer, ""},
+	// The client throws the daemon's words away when it was to attach.
+	{"unable to upgrade to tcp, received 404", ErrNoContainer, ""},
+	{"unable to upgrade to tcp, received 409", ErrNotRunning, ""},
 	{"minimum memory limit", nil, "the memory limit is too small for this engine"},
 }
 

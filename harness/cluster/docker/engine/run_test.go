@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
 )
 
 func TestNetworkAddresses(t *testing.T) {
@@ -77,6 +78,22 @@ func TestNetwork(t *testing.T) {
 	assert.True(t, in.Network.Internal)
 	assert.False(t, in.Network.EnableIPv6)
 	assert.Equal(t, one.Prefix.Addr().Next(), in.Network.IPAM.Config[0].Gateway)
+}
+
+func TestNetworksAtOnce(t *testing.T) {
+	e := connected(t)
+	var made [4]Network
+	var g errgroup.Group
+	for i := range made {
+		r := newRun(t, e)
+		g.Go(func() (err error) { made[i], err = r.Network(t.Context()); return err })
+	}
+	require.NoError(t, g.Wait())
+	for i, a := range made {
+		for _, b := range made[:i] {
+			assert.False(t, a.Prefix.Overlaps(b.Prefix), "%v %v", a, b)
+		}
+	}
 }
 
 // The list of what is taken is old as soon as it was asked for: what was taken since is an overlap.

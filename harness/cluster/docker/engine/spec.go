@@ -50,6 +50,7 @@ type Spec struct {
 
 // config puts what is about the program into the engine's form.
 func (s Spec) config(c *container.Config) {
+	c.Image = s.Image // and not what the user's settings of testcontainers made of it
 	c.User, c.WorkingDir, c.Hostname = s.User, s.Dir, s.Hostname
 	c.StopSignal = s.StopSignal
 	if s.StopGrace > 0 {

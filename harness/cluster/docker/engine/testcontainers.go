@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -45,15 +46,29 @@ func (e *Engine) newProvider() (*testcontainers.DockerProvider, error) {
 // modest is a client that does not do what testcontainers does unasked.
 type modest struct{ client.APIClient }
 
+// ImageInspect takes away what the user's settings of testcontainers put before the names of images: a registry, which
+// makes no sense before an id.
+func (m modest) ImageInspect(ctx context.Context, ref string, opt ...client.ImageInspectOption) (client.ImageInspectResult, error) {
+	if i := strings.LastIndex(ref, "/sha256:"); i >= 0 {
+		ref = ref[i+1:]
+	}
+	return m.APIClient.ImageInspect(ctx, ref, opt...)
+}
+
 // ImagePull fails: an image that is not there must not be looked for on the network. Not found is the one error that
-// testcontainers does not try again.
-func (modest) ImagePull(_ context.Context, ref string, _ client.ImagePullOptions) (client.ImagePullResponse, error) {
+// testcontainers does not try again. Ryuk, for who asked for it, is testcontainers' own affair.
+func (m modest) ImagePull(ctx context.Context, ref string, opt client.ImagePullOptions) (client.ImagePullResponse, error) {
+	if strings.Contains(ref, "testcontainers/ryuk:") {
+		return m.APIClient.ImagePull(ctx, ref, opt)
+	}
 	return nil, errdefs.ErrNotFound.WithMessage("No such image: " + ref)
 }
 
-// ContainerCreate publishes nothing: testcontainers publishes every port that an image exposes.
+// ContainerCreate publishes nothing of ours: testcontainers publishes every port that an image exposes.
 func (m modest) ContainerCreate(ctx context.Context, opt client.ContainerCreateOptions) (client.ContainerCreateResult, error) {
-	opt.HostConfig.PortBindings = nil
+	if _, ours := opt.Config.Labels[LabelOurs]; ours {
+		opt.HostConfig.PortBindings = nil
+	}
 	return m.APIClient.ContainerCreate(ctx, opt)
 }
 
