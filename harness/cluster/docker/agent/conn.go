@@ -19,12 +19,16 @@ type conn struct {
 // tcpConn is one of TCP. It has what programs ask of a *net.TCPConn beyond net.Conn.
 type tcpConn struct{ conn }
 
+// udpConn is one of UDP. It is a net.PacketConn too, by which programs (resolvers, for instance) know that it carries
+// datagrams.
+type udpConn struct{ conn }
+
 func newConn(l *line, network string, local, remote net.Addr) net.Conn {
 	c := conn{l, network, local, remote}
-	if network == "tcp" {
-		return &tcpConn{c}
+	if network == "udp" {
+		return &udpConn{c}
 	}
-	return &c
+	return &tcpConn{c}
 }
 
 func (c *conn) LocalAddr() net.Addr  { return c.local }
@@ -73,4 +77,15 @@ func (c *tcpConn) CloseWrite() error { return c.errorOf("close", c.line.CloseWri
 func (c *tcpConn) SetLinger(sec int) error {
 	c.line.setLinger(sec != 0)
 	return nil
+}
+
+// ReadFrom implements net.PacketConn.
+func (c *udpConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, err := c.Read(b)
+	return n, c.remote, err
+}
+
+// WriteTo implements net.PacketConn. It fails as that of a *net.UDPConn that was dialled.
+func (c *udpConn) WriteTo([]byte, net.Addr) (int, error) {
+	return 0, c.errorOf("write", net.ErrWriteToConnected)
 }

@@ -510,6 +510,8 @@ func TestDatagrams(t *testing.T) {
 	require.NoError(t, server.SetDeadline(time.Now().Add(patience)))
 	c := dial(t, s, "udp", addrPortOf(server.LocalAddr()))
 	require.IsType(t, &net.UDPAddr{}, c.LocalAddr())
+	_, err = c.(net.PacketConn).WriteTo(nil, c.RemoteAddr())
+	require.ErrorIs(t, err, net.ErrWriteToConnected)
 	b := make([]byte, maxDatagram)
 	for _, n := range []int{0, 1, 1400, 0, maxDatagram} {
 		_, err := c.Write(make([]byte, n))
