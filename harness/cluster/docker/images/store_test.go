@@ -38,8 +38,22 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "gauntlet-images-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	built = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
+
+// built is where inside is built.
+var built string
 
 // engine is the engine of this machine.
 func engine(t *testing.T) *client.Client {
@@ -56,11 +70,7 @@ func engine(t *testing.T) *client.Client {
 
 // inside is a static program that says what it finds.
 var inside = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "gauntlet-images-")
-	if err != nil {
-		return "", err
-	}
-	out := filepath.Join(dir, "inside")
+	out := filepath.Join(built, "inside")
 	cmd := exec.Command("go", "build", "-o", out, "./testdata/inside")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
