@@ -14,8 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// killDeadline is for everything that was killed to be gone. A process in an uninterruptible sleep ends later.
-const killDeadline = 10 * time.Second
+const (
+	// killDeadline is for everything that was killed to be gone. A process in an uninterruptible sleep ends later.
+	killDeadline = 10 * time.Second
+	// quietRounds is how many rounds in a row must find nothing: one can miss what forks and ends while it looks.
+	quietRounds = 3
+)
 
 // runHands is HandsArgv0.
 func runHands() error {
@@ -59,50 +63,68 @@ type hands struct {
 func (h hands) send() (int, error) {
 	got := map[process]bool{}
 	deadline := time.Now().Add(killDeadline)
-	for {
-		chosen, err := h.choose()
+	for quiet := 0; ; {
+		signalled, err := h.round()
 		if err != nil {
 			return 0, err
 		}
-		for _, p := range chosen {
-			switch err := unix.Kill(p.pid, h.signal); {
-			case err == nil:
-				p.parent = 0 // another one, once its parent has ended
-				got[p] = true
-			case err != unix.ESRCH:
-				return 0, fmt.Errorf("sending %v to process %d (is KILL there?): %w", h.signal, p.pid, err)
-			}
+		for _, p := range signalled {
+			p.parent = 0 // another one, once its parent has ended
+			got[p] = true
 		}
-		if h.signal != unix.SIGKILL || len(chosen) == 0 {
+		if quiet++; len(signalled) > 0 {
+			quiet = 0
+		}
+		if h.signal != unix.SIGKILL || quiet == quietRounds {
 			return len(got), nil
 		}
-		if time.Now().After(deadline) {
-			return 0, fmt.Errorf("%d processes were still there %v after SIGKILL, such as %d", len(chosen), killDeadline, chosen[0].pid)
+		if len(signalled) > 0 && time.Now().After(deadline) {
+			return 0, fmt.Errorf("%d processes were still there %v after SIGKILL, such as %d", len(signalled), killDeadline, signalled[0].pid)
 		}
 		time.Sleep(time.Millisecond) // the death of what is not our child has no event
 	}
 }
 
-// choose returns the living processes that are to get the signal.
-func (h hands) choose() ([]process, error) {
+// round signals the processes that are there now, each as soon as it is seen to be one of them: it may fork.
+func (h hands) round() (signalled []process, err error) {
 	all, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	var chosen []process
+	all = slices.DeleteFunc(all, h.spares)
+	if h.signal == unix.SIGKILL && h.command == "" && h.setting == "" {
+		if err := unix.Kill(-1, h.signal); err != nil && err != unix.ESRCH { // no fork overtakes it
+			return nil, fmt.Errorf("killing every process (is KILL there?): %w", err)
+		}
+		return all, nil
+	}
 	for _, p := range all {
 		is, err := h.matches(p)
+		if err == nil && is {
+			err = h.signalOne(p)
+			signalled = append(signalled, p)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if is {
-			chosen = append(chosen, p)
+	}
+	if h.setting == "" {
+		return signalled, nil
+	}
+	for _, p := range descendants(signalled, all) {
+		if err := h.signalOne(p); err != nil {
+			return nil, err
 		}
+		signalled = append(signalled, p)
 	}
-	if h.setting != "" {
-		chosen = withDescendants(chosen, all)
+	return signalled, nil
+}
+
+func (h hands) signalOne(p process) error {
+	if err := unix.Kill(p.pid, h.signal); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("sending %v to process %d (is KILL there?): %w", h.signal, p.pid, err)
 	}
-	return h.reachable(chosen), nil
+	return nil
 }
 
 func (h hands) matches(p process) (bool, error) {
@@ -115,10 +137,8 @@ func (h hands) matches(p process) (bool, error) {
 	return true, nil
 }
 
-// reachable leaves the hands themselves out, and process 1 where it is not wanted or where the kernel drops the signal.
-func (h hands) reachable(chosen []process) []process {
+// spares leaves the hands themselves out, and process 1 where it is not wanted or where the kernel drops the signal.
+func (h hands) spares(p process) bool {
 	skipInit := h.skipInit || h.signal == unix.SIGKILL || h.signal == unix.SIGSTOP
-	return slices.DeleteFunc(chosen, func(p process) bool {
-		return p.pid == h.self || p.pid == 1 && skipInit
-	})
+	return p.pid == h.self || p.pid == 1 && skipInit
 }

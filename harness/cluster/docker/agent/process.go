@@ -82,10 +82,10 @@ func (p process) read(name string) ([]byte, error) {
 	return b, nil
 }
 
-// withDescendants adds to a set of processes what they have started, as far as the parents still live.
-func withDescendants(chosen, all []process) []process {
+// descendants are what processes have started, and what those have, as far as the parents still live.
+func descendants(of, all []process) (found []process) {
 	in := map[int]bool{}
-	for _, p := range chosen {
+	for _, p := range of {
 		in[p.pid] = true
 	}
 	for grown := true; grown; {
@@ -93,9 +93,9 @@ func withDescendants(chosen, all []process) []process {
 		for _, p := range all {
 			if !in[p.pid] && in[p.parent] {
 				in[p.pid], grown = true, true
-				chosen = append(chosen, p)
+				found = append(found, p)
 			}
 		}
 	}
-	return chosen
+	return found
 }
