@@ -14,7 +14,7 @@ func cleanCommand(*int) *cobra.Command {
 		Short: "Remove what runs that were killed have left; runs that are going on are not touched",
 		Args:  none,
 		RunE: func(c *cobra.Command, _ []string) error {
-			removed, err := harness.Clean()
+			removed, err := harness.Clean(c.Context())
 			for _, r := range removed {
 				fmt.Fprintln(c.OutOrStdout(), "removed", r)
 			}

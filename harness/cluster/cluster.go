@@ -20,10 +20,16 @@ type Driver interface {
 	Up(ctx context.Context, spec *Spec, opt Options) (Cluster, error)
 }
 
+// VolumeKeeper is a Driver that keeps named volumes itself, and not below Options.Volumes.
+type VolumeKeeper interface {
+	// RemoveVolumes removes the volumes with these names of a directory of volumes; without names, all of them.
+	RemoveVolumes(ctx context.Context, dir string, names ...string) error
+}
+
 // Options of one topology.
 type Options struct {
 	Dir     string            // the run's directory; logs go to Dir/logs/NODE.log, appended to when they exist
-	Volumes string            // directory of named volumes: Volumes/NAME; volumes persist there between Ups
+	Volumes string            // directory of named volumes: Volumes/NAME, or what a VolumeKeeper finds them by; they persist between Ups
 	Bin     map[string]string // programs by name -> executable, put on the PATH of every node and of the client
 	Observe func(Event)       // called in order, from one goroutine at a time; must not block
 	// Toxic lists the links that the plan will use a toxic on; they go through the link core from the first connection.

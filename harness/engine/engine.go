@@ -88,7 +88,7 @@ func Execute(ctx context.Context, j Job) (err error) {
 	remove := func() error { return nil }
 	if j.Volumes == "" {
 		j.Volumes = filepath.Join(j.Record.Dir(), "volumes")
-		remove = func() error { return removeTree(j.Volumes) }
+		remove = func() error { return j.removeVolumes(context.WithoutCancel(ctx)) }
 	}
 	if err = os.MkdirAll(j.Volumes, 0o755); err != nil {
 		err = fmt.Errorf("make the directory of volumes: %w", err)
@@ -126,17 +126,35 @@ func (j *Job) rounds(ctx context.Context) error {
 }
 
 // fresh empties the volumes of the groups and services that start each round with nothing.
-func (j *Job) fresh() error {
-	var errs []error
+func (j *Job) fresh(ctx context.Context) error {
+	var names []string
 	for _, s := range j.Spec.Services {
 		if !slices.Contains(j.Plan.Fresh, s.Name) && (s.Group == "" || !slices.Contains(j.Plan.Fresh, s.Group)) {
 			continue
 		}
 		for _, m := range s.Volumes {
 			if m.Kind == "volume" {
-				errs = append(errs, removeTree(filepath.Join(j.Volumes, m.Source)))
+				names = append(names, m.Source)
 			}
 		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return j.removeVolumes(ctx, names...)
+}
+
+// removeVolumes removes named volumes, or all of them with their directory.
+func (j *Job) removeVolumes(ctx context.Context, names ...string) error {
+	var errs []error
+	if k, ok := j.Parts.Driver.(cluster.VolumeKeeper); ok {
+		errs = append(errs, k.RemoveVolumes(ctx, j.Volumes, names...))
+	}
+	if len(names) == 0 {
+		errs = append(errs, removeTree(j.Volumes))
+	}
+	for _, name := range names {
+		errs = append(errs, removeTree(filepath.Join(j.Volumes, name)))
 	}
 	return errors.Join(errs...)
 }

@@ -64,7 +64,7 @@ func (rd *round) execute(ctx context.Context) (err error) {
 			rd.w.Event(record.Event{Kind: record.Failure, Error: err.Error()})
 		}
 	}()
-	if err := rd.fresh(); err != nil {
+	if err := rd.fresh(ctx); err != nil {
 		return fmt.Errorf("empty the volumes: %w", err)
 	}
 	timed, cancel := context.WithTimeoutCause(ctx, rd.Plan.Timeout.D(),

@@ -51,7 +51,8 @@ func (s *suite) failures(t *testing.T) {
 		require.NoError(t, os.WriteFile(f, []byte("not a program"), 0o755))
 		spec.Services[1].Argv0 = f
 	}, "bad")
-	fails("a program that is never ready", 700*time.Millisecond, func(*cluster.Spec) {}, "bad", "still looking for my keys")
+	// Long enough for any driver to have started it.
+	fails("a program that is never ready", 4*time.Second, func(*cluster.Spec) {}, "bad", "still looking for my keys")
 	fails("a user that is not known", 10*time.Second, func(spec *cluster.Spec) { spec.Services[1].User = "no-such-user" }, "no-such-user")
 	fails("a bind mount that is not there", 10*time.Second, func(spec *cluster.Spec) {
 		spec.Services[1].Volumes = []cluster.Mount{{Kind: "bind", Source: "/no/such/directory", Target: "/x"}}
@@ -198,11 +199,13 @@ func (s *suite) once(t *testing.T, ctx context.Context) {
 		if _, err := top.Apply(ctx, []cluster.Link{{From: "a", To: "b"}}, cluster.Rule{Delay: &cluster.Delay{Time: time.Millisecond}}); err != nil {
 			return err
 		}
-		e, err := top.Exec(ctx, cluster.Client, cluster.Process{Argv: []string{probeName, "sleep"}})
+		running, stop := context.WithCancel(ctx)
+		e, err := top.Exec(running, cluster.Client, cluster.Process{Argv: []string{probeName, "sleep"}})
 		if err != nil {
+			stop()
 			return err
 		}
-		defer e.Wait()
+		defer func() { stop(); e.Wait() }()
 		if _, err := top.Kill(ctx, "b"); err != nil {
 			return err
 		}

@@ -39,11 +39,22 @@ func (s *suite) look() surroundings {
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 {
+		if f := strings.Fields(line); len(f) > 4 && !ofEngine(f[4]) {
 			now.mounts[f[4]] = true
 		}
 	}
 	return now
+}
+
+// ofEngine reports whether a mount is a container engine's own. Those come and go with the containers of others; what a driver leaves
+// in an engine it has to find itself, by its labels.
+func ofEngine(mount string) bool {
+	for _, dir := range []string{"/var/lib/docker/", "/run/docker/", "/var/run/docker/", "/var/lib/containers/"} {
+		if strings.HasPrefix(mount, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // left says what is there that was not there before. Processes are told by the mark in their environment and by being descendants

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
 // idSpace says which ids of this machine the nodes' ids are mapped to.
@@ -105,20 +105,11 @@ func (id identity) inside(want int) (uid, gid int) {
 // identify reads the user of a service: "", "uid", "uid:gid", "name" or "name:group", names being those of this
 // machine.
 func (s idSpace) identify(user string) (identity, error) {
-	name, group, _ := strings.Cut(user, ":")
-	id := identity{name: "root", home: "/root"}
-	if name != "" {
-		if err := id.lookup(name); err != nil {
-			return id, err
-		}
+	u, err := supervise.FindUser(user)
+	if err != nil {
+		return identity{}, err
 	}
-	if group != "" {
-		gid, err := lookupGroup(group)
-		if err != nil {
-			return id, err
-		}
-		id.GID = gid
-	}
+	id := identity{User: nodeinit.User{UID: u.UID, GID: u.GID, Groups: u.Groups}, name: u.Name, home: u.Home}
 	if s.one {
 		// The plane's user 0 is this process's own user.
 		id.maps.UID = syscall.SysProcIDMap{ContainerID: id.UID, Size: 1}
@@ -133,76 +124,4 @@ func (s idSpace) identify(user string) (identity, error) {
 	id.maps.UID = syscall.SysProcIDMap{HostID: s.base, Size: s.size}
 	id.maps.GID = id.maps.UID
 	return id, nil
-}
-
-func (id *identity) lookup(name string) error {
-	uid, err := strconv.Atoi(name)
-	numeric := err == nil
-	if numeric && uid < 0 {
-		return fmt.Errorf("user %q: an id is not negative", name)
-	}
-	f, err := findEntry("/etc/passwd", func(f []string) bool {
-		return len(f) >= 6 && (f[0] == name || numeric && f[2] == name)
-	})
-	switch {
-	case err != nil:
-		return err
-	case f != nil:
-		id.name, id.home = f[0], f[5]
-		id.UID, _ = strconv.Atoi(f[2])
-		id.GID, _ = strconv.Atoi(f[3])
-		id.Groups, err = groupsOf(f[0])
-		return err
-	case numeric:
-		// As in a container: a number without an entry has group 0 and no home.
-		id.UID, id.GID, id.name, id.home = uid, 0, "user"+name, "/"
-		return nil
-	}
-	return fmt.Errorf("no user is called %q on this machine; write its number", name)
-}
-
-func lookupGroup(group string) (int, error) {
-	if gid, err := strconv.Atoi(group); err == nil && gid >= 0 {
-		return gid, nil
-	}
-	f, err := findEntry("/etc/group", func(f []string) bool { return len(f) >= 3 && f[0] == group })
-	if err != nil {
-		return 0, err
-	}
-	if f == nil {
-		return 0, fmt.Errorf("no group is called %q on this machine; write its number", group)
-	}
-	return strconv.Atoi(f[2])
-}
-
-func groupsOf(name string) (gids []int, err error) {
-	_, err = findEntry("/etc/group", func(f []string) bool {
-		if len(f) >= 4 {
-			for _, m := range strings.Split(f[3], ",") {
-				if gid, aerr := strconv.Atoi(f[2]); m == name && aerr == nil {
-					gids = append(gids, gid)
-				}
-			}
-		}
-		return false
-	})
-	return gids, err
-}
-
-// findEntry returns the fields of the first line for which match holds, or nil.
-func findEntry(path string, match func([]string) bool) ([]string, error) {
-	f, err := os.Open(path)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up a user: %w", err)
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if fields := strings.Split(s.Text(), ":"); match(fields) {
-			return fields, nil
-		}
-	}
-	return nil, nil
 }

@@ -43,7 +43,7 @@ func (r *Run) Create(ctx context.Context, s Spec) (*Container, error) {
 		c.id = made.GetContainerID()
 	}
 	if err == nil {
-		err = c.upload(ctx, s.Files, s.Programs)
+		err = c.upload(ctx, s)
 	}
 	if err != nil {
 		err = fmt.Errorf("make the container %s of the image %s: %w", c.name, s.Image, Plain(err))

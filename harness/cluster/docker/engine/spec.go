@@ -37,6 +37,8 @@ type Spec struct {
 
 	Mounts   []cluster.Mount   // the source of a volume is the engine's name of it
 	Files    []cluster.File    // copied in before the first start; directories on the way are made; they stay
+	Dirs     []string          // made, or given to the owner, before the first start: of a volume that is mounted there its root
+	UID, GID int               // the owner of Files and Dirs
 	Programs map[string]string // name -> executable of this machine, copied to /usr/local/bin
 	Health   *cluster.Healthcheck
 	Init     bool // the engine's init is process 1

@@ -13,24 +13,23 @@ import (
 	"strings"
 
 	"github.com/moby/moby/client"
-
-	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
 // programDir is where programs are copied to: on the PATH of every image that says none, and first on most.
 const programDir = "/usr/local/bin"
 
-// upload copies files and programs into the container in one archive.
+// upload copies what a Spec asks for into the container in one archive.
 //
-// The archive has no directories: the engine makes those that are missing, and those that are there keep their modes.
-func (c *Container) upload(ctx context.Context, files []cluster.File, programs map[string]string) error {
-	if len(files)+len(programs) == 0 {
+// The archive has no directories but Dirs: the engine makes those that are missing on the way to a file, and those
+// that are there keep their modes.
+func (c *Container) upload(ctx context.Context, s Spec) error {
+	if len(s.Files)+len(s.Dirs)+len(s.Programs) == 0 {
 		return nil
 	}
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() { // ends when the reader is closed, below
-		err := writeArchive(w, files, programs)
+		err := writeArchive(w, s)
 		w.CloseWithError(err)
 		written <- err
 	}()
@@ -45,11 +44,19 @@ func (c *Container) upload(ctx context.Context, files []cluster.File, programs m
 	return nil
 }
 
-// writeArchive writes files and programs as a tar.
-func writeArchive(w io.Writer, files []cluster.File, programs map[string]string) error {
+// writeArchive writes directories, files and programs as a tar.
+func writeArchive(w io.Writer, s Spec) error {
 	t := tar.NewWriter(w)
-	for _, f := range files {
+	for _, dir := range s.Dirs {
+		h := header(dir, 0o755, 0)
+		h.Typeflag, h.Uid, h.Gid = tar.TypeDir, s.UID, s.GID
+		if err := t.WriteHeader(h); err != nil {
+			return fmt.Errorf("make %s: %w", dir, err)
+		}
+	}
+	for _, f := range s.Files {
 		h := header(f.Target, int64(f.Mode&0o7777), int64(len(f.Content)))
+		h.Uid, h.Gid = s.UID, s.GID
 		if err := t.WriteHeader(h); err != nil {
 			return fmt.Errorf("copy %s: %w", f.Target, err)
 		}
@@ -57,8 +64,8 @@ func writeArchive(w io.Writer, files []cluster.File, programs map[string]string)
 			return fmt.Errorf("copy %s: %w", f.Target, err)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(programs)) {
-		if err := writeProgram(t, name, programs[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(s.Programs)) {
+		if err := writeProgram(t, name, s.Programs[name]); err != nil {
 			return fmt.Errorf("copy the program %s: %w", name, err)
 		}
 	}

@@ -1,0 +1,323 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/agent"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/images"
+	"github.com/hasvc/gauntlet/harness/cluster/plane"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
+)
+
+// Roles of containers.
+const (
+	rolePlane   = "plane"
+	rolePod     = "pod"
+	roleProgram = "program"
+)
+
+// endTime bounds what is removed when the topology ends.
+const endTime = 60 * time.Second
+
+// errEnded is why a topology is gone that was taken down.
+var errEnded = errors.New("the topology is down")
+
+// carrier carries a topology's nodes in the containers of one run.
+type carrier struct {
+	options cluster.Options
+	engine  *engine.Engine
+	run     *engine.Run
+	store   *images.Store
+	self    string // image of the running executable
+	network engine.Network
+	plane   *peer
+	plain   plane.RemoteRouter // the plane's own part of its Router
+
+	life     context.Context // ends when all containers are gone
+	end      context.CancelFunc
+	watching sync.WaitGroup
+
+	mu       sync.Mutex
+	images   map[string]*imageOf   // by service
+	places   map[netip.Addr]*place // by the node's address
+	programs map[string]*launch    // by the program container's id, while it runs
+	logs     *os.File              // what the plane and the pods say
+
+	gone   chan struct{}
+	goneMu sync.Once
+	reason error // why; set before gone is closed
+}
+
+// peer is a container with an agent.
+type peer struct {
+	container *engine.Container
+	*agent.Session
+	stream    *engine.Stream
+	dismissed atomic.Bool // its end is wanted
+}
+
+// newCarrier starts a plane.
+func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c *carrier, err error) {
+	e, err := engine.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c = &carrier{
+		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
+		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, gone: make(chan struct{}),
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	defer func() {
+		if err == nil {
+			return
+		}
+		left, endErr := c.End()
+		if len(left) > 0 {
+			endErr = errors.Join(endErr, &cluster.LeftError{Left: left})
+		}
+		c, err = nil, errors.Join(err, endErr)
+	}()
+	if err := os.MkdirAll(opt.Dir, 0o755); err != nil {
+		return c, fmt.Errorf("make the run's directory: %w", err)
+	}
+	if c.logs, err = os.OpenFile(filepath.Join(opt.Dir, "plane.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+		return c, fmt.Errorf("open the plane's log: %w", err)
+	}
+	c.watch()
+	g, within := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		c.self, err = c.store.Self(within, agent.PlaneArgv0, agent.PodArgv0, agent.IdleArgv0, agent.HandsArgv0)
+		return err
+	})
+	g.Go(func() (err error) {
+		c.network, err = c.run.Network(within)
+		return err
+	})
+	for i := range spec.Services { // images are made while the network is
+		g.Go(func() error {
+			_, err := c.image(within, &spec.Services[i])
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return c, err
+	}
+	return c, c.startPlane(ctx)
+}
+
+func (c *carrier) startPlane(ctx context.Context) (err error) {
+	c.plane, err = c.start(ctx, engine.Spec{
+		Name: rolePlane, Role: rolePlane, Image: c.self, Entrypoint: []string{agent.PlaneArgv0},
+		Network: &c.network, Addr: c.network.Plane,
+		CapDrop: []string{"ALL"}, CapAdd: agent.PlaneCapabilities, Sysctls: agent.PlaneSysctls, Stdin: true,
+	})
+	if err != nil {
+		return fmt.Errorf("start the plane: %w", err)
+	}
+	c.plain = c.plane.Router()
+	if err := c.plane.SetUpPlane(ctx, agent.PlaneSetup{Addr: c.network.Plane}); err != nil {
+		return c.explain(err)
+	}
+	c.watchPeer("the plane", c.plane)
+	return nil
+}
+
+// start creates and starts a container with an agent, and begins to speak with it.
+func (c *carrier) start(ctx context.Context, s engine.Spec) (*peer, error) {
+	container, err := c.run.Create(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	p := &peer{container: container}
+	if p.stream, err = container.Attach(ctx); err != nil {
+		return nil, err
+	}
+	if err := container.Start(ctx); err != nil {
+		p.stream.Close()
+		return nil, err
+	}
+	if p.Session, err = agent.NewSession(p.stream.Stdin, readCloser{p.stream.Output(c.logs), p.stream}); err != nil {
+		p.stream.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// readCloser ends a read by closing the stream below it.
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// close ends the agent; its container is removed with the run or the node.
+func (p *peer) close() {
+	_ = p.Session.Close()
+	_ = p.stream.Close()
+}
+
+// lose notes why the topology cannot go on.
+func (c *carrier) lose(err error) {
+	c.goneMu.Do(func() {
+		c.reason = err
+		close(c.gone)
+	})
+}
+
+// watchPeer ends the topology with an agent: without the plane or a pod nothing that is measured means anything.
+func (c *carrier) watchPeer(what string, p *peer) {
+	c.watching.Go(func() {
+		select {
+		case <-p.Done():
+			if p.dismissed.Load() {
+				return
+			}
+			c.lose(c.explain(fmt.Errorf("%s ended by itself: %w", what, p.Err())))
+		case <-c.gone:
+		}
+	})
+}
+
+// explain adds what the plane and the pods said last.
+func (c *carrier) explain(err error) error {
+	words, readErr := supervise.LastLines(c.logs.Name(), 0, 5)
+	if readErr != nil || words == "" {
+		return err
+	}
+	return fmt.Errorf("%w\nlast lines of %s:\n%s", err, c.logs.Name(), words)
+}
+
+// watch hands the engine's events to the programs that they are about.
+func (c *carrier) watch() {
+	events, errs := c.run.Events(c.life)
+	c.watching.Go(func() {
+		for e := range events {
+			if e.Role == roleProgram {
+				c.tell(e)
+			}
+		}
+		if err := <-errs; err != nil && c.life.Err() == nil {
+			c.lose(fmt.Errorf("what happens to the containers cannot be seen any more: %w", err))
+		}
+	})
+}
+
+func (c *carrier) tell(e engine.Event) {
+	c.mu.Lock()
+	l := c.programs[e.Container]
+	c.mu.Unlock()
+	if l != nil {
+		l.event(e)
+	}
+}
+
+// Addr implements supervise.Carrier.
+func (c *carrier) Addr(index int) (netip.Addr, error) { return c.network.NodeAddr(index - 1) }
+
+// Gone implements supervise.Carrier.
+func (c *carrier) Gone() <-chan struct{} { return c.gone }
+
+// Err implements supervise.Carrier.
+func (c *carrier) Err() error {
+	<-c.gone
+	return c.reason
+}
+
+// Abandon implements supervise.Carrier.
+func (c *carrier) Abandon() {
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	_, _ = c.run.Remove(ctx) // what is left shows in End
+}
+
+// End implements supervise.Carrier.
+func (c *carrier) End() (left []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	defer cancel()
+	c.lose(errEnded)
+	left, err = c.run.Remove(ctx)
+	c.mu.Lock()
+	places := c.places
+	c.places = nil
+	c.mu.Unlock()
+	for _, p := range places {
+		p.pod.close()
+	}
+	if c.plane != nil {
+		c.plane.close()
+	}
+	c.end()
+	c.watching.Wait()
+	errs := []error{err, c.engine.Close()}
+	if c.logs != nil {
+		errs = append(errs, c.logs.Close())
+	}
+	return left, errors.Join(errs...)
+}
+
+// Dial implements supervise.Carrier.
+func (c *carrier) Dial(ctx context.Context, from *supervise.Node, network string, to netip.AddrPort) (net.Conn, error) {
+	p := c.plane
+	if from != nil {
+		at, err := c.at(from.Info.Addr)
+		if err != nil {
+			return nil, err
+		}
+		p = at.pod
+	}
+	return p.Dial(ctx, network, to)
+}
+
+// at finds a node by its address.
+func (c *carrier) at(addr netip.Addr) (*place, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.places[addr]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("no node has the address %v", addr)
+}
+
+// Apply implements supervise.Router.
+func (c *carrier) Apply(ctx context.Context, links []plane.AddrLink, r cluster.Rule) (cluster.RuleID, error) {
+	return c.plain.Apply(ctx, links, r)
+}
+
+// Remove implements supervise.Router.
+func (c *carrier) Remove(ctx context.Context, id cluster.RuleID) error {
+	return c.plain.Remove(ctx, id)
+}
+
+// Counters implements supervise.Router.
+func (c *carrier) Counters(ctx context.Context, id cluster.RuleID) ([]plane.AddrCounter, error) {
+	return c.plain.Counters(ctx, id)
+}
+
+// Intercept implements supervise.Router.
+func (c *carrier) Intercept(ctx context.Context, links []plane.AddrLink) error {
+	return c.plain.Intercept(ctx, links)
+}
+
+// Reset implements supervise.Router. The plane does not hold the nodes' namespaces, so the pods list their sockets.
+func (c *carrier) Reset(ctx context.Context, links []plane.AddrLink) (int, error) {
+	return c.plane.Reset(ctx, links, func(addr netip.Addr) (*agent.Session, error) {
+		p, err := c.at(addr)
+		if err != nil {
+			return nil, err
+		}
+		return p.pod.Session, nil
+	})
+}

@@ -1,0 +1,124 @@
+// Package docker is the driver for a container engine: Docker, rootless Docker, or Podman's socket.
+//
+// Each node is two containers, as in a pod: one that owns the network namespace and whose only way out is the plane, and one with
+// the program, which shares it. So the node's address stays when its program is killed, and a connection to it is
+// refused, as on a host. The plane is one more container, in the middle of an internal network.
+//
+// The harness reaches the plane and the nodes' networks over the standard streams of their containers and needs
+// nothing else of the engine than its API: no port, no shared directory, no route to its bridge.
+//
+// Importing it makes the executable, a test binary too, the plane and the pods of its containers: see package agent.
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/images"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
+)
+
+// Driver starts topologies in containers. The zero value is ready.
+type Driver struct{}
+
+// New returns the driver.
+func New() Driver { return Driver{} }
+
+// Name implements cluster.Driver.
+func (Driver) Name() string { return "docker" }
+
+// Capabilities implements cluster.Driver. The answer is found once in the life of the process.
+func (Driver) Capabilities() cluster.Capabilities { return capabilities() }
+
+// connectTime is how long an engine may take to say who it is.
+const connectTime = 10 * time.Second
+
+var capabilities = sync.OnceValue(func() cluster.Capabilities {
+	ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+	defer cancel()
+	caps := cluster.Capabilities{}
+	all := []cluster.Capability{cluster.PacketRules, cluster.PacketDelay, cluster.Toxics, cluster.Signals, cluster.CPULimit, cluster.MemoryLimit}
+	e, err := engine.Connect(ctx)
+	for _, c := range all {
+		caps[c] = err
+	}
+	if err != nil {
+		return caps
+	}
+	defer e.Close()
+	caps[cluster.CPULimit], caps[cluster.MemoryLimit] = e.CPULimit(), e.MemoryLimit()
+	return caps
+})
+
+// Up implements cluster.Driver.
+func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
+	if err := check(spec); err != nil {
+		return nil, err
+	}
+	opt, err := supervise.Absolute(opt)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCarrier(ctx, spec, opt)
+	if err != nil {
+		return nil, err
+	}
+	t, err := supervise.Up(ctx, c, supervise.Config{Spec: spec, Options: opt, CarriesHealth: true})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// check says everything that is wrong with a spec, before anything starts.
+func check(spec *cluster.Spec) error {
+	return supervise.Check(spec, func(s *cluster.Service) (errs []error) {
+		if s.Argv0 == "" && s.Source.Build == nil && s.Source.Image == "" {
+			errs = append(errs, errors.New("it has neither a program nor an image"))
+		}
+		if s.Argv0 != "" {
+			if _, err := supervise.FindUser(s.User); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		return errs
+	})
+}
+
+// Doctor tries an engine stage by stage.
+func Doctor(ctx context.Context) []engine.Stage { return engine.Doctor(ctx) }
+
+// Clean removes what topologies left whose harness is dead, and the images that this package made and nothing uses,
+// and returns their names. Without an engine there is nothing to clean.
+func Clean(ctx context.Context) (removed []string, err error) {
+	e, err := engine.Connect(ctx)
+	if err != nil {
+		return nil, nil
+	}
+	defer e.Close()
+	swept, err := e.Sweep(ctx)
+	old, cleanErr := images.New(e.API()).Clean(ctx)
+	return append(swept, old...), errors.Join(err, cleanErr)
+}
+
+// RemoveVolumes implements cluster.VolumeKeeper.
+func (Driver) RemoveVolumes(ctx context.Context, dir string, names ...string) error {
+	e, err := engine.Connect(ctx)
+	if err != nil {
+		return fmt.Errorf("remove volumes: %w", err)
+	}
+	defer e.Close()
+	if len(names) == 0 {
+		return e.RemoveVolumes(ctx, volumeLabels(dir, ""))
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, e.RemoveVolumes(ctx, volumeLabels(dir, name)))
+	}
+	return errors.Join(errs...)
+}

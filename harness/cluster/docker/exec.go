@@ -1,0 +1,100 @@
+package docker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
+)
+
+// execVariable marks the environment of a program that was run beside a node's own, and of what it starts: the engine
+// has no way to signal such a program, so it is found by the mark.
+const execVariable = "GAUNTLET_EXEC"
+
+// execution is a program that was started beside a node's own.
+type execution struct {
+	place *place
+	mark  string
+	done  chan struct{} // closed when the result is there
+	exit  cluster.Exit
+	err   error
+}
+
+// Exec implements supervise.Place.
+func (p *place) Exec(ctx context.Context, proc cluster.Process) (cluster.Execution, error) {
+	container, err := p.present()
+	if err != nil {
+		return nil, err
+	}
+	if len(proc.Argv) == 0 {
+		return nil, errors.New("no program is named")
+	}
+	x := &execution{place: p, mark: rand.Text(), done: make(chan struct{})}
+	env := map[string]string{execVariable: x.mark}
+	maps.Copy(env, proc.Env)
+	// The engine lets go of a program whose context ends; this one is killed then.
+	run, err := container.Exec(context.WithoutCancel(ctx), engine.ExecSpec{Argv: proc.Argv, Env: env, Stdin: proc.Stdin, Stdout: proc.Stdout, Stderr: proc.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	p.node.Topology().Go(func() { x.finish(ctx, run) })
+	return x, nil
+}
+
+// finish waits for the program and its output.
+func (x *execution) finish(ctx context.Context, run *engine.Exec) {
+	ended := make(chan struct{})
+	var killing sync.WaitGroup
+	killing.Go(func() {
+		select {
+		case <-ctx.Done():
+			_, _ = x.signal(syscall.SIGKILL) // one that has ended already is no matter
+		case <-ended:
+		}
+	})
+	code, err := run.Wait()
+	close(ended)
+	killing.Wait()
+	x.exit, x.err = exitOf(code, time.Now()), err
+	close(x.done)
+}
+
+// Wait implements cluster.Execution.
+func (x *execution) Wait() (cluster.Exit, error) {
+	<-x.done
+	return x.exit, x.err
+}
+
+// Signal implements cluster.Execution.
+func (x *execution) Signal(sig string) error {
+	s, err := supervise.ParseSignal(sig)
+	if err != nil {
+		return err
+	}
+	n, err := x.signal(s)
+	if err != nil {
+		return fmt.Errorf("signal a program in node %s: %w", x.place.node.Info.Name, err)
+	}
+	if n == 0 {
+		return fmt.Errorf("signal a program in node %s: %w", x.place.node.Info.Name, os.ErrProcessDone)
+	}
+	return nil
+}
+
+// signalTime bounds the signalling of a program whose caller does not wait any more.
+const signalTime = 10 * time.Second
+
+func (x *execution) signal(sig syscall.Signal) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), signalTime)
+	defer cancel()
+	return x.place.signal(ctx, sig, "-env", execVariable+"="+x.mark)
+}

@@ -1,0 +1,346 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/agent"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/plane"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
+)
+
+// place is a node: its pod, which lives as long as it does, and the container of its program.
+type place struct {
+	c    *carrier
+	node *supervise.Node
+	pod  *peer
+
+	mu      sync.Mutex
+	program *engine.Container // nil before the first start
+	env     map[string]string // what restarts had added when the container was made
+}
+
+// Make implements supervise.Carrier: a pod with its routes and names, known to the plane, and the program's container.
+func (c *carrier) Make(ctx context.Context, n *supervise.Node) (supervise.Place, error) {
+	p := &place{c: c, node: n}
+	var err error
+	p.pod, err = c.start(ctx, engine.Spec{
+		Name: n.Info.Name + "-pod", Role: rolePod, Node: n.Info.Name, Image: c.self, Entrypoint: []string{agent.PodArgv0},
+		Network: &c.network, Addr: n.Info.Addr, Hostname: n.Hostname(),
+		CapDrop: []string{"ALL"}, CapAdd: agent.PodCapabilities, Sysctls: agent.PodSysctls, Stdin: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make node %s: %w", n.Info.Name, err)
+	}
+	c.mu.Lock()
+	ended := c.places == nil
+	if !ended {
+		c.places[n.Info.Addr] = p
+	}
+	c.mu.Unlock()
+	if ended {
+		p.pod.close()
+		return nil, errEnded
+	}
+	names := []string{n.Hostname()}
+	if n.Hostname() != n.Info.Name {
+		names = append(names, n.Info.Name)
+	}
+	if err := p.pod.SetUpPod(ctx, agent.PodSetup{Addr: n.Info.Addr, Plane: c.network.Plane, Names: names}); err != nil {
+		return nil, c.explain(err)
+	}
+	if err := c.plane.AddNode(ctx, plane.Node{Name: n.Info.Name, Addr: n.Info.Addr, Names: n.Names()}); err != nil {
+		return nil, err
+	}
+	c.watchPeer("the pod of node "+n.Info.Name, p.pod)
+	if n.Service == nil {
+		return p, p.startIdle(ctx)
+	}
+	_, err = p.container(ctx)
+	return p, err
+}
+
+// startIdle starts the client's program, which does nothing: workloads run beside it.
+func (p *place) startIdle(ctx context.Context) error {
+	image, err := p.c.store.With(p.c.options.Bin).Self(ctx, agent.IdleArgv0)
+	if err != nil {
+		return err
+	}
+	p.program, err = p.c.run.Create(ctx, engine.Spec{
+		Name: p.node.Info.Name, Role: roleProgram, Node: p.node.Info.Name, Image: image, Entrypoint: []string{agent.IdleArgv0},
+		NetworkOf: p.pod.container.ID(), CapDrop: []string{"ALL"},
+	})
+	if err != nil {
+		return err
+	}
+	return p.program.Start(ctx)
+}
+
+// container returns the container of the node's program. It is made anew when a restart has changed the environment,
+// which a container cannot do.
+func (p *place) container(ctx context.Context) (*engine.Container, error) {
+	p.mu.Lock()
+	old, env := p.program, p.env
+	p.mu.Unlock()
+	extra := p.node.Extra()
+	if old != nil && maps.Equal(env, extra) {
+		return old, nil
+	}
+	if old != nil {
+		if err := old.Remove(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s, err := p.spec(ctx, extra)
+	if err != nil {
+		return nil, err
+	}
+	made, err := p.c.run.Create(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.program, p.env = made, extra
+	return made, nil
+}
+
+// spec describes the container of the node's program.
+func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec, error) {
+	s := p.node.Service
+	image, err := p.c.image(ctx, s)
+	if err != nil {
+		return engine.Spec{}, err
+	}
+	spec := engine.Spec{
+		Name: p.node.Info.Name, Role: roleProgram, Node: p.node.Info.Name, Image: image,
+		Entrypoint: s.Entrypoint, Cmd: s.Command, Env: map[string]string{}, User: s.User, Dir: s.Dir,
+		NetworkOf: p.pod.container.ID(),
+		// With NET_RAW a program goes round the star by AF_PACKET; NET_ADMIN no container has by itself.
+		CapDrop: []string{"NET_RAW"},
+		Files:   s.Files, Init: s.Init, Limits: s.Limits, StopSignal: s.StopSignal, StopGrace: s.StopGrace,
+	}
+	maps.Copy(spec.Env, s.Env)
+	maps.Copy(spec.Env, extra)
+	if s.Ready == nil {
+		spec.Health = s.Health // x-gauntlet.ready wins over the healthcheck
+	}
+	if s.Argv0 != "" {
+		spec.Entrypoint = nil // the executable is the image's
+		if err := identify(&spec, s.User); err != nil {
+			return spec, err
+		}
+	} else {
+		spec.Programs = p.c.options.Bin
+	}
+	for _, m := range s.Volumes {
+		if m.Kind == "volume" {
+			name := volumeName(p.c.options.Volumes, m.Source)
+			if err := p.c.run.Volume(ctx, name, volumeLabels(p.c.options.Volumes, m.Source)); err != nil {
+				return spec, err
+			}
+			m.Source = name
+			if (spec.UID != 0 || spec.GID != 0) && !m.ReadOnly {
+				spec.Dirs = append(spec.Dirs, m.Target) // a fresh volume is root's, and the image knows nothing of it
+			}
+		}
+		spec.Mounts = append(spec.Mounts, m)
+	}
+	return spec, nil
+}
+
+// identify gives the program the ids that its user has on this machine: an image of an executable knows no names.
+func identify(spec *engine.Spec, user string) error {
+	if user == "" {
+		return nil
+	}
+	u, err := supervise.FindUser(user)
+	if err != nil {
+		return err
+	}
+	spec.User, spec.UID, spec.GID = fmt.Sprintf("%d:%d", u.UID, u.GID), u.UID, u.GID
+	if _, given := spec.Env["HOME"]; !given {
+		spec.Env["HOME"] = u.Home
+	}
+	return nil
+}
+
+// Start implements supervise.Place.
+func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error) {
+	container, err := p.container(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	stream, err := container.Attach(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	run := newLaunch(p.c, l)
+	p.c.mu.Lock()
+	p.c.programs[container.ID()] = run
+	p.c.mu.Unlock()
+	p.node.Topology().Go(func() {
+		run.copy(stream)
+		stream.Close()
+		l.Written()
+	})
+	if err := container.Start(ctx); err != nil {
+		p.c.forget(container.ID(), run)
+		stream.Close()
+		if ctx.Err() != nil {
+			// It may have started all the same.
+			_ = container.Kill(context.WithoutCancel(ctx), "KILL")
+		}
+		return time.Time{}, err
+	}
+	p.node.Topology().Go(func() { run.await(container) })
+	return run.startedAt(ctx, p.c.engine.Local()), nil
+}
+
+// forget ends the delivery of a container's events to a launch.
+func (c *carrier) forget(id string, l *launch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.programs[id] == l {
+		delete(c.programs, id)
+	}
+}
+
+// present returns the program's container.
+func (p *place) present() (*engine.Container, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.program == nil {
+		return nil, fmt.Errorf("node %s has no program yet", p.node.Info.Name)
+	}
+	return p.program, nil
+}
+
+// Kill implements supervise.Place.
+func (p *place) Kill(ctx context.Context) error {
+	container, err := p.present()
+	if err != nil {
+		return err
+	}
+	return gone(container.Kill(ctx, "KILL"))
+}
+
+// gone marks the error of a container that is no more.
+func gone(err error) error {
+	if errors.Is(err, engine.ErrNoContainer) || errors.Is(err, engine.ErrEngineGone) {
+		return fmt.Errorf("%w: %w", supervise.ErrGone, err)
+	}
+	return err
+}
+
+// Terminate implements supervise.Place. The engine resumes a paused container for a signal.
+func (p *place) Terminate(ctx context.Context, sig syscall.Signal, _ bool) error {
+	container, err := p.present()
+	if err != nil {
+		return err
+	}
+	if err := container.Kill(ctx, strconv.Itoa(int(sig))); err != nil && !errors.Is(err, engine.ErrNotRunning) {
+		return gone(err) // one that ended meanwhile needs no signal
+	}
+	return nil
+}
+
+// Pause implements supervise.Place.
+func (p *place) Pause(ctx context.Context) error {
+	container, err := p.present()
+	if err != nil {
+		return err
+	}
+	return container.Pause(ctx)
+}
+
+// Resume implements supervise.Place.
+func (p *place) Resume(ctx context.Context) error {
+	container, err := p.present()
+	if err != nil {
+		return err
+	}
+	return container.Unpause(ctx)
+}
+
+// Signal implements supervise.Place. The engine signals process 1 alone, so this goes by hands beside the program.
+func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (int, error) {
+	if sig == syscall.SIGKILL && match == "" {
+		return 1, p.Kill(ctx) // the container's first process, and all others with it
+	}
+	var more []string
+	if match != "" {
+		more = []string{"-cmdline", match}
+	}
+	if p.node.Service != nil && p.node.Service.Init {
+		more = append(more, "-skip-init")
+	}
+	return p.signal(ctx, sig, more...)
+}
+
+// signal has the hands signal processes of the program's container, and returns how many got it.
+func (p *place) signal(ctx context.Context, sig syscall.Signal, more ...string) (int, error) {
+	container, err := p.present()
+	if err != nil {
+		return 0, err
+	}
+	argv := append([]string{agent.HandsArgv0, "signal", strconv.Itoa(int(sig))}, more...)
+	out, err := p.c.run.Beside(ctx, container.ID(), p.c.self, argv)
+	switch {
+	case errors.Is(err, engine.ErrNotRunning):
+		return 0, nil // nobody is there
+	case err != nil:
+		return 0, gone(err)
+	case sig == syscall.SIGKILL && out.Code == 128+int(sig):
+		return 1, nil // what they killed was the container's life, and theirs
+	case out.Code != 0:
+		return 0, errors.New(strings.TrimSpace(out.Stderr))
+	}
+	lines := strings.Fields(out.Stdout)
+	if len(lines) == 0 {
+		return 0, errors.New("the hands beside the program did not say how many processes they signalled")
+	}
+	return strconv.Atoi(lines[len(lines)-1])
+}
+
+// Listen implements supervise.Place.
+func (p *place) Listen(ctx context.Context) (net.Listener, error) {
+	return p.pod.Listen(ctx, p.node.Info.Addr)
+}
+
+// Pids implements supervise.Place: the engine may be on another machine.
+func (p *place) Pids() []int { return nil }
+
+// Remove implements supervise.Place.
+func (p *place) Remove(ctx context.Context) error {
+	var errs []error
+	if container, err := p.present(); err == nil {
+		errs = append(errs, container.Remove(ctx))
+	}
+	p.c.mu.Lock()
+	delete(p.c.places, p.node.Info.Addr)
+	p.c.mu.Unlock()
+	errs = append(errs, p.c.plane.RemoveNode(ctx, p.node.Info.Name))
+	p.pod.dismissed.Store(true)
+	p.pod.close()
+	return errors.Join(append(errs, p.pod.container.Remove(ctx))...)
+}
+
+// exitOf translates a container's exit status. The engine adds 128 to the number of the signal that ended a program,
+// as a shell does; a program that exits with such a status itself cannot be told from that.
+func exitOf(code int, at time.Time) cluster.Exit {
+	if n := code - 128; n > 0 && n <= 64 {
+		return cluster.Exit{Code: -1, Signal: supervise.SignalName(syscall.Signal(n)), At: at}
+	}
+	return cluster.Exit{Code: code, At: at}
+}
