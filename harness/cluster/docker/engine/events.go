@@ -59,7 +59,7 @@ func (r *Run) Events(ctx context.Context) (<-chan Event, <-chan error) {
 		Add("event", "start", "die", "oom", "pause", "unpause", "health_status")
 	in := r.e.api.Events(ctx, client.EventsListOptions{Since: since.Format(time.RFC3339Nano), Filters: f})
 	go func() {
-		// What happens while it subscribes comes twice: once as past, once as present.
+		// What happens while it subscribes comes twice: once as past, once as present. A run has few events: all are kept.
 		seen := map[string]bool{}
 		for {
 			select {

@@ -93,13 +93,15 @@ func (e *Engine) awaitExec(ctx context.Context, id string, stream *Stream) (int,
 		if err != nil {
 			return false, err
 		}
-		pid = in.PID
-		failed := pid == 0 && !in.Running && (in.ExitCode == exitNotExecutable || in.ExitCode == exitNotFound)
+		if pid = in.PID; pid != 0 {
+			return true, nil
+		}
+		failed := !in.Running && (in.ExitCode == exitNotExecutable || in.ExitCode == exitNotFound)
 		if failed && seen { // twice: the status of a program that ended at once may be there before its process id
 			return false, startFailure(stream)
 		}
 		seen = failed
-		return pid != 0, nil
+		return false, nil
 	})
 	return pid, err
 }
@@ -130,7 +132,7 @@ func (x *Exec) follow(ctx context.Context, c *Container, id string, stream *Stre
 		}()
 	}
 	copyErr := stream.Copy(s.Stdout, s.Stderr)
-	// A program that closed its output may go on.
+	// The status may come later than the end of the output.
 	err := poll(ctx, func() (bool, error) {
 		in, err := c.e.api.ExecInspect(ctx, id, client.ExecInspectOptions{})
 		x.code = in.ExitCode

@@ -112,6 +112,25 @@ func TestNetworkOverlap(t *testing.T) {
 	assert.ErrorContains(t, Plain(err), "another network has these addresses")
 }
 
+func TestCreateAtOnce(t *testing.T) {
+	r := newRun(t, connected(t))
+	id := image(t)
+	var g errgroup.Group
+	for i := range 8 {
+		g.Go(func() error {
+			c, err := r.Create(t.Context(), Spec{Name: fmt.Sprint("c", i), Image: id})
+			if err != nil {
+				return err
+			}
+			return c.Start(t.Context())
+		})
+	}
+	require.NoError(t, g.Wait())
+	cs, _, err := r.e.list(t.Context(), r.filter())
+	require.NoError(t, err)
+	assert.Len(t, cs, 8)
+}
+
 func TestRemove(t *testing.T) {
 	e := connected(t)
 	a, b := newRun(t, e), newRun(t, e)
@@ -166,6 +185,7 @@ func TestSweep(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, dead.abandoned())
 	require.NoError(t, p.Process.Kill())
+	require.NoError(t, poll(within(t, 10*time.Second), func() (bool, error) { return dead.abandoned(), nil }), "dead, and not waited for")
 	require.Error(t, p.Wait())
 	assert.True(t, dead.abandoned())
 
