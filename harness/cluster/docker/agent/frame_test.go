@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"io"
 	"sync"
 	"syscall"
@@ -35,6 +36,46 @@ func TestFrames(t *testing.T) {
 	}
 }
 
+// TestCloseWithBytesUnderWay: what the peer had not read when it closed makes the close a reset, also when it was still on
+// its way.
+func TestCloseWithBytesUnderWay(t *testing.T) {
+	for got, want := range map[uint64]error{2: io.EOF, 1: syscall.ECONNRESET} {
+		mine, theirs := muxes(t)
+		stream, err := mine.OpenStream()
+		require.NoError(t, err)
+		var running sync.WaitGroup
+		l := newLine(stream, &running)
+		_, err = l.Write([]byte("xy"))
+		require.NoError(t, err)
+		peer, err := theirs.AcceptStream()
+		require.NoError(t, err)
+		_, err = peer.Write(appendFrame(nil, frameClose, binary.BigEndian.AppendUint64(nil, got)))
+		require.NoError(t, err)
+		require.NoError(t, peer.Close())
+		_, err = l.Read(make([]byte, 1))
+		require.ErrorIs(t, err, want)
+		require.Equal(t, want == syscall.ECONNRESET, l.ctx.Err() != nil, "broken")
+		_, err = l.Write([]byte("z"))
+		require.Error(t, err)
+		running.Wait() // both ends are done with it
+	}
+}
+
+// muxes returns both ends of a session.
+func muxes(t *testing.T) (mine, theirs *yamux.Session) {
+	in1, out1 := io.Pipe()
+	in2, out2 := io.Pipe()
+	mine, err := yamux.Client(newDuplex(in1, out2), muxConfig())
+	require.NoError(t, err)
+	theirs, err = yamux.Server(newDuplex(in2, out1), muxConfig())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		theirs.Close()
+		mine.Close()
+	})
+	return mine, theirs
+}
+
 // FuzzLine: whatever the peer sends, a line neither panics nor hangs, and a read ends.
 func FuzzLine(f *testing.F) {
 	f.Add(appendFrame(nil, frameData, []byte("hello")))
@@ -43,12 +84,7 @@ func FuzzLine(f *testing.F) {
 	f.Add(appendFrame(appendFrame(nil, frameHello, []byte("{}")), frameHello, []byte("{}")))
 	f.Add(appendFrame(nil, frameCredit, []byte{0xff, 0xff, 0xff, 0xff}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		in1, out1 := io.Pipe()
-		in2, out2 := io.Pipe()
-		mine, err := yamux.Client(newDuplex(in1, out2), muxConfig())
-		require.NoError(t, err)
-		theirs, err := yamux.Server(newDuplex(in2, out1), muxConfig())
-		require.NoError(t, err)
+		mine, theirs := muxes(t)
 		stream, err := mine.OpenStream()
 		require.NoError(t, err)
 		var running sync.WaitGroup
