@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/hasvc/gauntlet/harness"
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/scenarios"
 )
 
@@ -25,4 +26,17 @@ func TestShippedScenarios(t *testing.T) {
 			harness.Test(t, s.Name, opts...)
 		})
 	}
+}
+
+// TestShippedScenarioInContainers runs one of them as it is, with its control, on the other driver. All of them run there in
+// `make soak`.
+func TestShippedScenarioInContainers(t *testing.T) {
+	d, err := harness.DriverByName("docker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Capabilities().Missing(cluster.PacketRules); err != nil {
+		t.Skipf("no container engine: %v", err)
+	}
+	harness.Test(t, "store-leader-kill", harness.WithDriver("docker"), harness.WithControls("ack-early in orders"))
 }
