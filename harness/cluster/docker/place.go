@@ -284,6 +284,17 @@ func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (i
 	}
 	if p.node.Service != nil && p.node.Service.Init {
 		more = append(more, "-skip-init")
+	} else if sig == syscall.SIGSTOP && match == "" {
+		// From inside the kernel does not let process 1 be stopped.
+		container, err := p.present()
+		if err != nil {
+			return 0, err
+		}
+		if err := container.Kill(ctx, "STOP"); err != nil {
+			return 0, gone(err)
+		}
+		n, err := p.signal(ctx, sig)
+		return n + 1, err
 	}
 	return p.signal(ctx, sig, more...)
 }
