@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hasvc/gauntlet/assertions"
+	"github.com/hasvc/gauntlet/harness"
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/reports"
+)
+
+// carrier is a driver, and the engine below it.
+type carrier struct {
+	cluster.Driver
+	engine string // empty: it has none
+}
+
+func newCarrier(ctx context.Context, name string) (carrier, error) {
+	d, err := harness.DriverByName(name)
+	if err != nil {
+		return carrier{}, err
+	}
+	c := carrier{Driver: d}
+	if name == "docker" {
+		c.engine, err = engineVersion(ctx)
+	}
+	return c, err
+}
+
+// once runs a scenario and its controls, each with a seed of its own for each turn.
+func once(ctx context.Context, s *harness.Scenario, on carrier, dir string, turn int, note func(result) error) error {
+	seed := s.Seed(nil) + uint64(turn)
+	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name(), on.Name(), turn+1))
+	try := func(control, dir string, judge func(*reports.Result) (right bool, why string)) (*reports.Result, error) {
+		begin := time.Now()
+		r, err := s.Run(ctx, harness.Options{Driver: on.Driver, Seed: &seed, Control: control, Dir: dir})
+		if err != nil || ctx.Err() != nil {
+			return nil, err // what was interrupted is no verdict
+		}
+		right, why := judge(r)
+		if right {
+			os.RemoveAll(r.Run.Dir)
+		}
+		return r, note(result{Time: begin, Driver: on.Name(), Engine: on.engine, Scenario: s.Name(), Control: control,
+			Turn: turn + 1, Right: right, Why: why, Seconds: time.Since(begin).Seconds()})
+	}
+	r, err := try("", dir, func(r *reports.Result) (bool, string) {
+		return r.Verdict == assertions.Pass, reason(r.Findings)
+	})
+	if r == nil || err != nil {
+		return err
+	}
+	for i, c := range r.Run.Plan.Controls {
+		cr, err := try(c.Name, fmt.Sprintf("%s-%d", dir, i+1), func(r *reports.Result) (bool, string) {
+			// Judged against a passing run: whether the unchanged one passed has a line of its own.
+			return harness.Killed(assertions.Pass, c, r.Findings)
+		})
+		if cr == nil || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reason is the first finding that did not pass.
+func reason(fs []assertions.Finding) string {
+	for _, f := range fs {
+		if f.Verdict != assertions.Pass {
+			return fmt.Sprintf("%s %s: %s %s", f.ID, f.Verdict, f.Summary, f.Reason)
+		}
+	}
+	return ""
+}
