@@ -249,6 +249,9 @@ func (c *carrier) End() (left []string, err error) {
 	defer cancel()
 	c.lose(errEnded)
 	left, err = c.run.Remove(ctx)
+	if errors.Is(err, engine.ErrEngineGone) { // it cannot be asked what of it
+		left = append(left, fmt.Sprintf("what the engine has of run %s (when it is back: gauntlet clean)", c.run.ID()))
+	}
 	c.mu.Lock()
 	places := c.places
 	c.places = nil

@@ -1,0 +1,227 @@
+package docker_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/images"
+)
+
+// The environment that makes the test binary a harness of its own: the name of its topology, and its program.
+const (
+	harnessEnv = "GAUNTLET_TEST_HARNESS"
+	programEnv = "GAUNTLET_TEST_PROGRAM"
+)
+
+// aftermath is what a harness says when its topology has ended by itself.
+type aftermath struct {
+	Err      string
+	Calls    []string // that did not fail, or not at once
+	Left     []string
+	Down     string // its error
+	DownTook time.Duration
+	Leaks    string // goroutines
+}
+
+// runHarness starts a topology, says so, and waits for its end.
+func runHarness(name string) error {
+	dir, err := os.MkdirTemp("", "gauntlet-docker-test-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	before := goleak.IgnoreCurrent()
+	s := serving("a", os.Getenv(programEnv))
+	s.Volumes = []cluster.Mount{{Kind: "volume", Source: "data", Target: "/data"}}
+	c, err := docker.New().Up(context.Background(), &cluster.Spec{Name: name, Services: []cluster.Service{s}, Volumes: []string{"data"}}, cluster.Options{Dir: dir})
+	if err != nil {
+		return err
+	}
+	fmt.Println("up")
+	<-c.Done()
+	a := aftermath{Err: c.Err().Error()}
+	for _, err := range callAll(c, "a") {
+		a.Calls = append(a.Calls, err.Error())
+	}
+	began := time.Now()
+	left, err := c.Down(context.Background())
+	a.Left, a.DownTook = left, time.Since(began)
+	if err != nil {
+		a.Down = err.Error()
+	}
+	if err := goleak.Find(before); err != nil {
+		a.Leaks = err.Error()
+	}
+	return json.NewEncoder(os.Stdout).Encode(a)
+}
+
+// harness is the test binary as one.
+type harness struct {
+	*exec.Cmd
+	lines *bufio.Reader
+}
+
+// startHarness starts a harness and returns when its topology is up. It is killed with the test.
+func startHarness(t *testing.T, name string, env ...string) *harness {
+	t.Helper()
+	h := &harness{Cmd: exec.Command("/proc/self/exe")}
+	h.Env = append(append(os.Environ(), harnessEnv+"="+name, programEnv+"="+program(t)), env...)
+	h.Stderr = os.Stderr
+	out, err := h.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, h.Start())
+	t.Cleanup(func() {
+		_ = h.Process.Kill() // where the test has not
+		_ = h.Wait()
+	})
+	h.lines = bufio.NewReader(out)
+	line, err := h.lines.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "up\n", line)
+	return h
+}
+
+// TestHarnessKilled kills a harness beside another that lives, and beside a container of somebody else with a name like
+// ours.
+func TestHarnessKilled(t *testing.T) {
+	e := connected(t)
+	living := up(t, unique(), serving("b", program(t)))
+	strange := stranger(t, e, "gauntlet-aaaaaaaa-plane")
+	name := unique()
+	h := startHarness(t, name)
+	require.NotEmpty(t, running(t, e, name, "plane"))
+	require.NotEmpty(t, running(t, e, name, "pod"))
+	require.NoError(t, h.Process.Kill())
+	require.ErrorContains(t, h.Wait(), "killed")
+
+	poll(t, 5*time.Second, "the plane and the pods end by themselves", func() error {
+		if still := append(running(t, e, name, "plane"), running(t, e, name, "pod")...); len(still) > 0 {
+			return fmt.Errorf("%v run", still)
+		}
+		return nil
+	})
+	before := strings.Join(of(t, e, name), "\n")
+	require.Contains(t, before, "-a-pod", "it stays for the sweeper")
+	require.Contains(t, before, "network ")
+	require.Contains(t, before, "volume ")
+
+	removed, err := docker.Clean(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(removed, "\n"), "-a-pod")
+	require.Empty(t, of(t, e, name))
+
+	_, err = e.API().ContainerInspect(t.Context(), strange, client.ContainerInspectOptions{})
+	require.NoError(t, err, "somebody else's container")
+	require.NoError(t, living.Err())
+	c, err := living.Dial(t.Context(), cluster.Client, "tcp", "b:7000")
+	require.NoError(t, err, "the other run goes on")
+	require.NoError(t, c.Close())
+	_, err = living.Kill(t.Context(), "b")
+	require.NoError(t, err)
+	require.NoError(t, living.Start(t.Context(), "b"))
+}
+
+// running lists the running containers of a topology with a role.
+func running(t *testing.T, e *engine.Engine, name, role string) (ids []string) {
+	t.Helper()
+	f := client.Filters{}.Add("label", engine.LabelName+"="+name, engine.LabelRole+"="+role)
+	cs, err := e.API().ContainerList(context.Background(), client.ContainerListOptions{Filters: f})
+	require.NoError(t, err)
+	for _, c := range cs.Items {
+		ids = append(ids, c.Names[0])
+	}
+	return ids
+}
+
+// stranger makes a container without labels.
+func stranger(t *testing.T, e *engine.Engine, name string) string {
+	t.Helper()
+	image, err := images.New(e.API()).Program(t.Context(), program(t))
+	require.NoError(t, err)
+	made, err := e.API().ContainerCreate(t.Context(), client.ContainerCreateOptions{Name: name, Config: &container.Config{Image: image}})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := e.API().ContainerRemove(context.Background(), made.ID, client.ContainerRemoveOptions{Force: true})
+		require.NoError(t, err)
+	})
+	return made.ID
+}
+
+// TestEngineGone takes the engine away from a running topology, and gives it back.
+func TestEngineGone(t *testing.T) {
+	e := connected(t)
+	p := newProxy(t, e)
+	name := unique()
+	h := startHarness(t, name, "DOCKER_HOST="+p.host())
+	began := time.Now()
+	p.cut()
+	var a aftermath
+	require.NoError(t, json.NewDecoder(h.lines).Decode(&a))
+	require.Less(t, time.Since(began), 10*time.Second)
+	require.NoError(t, h.Wait())
+	t.Logf("%+v", a)
+
+	require.Contains(t, a.Err, "the container engine does not answer any more")
+	require.Empty(t, a.Calls)
+	require.Contains(t, a.Down, "the container engine does not answer any more")
+	require.Contains(t, strings.Join(a.Left, "\n"), "gauntlet clean", "what to do about what is left")
+	require.Less(t, a.DownTook, 5*time.Second)
+	require.Empty(t, a.Leaks)
+	require.NotEmpty(t, of(t, e, name), "there is something to clean")
+
+	p.restore()
+	t.Setenv("DOCKER_HOST", p.host())
+	_, err := docker.Clean(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, of(t, e, name))
+}
+
+// TestContainerKilled kills the plane, and a pod, from outside.
+func TestContainerKilled(t *testing.T) {
+	e := connected(t)
+	for _, victim := range []struct{ role, node, signal, says string }{
+		{"plane", "", "SIGKILL", "the plane ended by itself"},
+		{"plane", "", "SIGQUIT", "plane.log:\n"}, // a Go program says where it was
+		{"pod", "a", "SIGKILL", "the pod of node a ended by itself"},
+	} {
+		t.Run(victim.role+" "+victim.signal, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			name := unique()
+			c, err := docker.New().Up(t.Context(), &cluster.Spec{Name: name, Services: []cluster.Service{serving("a", program(t))}}, cluster.Options{Dir: t.TempDir()})
+			require.NoError(t, err)
+			_, err = e.API().ContainerKill(t.Context(), containerOf(t, e, name, victim.role, victim.node), client.ContainerKillOptions{Signal: victim.signal})
+			require.NoError(t, err)
+			require.ErrorContains(t, ended(t, c, 5*time.Second), victim.says)
+			require.Empty(t, callAll(c, "a"))
+			left, err := c.Down(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, left)
+			require.Empty(t, of(t, e, name))
+			require.NoError(t, leaks(before, e))
+		})
+	}
+}
+
+// leaks finds goroutines that are left, but for those of the test's own connections with the engine.
+func leaks(before goleak.Option, e *engine.Engine) error {
+	if err := e.Close(); err != nil { // idle connections only: it opens new ones
+		return errors.Join(errors.New("close the engine"), err)
+	}
+	return goleak.Find(before)
+}

@@ -1,0 +1,129 @@
+// Command hostile is a program in a node that wants to reach others past the plane.
+//
+//	hostile serve                        answer on port 7000, TCP and UDP, and print who came
+//	hostile try HOST:PORT...             print, as JSON, what of each way worked
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attempt is one way, and why it was shut.
+type Attempt struct {
+	Way   string
+	To    string
+	Error string // empty: it was open
+}
+
+// patience is how long an answer may take.
+const patience = 500 * time.Millisecond
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "hostile:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) > 0 && args[0] == "serve" {
+		return serve()
+	}
+	if len(args) > 1 && args[0] == "try" {
+		return try(args[1:])
+	}
+	return fmt.Errorf("no verb in %q", args)
+}
+
+func serve() error {
+	l, err := net.Listen("tcp", ":7000")
+	if err != nil {
+		return err
+	}
+	p, err := net.ListenPacket("udp", ":7000")
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving")
+	go func() {
+		b := make([]byte, 100)
+		for {
+			n, from, err := p.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			fmt.Printf("udp %s %s\n", from, b[:n])
+			_, _ = p.WriteTo(b[:n], from)
+		}
+	}()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		fmt.Printf("tcp %s\n", c.RemoteAddr())
+		c.Close()
+	}
+}
+
+func try(to []string) error {
+	ways := []struct {
+		name string
+		do   func(to string) error
+	}{
+		{"tcp", func(to string) error { return dial("tcp", to) }},
+		{"udp", func(to string) error { return dial("udp", to) }},
+	}
+	tried := []Attempt{{Way: "packet socket", Error: why(packetSocket())}}
+	results := make(chan Attempt)
+	for _, w := range ways {
+		for _, addr := range to {
+			go func() { results <- Attempt{w.name, addr, why(w.do(addr))} }()
+		}
+	}
+	for range len(ways) * len(to) {
+		tried = append(tried, <-results)
+	}
+	return json.NewEncoder(os.Stdout).Encode(tried)
+}
+
+func why(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func packetSocket() error {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0x0300) // ETH_P_ALL in network order
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// dial connects, and with udp waits for an answer.
+func dial(network, to string) error {
+	c, err := net.DialTimeout(network, to, patience)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if network == "tcp" {
+		return nil
+	}
+	if _, err := fmt.Fprintf(c, "hello"); err != nil {
+		return err
+	}
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 100))
+	return err
+}
