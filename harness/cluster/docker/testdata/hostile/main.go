@@ -2,6 +2,7 @@
 //
 //	hostile serve                        answer on port 7000, TCP and UDP, and print who came
 //	hostile try HOST:PORT...             print, as JSON, what of each way worked
+//	hostile fill FILE                    write until there is no room
 package main
 
 import (
@@ -38,7 +39,24 @@ func run(args []string) error {
 	if len(args) > 1 && args[0] == "try" {
 		return try(args[1:])
 	}
+	if len(args) == 2 && args[0] == "fill" {
+		return fill(args[1])
+	}
 	return fmt.Errorf("no verb in %q", args)
+}
+
+// fill returns the error that ends it.
+func fill(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for b := make([]byte, 1<<16); ; {
+		if _, err := f.Write(b); err != nil {
+			return err
+		}
+	}
 }
 
 func serve() error {
