@@ -24,86 +24,79 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/harness"
-	"github.com/hasvc/gauntlet/harness/build"
-	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/record"
-	"github.com/hasvc/gauntlet/harness/topology"
 )
 
 // packages have benchmarks that print figures.
 var packages = []string{"./harness/cluster/plane", "./harness/load"}
 
 func main() {
-	cold := flag.Bool("cold", false, "also P14: a fresh clone with cold caches to the first verdict (some minutes)")
+	if len(os.Args) > 1 && tools[os.Args[1]] != nil {
+		if err := tools[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", strings.Join(os.Args[1:], " "), err)
+			os.Exit(1)
+		}
+		return
+	}
+	n := flag.Int("n", 5, "how often topologies are started and taken down")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "bench [-n N] [STEP...]; the steps, of which all but cold are the default:\n")
+		for _, s := range steps {
+			fmt.Fprintf(flag.CommandLine.Output(), "  %-8s %s\n", s.name, s.doc)
+		}
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *cold); err != nil {
+	if err := run(ctx, *n, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, cold bool) error {
-	if err := upDown(ctx, 5); err != nil {
-		return fmt.Errorf("P1, P2: %w", err)
+// step is what can be measured by itself.
+type step struct {
+	name, doc string
+	run       func(ctx context.Context, n int) error
+}
+
+var steps = []step{
+	{"updown", "P1, P2: the reference topology up and down, on each driver and by Compose", upDown},
+	{"docker", "P3, P4, P5 between two nodes on Docker", inDocker},
+	{"own", "P12: what the harness itself takes", ownShare},
+	{"packages", "what the benchmarks of single packages measure", inPackages},
+	{"cold", "P14: a fresh clone with cold caches to the first verdict (some minutes)", firstVerdict},
+}
+
+func run(ctx context.Context, n int, names []string) error {
+	for _, name := range names {
+		if !slices.ContainsFunc(steps, func(s step) bool { return s.name == name }) {
+			return fmt.Errorf("no step is called %q: see -help", name)
+		}
 	}
-	if err := ownShare(ctx); err != nil {
-		return fmt.Errorf("P12: %w", err)
+	for _, s := range steps {
+		if len(names) == 0 && s.name == "cold" || len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
+		if err := s.run(ctx, n); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
 	}
+	return nil
+}
+
+func inPackages(ctx context.Context, _ int) error {
 	for _, p := range packages {
 		if err := figures(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
-	if cold {
-		if err := firstVerdict(ctx); err != nil {
-			return fmt.Errorf("P14: %w", err)
-		}
-	}
-	return nil
-}
-
-const reference = "scenarios/topologies/reference.yaml"
-
-// upDown is P1 and P2: the reference topology to all ready, and down with the audit.
-func upDown(ctx context.Context, n int) error {
-	spec, err := topology.Load(ctx, reference, topology.Option{})
-	if err != nil {
-		return err
-	}
-	if _, err := new(build.Builder).Build(ctx, spec, nil, filepath.Dir(reference), func(string) {}); err != nil {
-		return err
-	}
-	var ups, downs []time.Duration
-	for range n {
-		dir, err := os.MkdirTemp("", "gauntlet-bench-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		begin := time.Now()
-		c, err := harness.Drivers[0].New().Up(ctx, spec, cluster.Options{Dir: dir, Volumes: filepath.Join(dir, "volumes"), Observe: func(cluster.Event) {}})
-		if err != nil {
-			return err
-		}
-		ups = append(ups, time.Since(begin))
-		begin = time.Now()
-		left, err := c.Down(ctx)
-		if err != nil || len(left) > 0 {
-			return fmt.Errorf("down: %v, left %v", err, left)
-		}
-		downs = append(downs, time.Since(begin))
-	}
-	nodes := len(cluster.Planned(spec))
-	fmt.Printf("P1 reference topology of %d nodes to all ready, median of %d: %.0f ms\n", nodes, n, ms(median(ups)))
-	fmt.Printf("P2 the same taken down, audit included, median of %d: %.0f ms\n", n, ms(median(downs)))
 	return nil
 }
 
 // ownShare is P12: what the harness itself (this process and the plane) takes of a core while it sends 1,000 requests a second.
-func ownShare(ctx context.Context) error {
+func ownShare(ctx context.Context, _ int) error {
 	dir, err := os.MkdirTemp("", "gauntlet-bench-")
 	if err != nil {
 		return err
@@ -165,7 +158,7 @@ func figures(ctx context.Context, pkg string) error {
 }
 
 // firstVerdict is P14: clone, cold module and build caches, the README's first command.
-func firstVerdict(ctx context.Context) error {
+func firstVerdict(ctx context.Context, _ int) error {
 	dir, err := os.MkdirTemp("", "gauntlet-cold-")
 	if err != nil {
 		return err
@@ -192,10 +185,3 @@ func firstVerdict(ctx context.Context) error {
 	fmt.Printf("P14 a fresh clone with cold caches to the first verdict, %d cores: %.0f s\n", runtime.NumCPU(), time.Since(begin).Seconds())
 	return nil
 }
-
-func median(ds []time.Duration) time.Duration {
-	slices.Sort(ds)
-	return ds[len(ds)/2]
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
