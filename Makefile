@@ -3,7 +3,7 @@ GO ?= go
 N ?= 20
 FUZZTIME ?= 1m
 
-.PHONY: help build images test lint bench soak fuzz generate
+.PHONY: help build images test lint bench soak verdicts fuzz generate
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ bench: ## the figures that performance is measured by, each with its peer
 
 soak: build ## every shipped scenario and its controls N times (N=20), with a table at the end
 	$(GO) run ./ci/soak -n $(N)
+
+verdicts: ## docs/verdicts.md: the soak on every driver (N=20)
+	$(GO) run ./ci/soak -n $(N) -driver sandbox,docker -table docs/verdicts.md
 
 fuzz: ## each parser for FUZZTIME (1m)
 	$(GO) run ./ci/fuzz -time $(FUZZTIME)

@@ -27,17 +27,18 @@ type program struct {
 	env  map[string]string
 }
 
-// bench is a tool of this program, plane one of the plane's benchmarks.
+// benchTool is one of tools.
 func benchTool(args ...string) program {
 	return program{argv: append([]string{"gauntlet-bench"}, args...)}
 }
 
+// planeToolOf is one of the plane's benchmarks, in its own words.
 func planeToolOf(words string) program {
 	return program{argv: []string{"plane-tool"}, env: map[string]string{planeTool: words}}
 }
 
-// pair is two places that reach each other. Programs that run there do not share the harness's streams, which would be
-// measured otherwise.
+// pair is two places that reach each other. What is measured runs there: from the harness it would be the client's
+// session that is measured.
 type pair struct {
 	far string // how the near one calls the far one
 	// start starts a program at one of them; wait returns when it ended.

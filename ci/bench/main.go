@@ -61,6 +61,7 @@ type step struct {
 	run       func(ctx context.Context, n int) error
 }
 
+// steps in the order in which they are done.
 var steps = []step{
 	{"updown", "P1, P2: the reference topology up and down, on each driver and by Compose", upDown},
 	{"docker", "P3, P4, P5 between two nodes on Docker", inDocker},

@@ -143,7 +143,9 @@ func awaitHealthy(ctx context.Context, api client.APIClient, project string, nod
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	of := client.Filters{}.Add("label", "com.docker.compose.project="+project)
-	for try := time.NewTicker(20 * time.Millisecond); ; {
+	try := time.NewTicker(20 * time.Millisecond)
+	defer try.Stop()
+	for {
 		found, err := api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: of})
 		if err != nil {
 			return fmt.Errorf("list the containers of %s: %w", project, err)
