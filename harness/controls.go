@@ -3,11 +3,13 @@ package harness
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
 	"github.com/hasvc/gauntlet/reports"
 )
 
@@ -37,6 +39,30 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		})
 	}
 	return reports.Save(*unchanged)
+}
+
+// checkControl judges the record of a control that was run with run. It stands where it was written, or, when the
+// directories have been moved together, beside run's.
+func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlOutcome) reports.ControlResult {
+	out := reports.ControlResult{Name: was.Name, Dir: was.Dir}
+	i := slices.IndexFunc(run.Plan.Controls, func(c plan.Control) bool { return c.Name == was.Name })
+	if i < 0 {
+		out.Reason = "the scenario in the record has no such control"
+		return out
+	}
+	control, err := record.Open(was.Dir)
+	if err != nil {
+		beside := filepath.Join(filepath.Dir(run.Dir), filepath.Base(was.Dir))
+		var besideErr error
+		if control, besideErr = record.Open(beside); besideErr != nil {
+			out.Reason = "its record cannot be read: " + err.Error()
+			return out
+		}
+		out.Dir = beside
+	}
+	out.Findings, _ = assertions.Judge(ctx, control)
+	out.Killed, out.Reason = Killed(unchanged, run.Plan.Controls[i], out.Findings)
+	return out
 }
 
 // Killed says whether a control did its work: the unchanged run passed, the control's own faults were proved, and each

@@ -174,15 +174,22 @@ func Executable(p *plan.Plan, driver cluster.Driver) error {
 	return nil
 }
 
-// Check judges a run directory, writes findings.json, run.json and junit.xml into it and returns the result. It dials
-// nothing.
+// Check judges a run directory and those of the controls that were run with it, writes findings.json, run.json and
+// junit.xml into it and returns the result. It dials nothing.
 func Check(ctx context.Context, dir string) (*reports.Result, error) {
 	run, err := record.Open(dir)
 	if err != nil {
 		return nil, &InputError{err}
 	}
+	controls, err := reports.SavedControls(dir)
+	if err != nil {
+		return nil, &InputError{err}
+	}
 	findings, verdict := assertions.Judge(ctx, run)
 	r := &reports.Result{Run: run, Findings: findings, Verdict: verdict}
+	for _, c := range controls {
+		r.Controls = append(r.Controls, checkControl(ctx, run, verdict, c))
+	}
 	return r, errors.Join(assertions.Save(dir, findings, verdict), reports.Save(*r))
 }
 

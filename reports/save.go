@@ -1,9 +1,11 @@
 package reports
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -42,4 +44,25 @@ func save(file string, render func(io.Writer, []Result) error, r Result) error {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
 	return nil
+}
+
+// SavedControls lists the controls that were run with a run, as its directory has them: their names and run
+// directories. A run without is no error.
+func SavedControls(dir string) ([]ControlOutcome, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "run.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was judged before: %w", err)
+	}
+	var doc Document
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return nil, fmt.Errorf("read what was judged before: %s: %w", filepath.Join(dir, "run.json"), err)
+	}
+	var all []ControlOutcome
+	for _, r := range doc.Results {
+		all = append(all, r.Controls...)
+	}
+	return all, nil
 }
