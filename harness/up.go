@@ -22,10 +22,19 @@ type Topology struct {
 	hand *engine.Hand
 }
 
-// Up starts the topology of a Compose file, in the sandbox, and takes it down at the end of the test, which fails when
-// anything is left. Every node is ready when Up returns. Logs of the nodes are a test artifact.
-func Up(t testing.TB, compose string) *Topology {
+// Up starts the topology of a Compose file, in the sandbox or WithDriver (the one option that means something here), and
+// takes it down at the end of the test, which fails when anything is left. Every node is ready when Up returns. Logs of the
+// nodes are a test artifact.
+func Up(t testing.TB, compose string, opts ...Option) *Topology {
 	t.Helper()
+	var o testOptions
+	for _, f := range opts {
+		f(&o)
+	}
+	driver := o.Driver
+	if driver == nil {
+		driver = Drivers[0].New()
+	}
 	ctx := t.Context()
 	spec, err := topology.Load(ctx, compose, topology.Option{})
 	if err != nil {
@@ -35,7 +44,7 @@ func Up(t testing.TB, compose string) *Topology {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.ArtifactDir(), "up")
-	w, err := record.Create(dir, record.Meta{Tool: Version(), Driver: Drivers[0].Name}, &plan.Plan{Version: plan.Version, Name: "up", Topology: compose})
+	w, err := record.Create(dir, record.Meta{Tool: Version(), Driver: driver.Name()}, &plan.Plan{Version: plan.Version, Name: "up", Topology: compose})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +53,9 @@ func Up(t testing.TB, compose string) *Topology {
 			t.Errorf("write the record: %v", err)
 		}
 	})
-	c, err := Drivers[0].New().Up(ctx, spec, cluster.Options{Dir: dir, Volumes: filepath.Join(t.TempDir(), "volumes"), Observe: func(cluster.Event) {}})
+	c, err := driver.Up(ctx, spec, cluster.Options{
+		Dir: dir, Volumes: filepath.Join(t.TempDir(), "volumes"), Observe: func(cluster.Event) {}, Progress: func(line string) { t.Log(line) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

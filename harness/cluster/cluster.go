@@ -32,6 +32,8 @@ type Options struct {
 	Volumes string            // directory of named volumes: Volumes/NAME, or what a VolumeKeeper finds them by; they persist between Ups
 	Bin     map[string]string // programs by name -> executable, put on the PATH of every node and of the client
 	Observe func(Event)       // called in order, from one goroutine at a time; must not block
+	// Progress, when set, is told what an Up that may take long is doing, one line each, from any goroutine.
+	Progress func(line string)
 	// Toxic lists the links that the plan will use a toxic on; they go through the link core from the first connection.
 	Toxic []Link
 }

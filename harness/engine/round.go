@@ -78,7 +78,7 @@ func (rd *round) execute(ctx context.Context) (err error) {
 		return err
 	}
 	rd.cluster, err = rd.Parts.Driver.Up(timed, rd.Spec, cluster.Options{
-		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Toxic: toxic,
+		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Progress: rd.Progress, Toxic: toxic,
 	})
 	rd.leave()
 	if err != nil {

@@ -38,14 +38,15 @@ var errEnded = errors.New("the topology is down")
 
 // carrier carries a topology's nodes in the containers of one run.
 type carrier struct {
-	options cluster.Options
-	engine  *engine.Engine
-	run     *engine.Run
-	store   *images.Store
-	self    string // image of the running executable
-	network engine.Network
-	plane   *peer
-	plain   plane.RemoteRouter // the plane's own part of its Router
+	options  cluster.Options
+	engine   *engine.Engine
+	run      *engine.Run
+	store    *images.Store
+	progress progress
+	self     string // image of the running executable
+	network  engine.Network
+	plane    *peer
+	plain    plane.RemoteRouter // the plane's own part of its Router
 
 	life     context.Context // ends when all containers are gone
 	end      context.CancelFunc
@@ -80,6 +81,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
 		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, gone: make(chan struct{}),
 	}
+	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, countNodes(spec), time.Now()
 	c.life, c.end = context.WithCancel(context.Background())
 	defer func() {
 		if err == nil {
@@ -117,6 +119,18 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		return c, err
 	}
 	return c, c.startPlane(ctx)
+}
+
+// countNodes returns how many nodes a topology starts with.
+func countNodes(spec *cluster.Spec) (n int) {
+	for _, s := range spec.Services {
+		if s.Scaled {
+			n += s.Replicas
+		} else {
+			n++
+		}
+	}
+	return n + 1 // the client
 }
 
 func (c *carrier) startPlane(ctx context.Context) (err error) {
@@ -175,6 +189,16 @@ func (c *carrier) lose(err error) {
 		c.reason = err
 		close(c.gone)
 	})
+}
+
+// lost reports whether the topology ended by itself, and not by End.
+func (c *carrier) lost() bool {
+	select {
+	case <-c.gone:
+		return !errors.Is(c.reason, errEnded)
+	default:
+		return false
+	}
 }
 
 // watchPeer ends the topology with an agent: without the plane or a pod nothing that is measured means anything.

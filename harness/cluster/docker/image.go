@@ -31,8 +31,10 @@ func (c *carrier) image(ctx context.Context, s *cluster.Service) (string, error)
 		case s.Argv0 != "":
 			i.id, i.err = c.store.With(c.options.Bin).Program(ctx, s.Argv0)
 		case s.Source.Build != nil:
+			c.progress.line("service %s: the image of %s", s.Name, s.Source.Build.Context)
 			i.id, i.err = c.store.Build(ctx, *s.Source.Build)
 		case s.Source.Image != "":
+			c.progress.line("service %s: the image %s", s.Name, s.Source.Image)
 			i.id, i.err = c.store.Have(ctx, s.Source.Image)
 		default:
 			i.err = errors.New("it has neither a program nor an image")

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,9 +71,12 @@ func TestBadInput(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 			defer cancel()
-			_, err := docker.New().Up(ctx, &cluster.Spec{Name: name, Services: []cluster.Service{serving("good", program(t)), s}}, cluster.Options{Dir: t.TempDir()})
+			var said lines
+			_, err := docker.New().Up(ctx, &cluster.Spec{Name: name, Services: []cluster.Service{serving("good", program(t)), s}}, cluster.Options{Dir: t.TempDir(), Progress: said.add})
 			require.Error(t, err)
-			t.Log(err)
+			if from := s.Source; from.Build != nil || from.Image != "" {
+				require.Contains(t, said.text(), "service bad: the image")
+			}
 			require.NoError(t, ctx.Err(), "a failure that is certain is not waited for")
 			for _, says := range bad.says {
 				require.ErrorContains(t, err, says)
@@ -82,6 +86,24 @@ func TestBadInput(t *testing.T) {
 			require.NoError(t, leaks(before, e))
 		})
 	}
+}
+
+// lines collects what is reported.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, line)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.all, "\n")
 }
 
 // dockerfile returns a directory with a Dockerfile and the program hostile.

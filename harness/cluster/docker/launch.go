@@ -97,6 +97,9 @@ func (l *launch) await(container *engine.Container) {
 		code = 128 + int(syscall.SIGKILL) // a topology that ends kills it
 	}
 	l.c.forget(container.ID(), l)
+	if l.c.lost() {
+		return // the program ended with the topology: told as a death, it would be the service's
+	}
 	l.mu.Lock()
 	detail := ""
 	if l.noMem {

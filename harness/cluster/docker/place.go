@@ -64,9 +64,13 @@ func (c *carrier) Make(ctx context.Context, n *supervise.Node) (supervise.Place,
 	}
 	c.watchPeer("the pod of node "+n.Info.Name, p.pod)
 	if n.Service == nil {
-		return p, p.startIdle(ctx)
+		err = p.startIdle(ctx)
+	} else {
+		_, err = p.container(ctx)
 	}
-	_, err = p.container(ctx)
+	if err == nil {
+		c.progress.nodeMade(time.Now())
+	}
 	return p, err
 }
 
