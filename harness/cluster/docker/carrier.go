@@ -209,10 +209,20 @@ func (c *carrier) watchPeer(what string, p *peer) {
 			if p.dismissed.Load() {
 				return
 			}
-			c.lose(c.explain(fmt.Errorf("%s ended by itself: %w", what, p.Err())))
+			c.lose(c.whyEnded(what, p))
 		case <-c.gone:
 		}
 	})
+}
+
+// whyEnded tells an agent that ended from an engine that did: its streams end with it.
+func (c *carrier) whyEnded(what string, p *peer) error {
+	ctx, cancel := context.WithTimeout(c.life, connectTime)
+	defer cancel()
+	if _, err := p.container.Inspect(ctx); errors.Is(err, engine.ErrEngineGone) {
+		return err
+	}
+	return c.explain(fmt.Errorf("%s ended by itself: %w", what, p.Err()))
 }
 
 // explain adds what the plane and the pods said last.
