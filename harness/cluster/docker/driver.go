@@ -55,6 +55,9 @@ var capabilities = sync.OnceValue(func() cluster.Capabilities {
 	return caps
 })
 
+// settle is longer than the engine takes to say that a program has ended: 30 to 60 ms on an idle machine.
+const settle = 300 * time.Millisecond
+
 // Up implements cluster.Driver.
 func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
 	if err := check(spec); err != nil {
@@ -68,7 +71,7 @@ func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (
 	if err != nil {
 		return nil, err
 	}
-	t, err := supervise.Up(ctx, c, supervise.Config{Spec: spec, Options: opt, CarriesHealth: true})
+	t, err := supervise.Up(ctx, c, supervise.Config{Spec: spec, Options: opt, CarriesHealth: true, Settle: settle})
 	if err != nil {
 		return nil, err
 	}

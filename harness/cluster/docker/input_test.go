@@ -42,7 +42,7 @@ func TestBadInput(t *testing.T) {
 			*s = cluster.Service{Name: s.Name, Replicas: 1, Source: dockerfile(t, "FORM scratch\n")}
 		}, []string{"service bad", "FORM"}},
 		{"a program that dies at once", func(_ *testing.T, s *cluster.Service) {
-			s.Command, s.Ready = []string{"dance"}, ready
+			s.Command = []string{"dance"} // and no condition by which it would be missed
 		}, []string{"node bad", "status 1", `no verb in ["dance"]`}},
 		{"a built program that dies at once", func(t *testing.T, s *cluster.Service) {
 			*s = cluster.Service{Name: s.Name, Replicas: 1, Ready: ready, Source: dockerfile(t, "FROM scratch\nCOPY hostile /hostile\nENTRYPOINT [\"/hostile\", \"dance\"]\n")}

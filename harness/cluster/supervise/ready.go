@@ -27,8 +27,8 @@ const (
 // readyTimeout is how long Up waits for a node that lives but does not get ready.
 const readyTimeout = 60 * time.Second
 
-// settleTime is how long a node without a ready condition or healthcheck must live for Up to count it as started: a
-// program that cannot read its flags or configuration says so by ending at once.
+// settleTime is Config.Settle where that is 0: a program that cannot read its flags or configuration says so by ending
+// at once.
 const settleTime = 20 * time.Millisecond
 
 // attend watches over a program until it ends: its readiness and its health.

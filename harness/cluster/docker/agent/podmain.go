@@ -40,6 +40,9 @@ func setUpPod(etc string, s PodSetup) error {
 	if err := routeBy(l, s.Plane); err != nil {
 		return err
 	}
+	if err := guard(l.Attrs().Name, s.Plane); err != nil {
+		return err
+	}
 	// In place, as the engine mounts the two files into the program's container too, and at each start, as it writes
 	// them anew at each. Its own name server would take 10 s to say that a name is unknown. No search list and ndots:0:
 	// one question for each name, asked as it is.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,8 +96,12 @@ func try(to []string) error {
 		name string
 		do   func(to string) error
 	}{
-		{"tcp", func(to string) error { return dial("tcp", to) }},
-		{"udp", func(to string) error { return dial("udp", to) }},
+		{"tcp", func(to string) error { return dial("tcp", to, nil) }},
+		{"udp", func(to string) error { return dial("udp", to, nil) }},
+		// Both options need no privilege. Together they make the kernel take every address for a neighbour's: a routing
+		// table that leads to the plane alone is passed by.
+		{"tcp as to a neighbour", func(to string) error { return dial("tcp", to, asNeighbour) }},
+		{"udp as to a neighbour", func(to string) error { return dial("udp", to, asNeighbour) }},
 	}
 	tried := []Attempt{{Way: "packet socket", Error: why(packetSocket())}}
 	results := make(chan Attempt)
@@ -127,8 +132,9 @@ func packetSocket() error {
 }
 
 // dial connects, and with udp waits for an answer.
-func dial(network, to string) error {
-	c, err := net.DialTimeout(network, to, patience)
+func dial(network, to string, control func(network, address string, c syscall.RawConn) error) error {
+	d := net.Dialer{Timeout: patience, Control: control}
+	c, err := d.Dial(network, to)
 	if err != nil {
 		return err
 	}
@@ -144,4 +150,17 @@ func dial(network, to string) error {
 	}
 	_, err = c.Read(make([]byte, 100))
 	return err
+}
+
+func asNeighbour(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		if failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DONTROUTE, 1); failed == nil {
+			failed = unix.BindToDevice(int(fd), "eth0")
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return failed
 }
