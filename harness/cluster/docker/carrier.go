@@ -106,7 +106,9 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		return err
 	})
 	g.Go(func() (err error) {
-		c.network, err = c.run.Network(within)
+		whole, cancel := context.WithTimeout(context.WithoutCancel(within), createTime) // see create
+		defer cancel()
+		c.network, err = c.run.Network(whole)
 		return err
 	})
 	for i := range spec.Services { // images are made while the network is
@@ -150,9 +152,27 @@ func (c *carrier) startPlane(ctx context.Context) (err error) {
 	return nil
 }
 
+// createTime bounds the making of one container or network.
+const createTime = 60 * time.Second
+
+// create makes a container. A call that is cancelled goes on in the engine, and what it makes would come after the run
+// was removed: so it is waited for.
+func (c *carrier) create(ctx context.Context, s engine.Spec) (*engine.Container, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
+	defer cancel()
+	container, err := c.run.Create(within, s)
+	if err == nil {
+		err = ctx.Err() // the container goes with the run
+	}
+	return container, err
+}
+
 // start creates and starts a container with an agent, and begins to speak with it.
 func (c *carrier) start(ctx context.Context, s engine.Spec) (*peer, error) {
-	container, err := c.run.Create(ctx, s)
+	container, err := c.create(ctx, s)
 	if err != nil {
 		return nil, err
 	}

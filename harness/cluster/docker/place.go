@@ -80,7 +80,7 @@ func (p *place) startIdle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.program, err = p.c.run.Create(ctx, engine.Spec{
+	p.program, err = p.c.create(ctx, engine.Spec{
 		Name: p.node.Info.Name, Role: roleProgram, Node: p.node.Info.Name, Image: image, Entrypoint: []string{agent.IdleArgv0},
 		NetworkOf: p.pod.container.ID(), CapDrop: []string{"ALL"},
 	})
@@ -109,7 +109,7 @@ func (p *place) container(ctx context.Context) (*engine.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := p.c.run.Create(ctx, s)
+	made, err := p.c.create(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 	if err != nil {
 		return time.Time{}, err
 	}
-	run := newLaunch(p.c, l)
+	run := &launch{c: p.c, to: l}
 	p.c.mu.Lock()
 	p.c.programs[container.ID()] = run
 	p.c.mu.Unlock()
@@ -207,8 +207,12 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 		}
 		return time.Time{}, err
 	}
+	at := time.Now()
+	if st, err := container.Inspect(ctx); err == nil {
+		at = p.c.momentOf(st.Started, at)
+	}
 	p.node.Topology().Go(func() { run.await(container) })
-	return run.startedAt(ctx, p.c.engine.Local()), nil
+	return at, nil
 }
 
 // forget ends the delivery of a container's events to a launch.

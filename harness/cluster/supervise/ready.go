@@ -27,8 +27,8 @@ const (
 // readyTimeout is how long Up waits for a node that lives but does not get ready.
 const readyTimeout = 60 * time.Second
 
-// settleTime is Config.Settle where that is 0: a program that cannot read its flags or configuration says so by ending
-// at once.
+// settleTime is how long a program without a ready condition or healthcheck must live to count as started: one that
+// cannot read its flags or configuration says so by ending at once.
 const settleTime = 20 * time.Millisecond
 
 // attend watches over a program until it ends: its readiness and its health.

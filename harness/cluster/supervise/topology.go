@@ -91,8 +91,8 @@ type Config struct {
 	Options cluster.Options
 	// CarriesHealth says that the carrier runs the healthchecks and reports by Launch.Health.
 	CarriesHealth bool
-	// Settle is how long a node without a ready condition or healthcheck must live for Up to count it as started; 0: as long
-	// as it takes a program to find that its flags are wrong. A carrier that hears of an end late must allow for it.
+	// Settle is how long Up waits for the end of a program that has no ready condition or healthcheck and ends at once;
+	// 0: no longer than such a program may live. A carrier that hears of an end late must allow for it.
 	Settle time.Duration
 	// Makers is how many nodes are made at a time; 0: all.
 	Makers int

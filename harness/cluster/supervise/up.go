@@ -226,13 +226,13 @@ func (t *Topology) runsOnce(s *cluster.Service) bool {
 	return false
 }
 
-// settle fails when the program ends within Config.Settle, but for a success.
+// settle waits for Config.Settle and fails when the program had ended within settleTime, but for a success.
 func (n *Node) settle(ctx context.Context) error {
-	limit := cmp.Or(n.t.cfg.Settle, settleTime)
+	wait := cmp.Or(n.t.cfg.Settle, settleTime)
 	n.mu.Lock()
 	r := n.run
 	n.mu.Unlock()
-	t := time.NewTimer(time.Until(r.started.Add(limit)))
+	t := time.NewTimer(time.Until(r.started.Add(wait)))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -245,7 +245,7 @@ func (n *Node) settle(ctx context.Context) error {
 	n.mu.Lock()
 	again := n.willRestart()
 	n.mu.Unlock()
-	if x.Code == 0 || again || x.At.Sub(r.started) > limit {
+	if x.Code == 0 || again || x.At.Sub(r.started) > settleTime {
 		return nil
 	}
 	return fmt.Errorf("node %s %s as soon as it was started%s", n.Info.Name, describeExit(x), n.lastWords())

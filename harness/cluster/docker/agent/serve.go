@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -33,8 +34,8 @@ func serve(in io.Reader, out io.WriteCloser, handlers map[string]plane.Handler) 
 	for {
 		stream, err := mux.AcceptStream()
 		switch {
-		case err == io.EOF:
-			return nil
+		case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE):
+			return nil // the harness is gone, and what was being written to it with it
 		case err != nil:
 			return err
 		case stream.StreamID() == controlStream:
