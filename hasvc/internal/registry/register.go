@@ -25,6 +25,8 @@ type Registrar struct {
 	Pulse   *health.Pulse
 	Defects defect.Set
 	Log     *zap.Logger
+	// Registered, when not nil, is called after each registration: from the first on callers can find the replica.
+	Registered func()
 
 	lease   clientv3.LeaseID
 	granted time.Duration // what etcd gave: at least its election allows
@@ -60,6 +62,9 @@ func (r *Registrar) step(ctx context.Context, ready func(context.Context) error)
 		if err := r.register(ctx); err != nil {
 			r.Log.Warn("not registered yet", zap.Error(err))
 			return soon
+		}
+		if r.Registered != nil {
+			r.Registered()
 		}
 		r.Log.Info("registered", zap.String("addr", r.Entry.Addr), zap.Duration("lease", r.granted))
 		return r.granted / 3

@@ -76,8 +76,9 @@ func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening f
 	// What ends before the replica leaves the registry, and what goes on until it has stopped.
 	var early, late sync.WaitGroup
 	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
-		Entry: registry.Entry{Service: "orders", Instance: instance(addr), Addr: addr}}
-	check.Started()
+		Entry: registry.Entry{Service: "orders", Instance: instance(addr), Addr: addr},
+		// Who is ready can be found: a gateway that waits for the replicas begins with all of them in its list.
+		Registered: check.Started}
 	early.Go(func() { registrar.Run(run, db.Ping) })
 	publish, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
 	late.Go(func() { check.Publish(publish, healthServer, publishEvery, publishing) })
