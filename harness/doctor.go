@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-
 	"errors"
 
 	"github.com/hasvc/gauntlet/harness/cluster/docker"

@@ -81,7 +81,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
 		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, gone: make(chan struct{}),
 	}
-	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, countNodes(spec), time.Now()
+	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, len(cluster.Planned(spec))+1, time.Now() // and the client
 	c.life, c.end = context.WithCancel(context.Background())
 	defer func() {
 		if err == nil {
@@ -121,18 +121,6 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		return c, err
 	}
 	return c, c.startPlane(ctx)
-}
-
-// countNodes returns how many nodes a topology starts with.
-func countNodes(spec *cluster.Spec) (n int) {
-	for _, s := range spec.Services {
-		if s.Scaled {
-			n += s.Replicas
-		} else {
-			n++
-		}
-	}
-	return n + 1 // the client
 }
 
 func (c *carrier) startPlane(ctx context.Context) (err error) {

@@ -7,7 +7,6 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -253,13 +252,10 @@ func (t *Topology) logPath(name string) string {
 	return filepath.Join(t.cfg.Options.Dir, "logs", name+".log")
 }
 
-// names returns the names of a service's replicas from one ordinal to another.
+// names returns the names of a service's nodes from one ordinal to another.
 func names(s *cluster.Service, from, to int) (list []string) {
-	if !s.Scaled {
-		return []string{s.Name}
-	}
 	for i := from; i <= to; i++ {
-		list = append(list, fmt.Sprintf("%s-%d", s.Name, i))
+		list = append(list, cluster.NodeName(s, i))
 	}
 	return list
 }
