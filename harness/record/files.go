@@ -9,6 +9,7 @@ const (
 	eventsFile    = "events.jsonl"
 	leadersFile   = "leaders.jsonl"
 	readinessFile = "readiness.jsonl"
+	callsFile     = "calls.jsonl"
 )
 
 // requestFiles are the two files of a load. Names are escaped, so that one with a slash stays in its directory.

@@ -27,6 +27,8 @@ type Run struct {
 	Rounds   []*Round
 	Complete bool // the event run.end is there, and no write had failed
 	Torn     int  // lines of events.jsonl that were cut off; Lost tells of the other files
+	// Metrics of the run; nil when it has none. Whoever opened the run sets it.
+	Metrics Metrics
 
 	expected map[string]int // rows by file, as run.end says
 
@@ -35,6 +37,7 @@ type Run struct {
 	histories map[string]*parts[Op]
 	leaders   *parts[LeaderPoll]
 	readiness *parts[Readiness]
+	calls     *parts[Call]
 }
 
 // parts are the rows of a file by round.
@@ -241,6 +244,8 @@ func (r *Run) Lost() []string {
 	check(leadersFile, p.rows, p.torn, p.err)
 	c := r.changes()
 	check(readinessFile, c.rows, c.torn, c.err)
+	k := r.callRows()
+	check(callsFile, k.rows, k.torn, k.err)
 	return lost
 }
 

@@ -61,6 +61,10 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	w.Leader(LeaderPoll{T: 9, Group: "store", Member: "s1", Claims: true, Term: 3})
 	w.Leader(LeaderPoll{T: 9, Group: "other", Member: "s1"})
 	w.Ready(Readiness{T: 3, Node: "a", Ready: true})
+	status := 14
+	later := Call{Begin: 8, End: 9, From: "gateway-1", To: "orders-1", Port: 9090, Conn: 2, Proto: "grpc", Method: "POST", Path: "/x.Y/Z", Status: 200, GRPCStatus: &status}
+	w.Call(later)
+	w.Call(Call{Begin: 7, From: "client", To: "gateway-1", Proto: "http/1.1", Path: "/orders"})
 	w.SetRound(2)
 	w.Event(Event{Kind: PhaseBegin, Phase: plan.PhaseUp, T: 40})
 	w.Event(Event{Kind: Warning, T: 50})
@@ -114,6 +118,12 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	ready, err := one.Readiness()
 	require.NoError(t, err)
 	assert.Equal(t, []Readiness{{T: 3, Round: 1, Node: "a", Ready: true}}, ready)
+	calls, err := one.Calls()
+	require.NoError(t, err)
+	later.Round = 1
+	require.Len(t, calls, 2)
+	assert.Equal(t, "client", calls[0].From, "in the order in which they began")
+	assert.Equal(t, later, calls[1])
 }
 
 func TestTheLogIsVegetas(t *testing.T) {

@@ -42,6 +42,7 @@ type Writer struct {
 	all      []flusher
 	leaders  *queue[LeaderPoll]
 	ready    *queue[Readiness]
+	calls    *queue[Call]
 
 	flushing sync.Mutex // one flush at a time
 	wake     chan struct{}
@@ -92,7 +93,8 @@ func Create(dir string, m Meta, p *plan.Plan) (*Writer, error) {
 	}
 	w.leaders = newQueue(w, leadersFile, lines[LeaderPoll](filepath.Join(dir, leadersFile)))
 	w.ready = newQueue(w, readinessFile, lines[Readiness](filepath.Join(dir, readinessFile)))
-	w.all = []flusher{w.leaders, w.ready}
+	w.calls = newQueue(w, callsFile, lines[Call](filepath.Join(dir, callsFile)))
+	w.all = []flusher{w.leaders, w.ready, w.calls}
 	go w.run()
 	return w, nil
 }
