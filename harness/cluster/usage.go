@@ -14,6 +14,9 @@ type Usage struct {
 	// CPU is the user and system time of all processes of the node since the topology started, those that ended
 	// included as far as known. It never falls.
 	CPU time.Duration `json:"cpu"`
+	// Waited is how long the threads of the node were ready to run and had no processor, all of them added up, since the topology started;
+	// what ended between two readings is missed. 0 where it is not known.
+	Waited time.Duration `json:"waited,omitempty"`
 	// RSS is the resident memory of all processes of the node, in bytes; what they share is counted for each.
 	RSS     uint64 `json:"rss"`
 	Threads uint64 `json:"threads"`

@@ -144,6 +144,7 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	// What an error left in effect is undone before the last answers are waited for, which it may hold up.
 	ended := func() { stopWork(); rd.life.undoUnheld(); working.Wait() }
 	defer ended()
+	owned(&working, fell, func() { rd.watchSurroundings(work) })
 	rd.startWork(work, &working)
 	abort, stopAbort := context.WithCancelCause(ctx)
 	defer stopAbort(nil)

@@ -10,6 +10,7 @@
 //	  histories/WORKLOAD.jsonl  Op
 //	  leaders.jsonl         LeaderPoll
 //	  readiness.jsonl       Readiness, on change
+//	  surroundings.jsonl    Surroundings, twice a second under load
 //	  calls.jsonl           Call, of the links that the plan observes
 //	  metrics/              a Prometheus TSDB; any Prometheus opens it
 //	  logs/NODE.log         what the node's programs printed, all rounds in one file

@@ -36,13 +36,14 @@ type Writer struct {
 	eventsMu sync.Mutex // orders events: the offset is taken under it
 	events   *appendFile
 
-	queues   sync.Mutex // guards the three maps, not their queues
-	requests map[string]*queue[Request]
-	history  map[string]*queue[Op]
-	all      []flusher
-	leaders  *queue[LeaderPoll]
-	ready    *queue[Readiness]
-	calls    *queue[Call]
+	queues       sync.Mutex // guards the three maps, not their queues
+	requests     map[string]*queue[Request]
+	history      map[string]*queue[Op]
+	all          []flusher
+	leaders      *queue[LeaderPoll]
+	ready        *queue[Readiness]
+	calls        *queue[Call]
+	surroundings *queue[Surroundings]
 
 	flushing sync.Mutex // one flush at a time
 	wake     chan struct{}
@@ -94,7 +95,8 @@ func Create(dir string, m Meta, p *plan.Plan) (*Writer, error) {
 	w.leaders = newQueue(w, leadersFile, lines[LeaderPoll](filepath.Join(dir, leadersFile)))
 	w.ready = newQueue(w, readinessFile, lines[Readiness](filepath.Join(dir, readinessFile)))
 	w.calls = newQueue(w, callsFile, lines[Call](filepath.Join(dir, callsFile)))
-	w.all = []flusher{w.leaders, w.ready, w.calls}
+	w.surroundings = newQueue(w, surroundingsFile, lines[Surroundings](filepath.Join(dir, surroundingsFile)))
+	w.all = []flusher{w.leaders, w.ready, w.calls, w.surroundings}
 	go w.run()
 	return w, nil
 }

@@ -144,3 +144,36 @@ func Sockets(pid int) (uint64, error) {
 func ended(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
 }
+
+// Waits returns, for each thread of a process, how long it was ready to run and had no processor, since it began. There is none where the
+// kernel does not count it (CONFIG_SCHED_INFO), or the process has ended.
+func Waits(pid int) map[int]time.Duration {
+	dir := "/proc/" + strconv.Itoa(pid) + "/task/"
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	names, err := d.Readdirnames(-1)
+	d.Close()
+	if err != nil {
+		return nil
+	}
+	waits := make(map[int]time.Duration, len(names))
+	for _, name := range names {
+		tid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(dir + name + "/schedstat")
+		if err != nil {
+			continue
+		}
+		// Documentation/scheduler/sched-stats.rst: time on the processor, time waited for one, both in ns; number of slices.
+		if f := strings.Fields(string(b)); len(f) == 3 {
+			if ns, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+				waits[tid] = time.Duration(ns)
+			}
+		}
+	}
+	return waits
+}

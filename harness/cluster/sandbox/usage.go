@@ -26,12 +26,15 @@ type meter struct {
 	// used is the highest processor time that was seen of each node. A process that ends between the reading of its
 	// parent and its own is missed once; a counter that falls would be taken for one that began anew.
 	used map[string]time.Duration
+	// waited is how long the node's threads waited for a processor; threads has what each had waited when it was seen last.
+	waited  map[string]time.Duration
+	threads map[string]map[int]time.Duration
 	// ended is that of the removed nodes, for the next of the same name goes on from there.
 	ended map[string]time.Duration
 }
 
 func newMeter() meter {
-	return meter{used: map[string]time.Duration{}, ended: map[string]time.Duration{}}
+	return meter{used: map[string]time.Duration{}, waited: map[string]time.Duration{}, threads: map[string]map[int]time.Duration{}, ended: map[string]time.Duration{}}
 }
 
 func (p *planeServer) usage(context.Context, struct{}) (any, []*os.File, error) {
@@ -71,12 +74,18 @@ func (m *meter) sweep(nodes map[string]int) (map[string]cluster.Usage, error) {
 			return nil, err
 		}
 		u := cluster.Usage{CPU: m.ended[name] + init.Reaped}
+		seen := make(map[int]time.Duration, len(m.threads[name]))
 		for _, p := range procs.Tree(all, pid) {
 			if err := add(&u, p); err != nil {
 				return nil, err
 			}
 			u.CPU += p.Reaped
+			for tid, waited := range procs.Waits(p.PID) {
+				m.waited[name] += max(0, waited-m.threads[name][tid])
+				seen[tid] = waited
+			}
 		}
+		m.threads[name], u.Waited = seen, m.waited[name]
 		if u.Sockets, err = procs.Sockets(pid); err != nil {
 			return nil, err
 		}
