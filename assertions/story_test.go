@@ -21,13 +21,14 @@ const ms = time.Millisecond
 //
 //	0s baseline 3s fault 7s recovery 12s verify 13s; 200 requests a second of 5 ms; kill holds from 3s to 7s
 type story struct {
-	plan   plan.Plan
-	meta   record.Meta
-	events []record.Event
-	reqs   []record.Request
-	ops    []record.Op
-	polls  []record.LeaderPoll
-	noEnd  bool
+	plan    plan.Plan
+	meta    record.Meta
+	events  []record.Event
+	reqs    []record.Request
+	ops     []record.Op
+	polls   []record.LeaderPoll
+	machine []record.Surroundings
+	noEnd   bool
 }
 
 func flag(b bool) *bool { return &b }
@@ -174,6 +175,9 @@ func (s *story) write(t testing.TB) *record.Run {
 	}
 	for _, p := range s.polls {
 		w.Leader(p)
+	}
+	for _, m := range s.machine {
+		w.Surroundings(m)
 	}
 	if !s.noEnd {
 		w.Event(record.Event{Kind: record.RunEnd, T: 15 * time.Second})

@@ -37,7 +37,7 @@ func (v *validator) asserts() {
 }
 
 // premises are the ids of findings about the run itself, which stand in one list with those of assertions.
-var premises = []string{"run", "record", "phases", "faults", "undone", "audit"}
+var premises = []string{"run", "record", "phases", "faults", "undone", "audit", "surroundings"}
 
 // references checks the names that parameters of assertions refer to, by the keys that mean the same in all of them. It
 // returns the names that do not exist.
