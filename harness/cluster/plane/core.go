@@ -30,12 +30,10 @@ type core struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
-	// tapFor returns the tap of a new connection, or nil. It is set before the first connection comes, and is called
-	// while no lock is held.
-	tapFor func(tapConn) tap
-	names  sync.Map // of the nodes, by address
+	names sync.Map // of the nodes, by address
 
 	mu    sync.Mutex
+	taps  func(tapConn) tap // the tap of a new connection, or nil
 	conns map[*coreConn]struct{}
 	rules map[AddrLink][]*toxicLink
 	count map[AddrLink]uint64 // connections that came
@@ -134,6 +132,14 @@ func (c *core) enter(conn *net.TCPConn) *coreConn {
 	c.count[cc.link]++
 	c.conns[cc] = struct{}{}
 	return cc
+}
+
+// setTaps sets where the taps of connections to come are from; a connection for which f returns nil has none. No lock
+// is held when f is called.
+func (c *core) setTaps(f func(tapConn) tap) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.taps = f
 }
 
 func (c *core) nameOf(a netip.Addr) string {

@@ -41,8 +41,11 @@ func (c *core) serve(cc *coreConn) {
 	up, down := newPipe(cc.client, server), newPipe(server, cc.client)
 	cut := func() { up.cut(); down.cut() }
 	up.ends, down.ends = ends{cc.cancel, cut}, ends{cc.cancel, cut}
-	if c.tapFor != nil {
-		if t := c.tapFor(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel}); t != nil {
+	c.mu.Lock()
+	taps := c.taps
+	c.mu.Unlock()
+	if taps != nil {
+		if t := taps(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel}); t != nil {
 			defer t.closed()
 			up.tap, down.tap = upTap{t}, downTap{t}
 		}

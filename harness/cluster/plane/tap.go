@@ -5,7 +5,7 @@ package plane
 // downstream. So what it sees is what reached the server, and an answer of its own is as late, slow or cut as one of
 // the server's.
 //
-// The core asks for a connection's tap once, when the server has accepted (core.tapFor). A connection without a tap is
+// The core asks for a connection's tap once, when the server has accepted (core.setTaps). A connection without a tap is
 // spliced by the kernel; with one its bytes pass through the process. up and down are called from two goroutines, each
 // from one at a time: a tap that looks at both directions holds a lock of its own in them.
 type tap interface {

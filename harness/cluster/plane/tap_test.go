@@ -65,11 +65,11 @@ func TestATapSeesAndAnswers(t *testing.T) {
 		s := coredStar(t, 2)
 		a, b := s.nodes[0], s.nodes[1]
 		taps := make(chan *lines, 10)
-		s.r.core.tapFor = func(c tapConn) tap {
+		s.r.core.setTaps(func(c tapConn) tap {
 			l := &lines{conn: c, ends: map[bool]int{}}
 			taps <- l
 			return l
-		}
+		})
 		serve(t, b.listen(9000), echo)
 		for i, slow := range []bool{false, true} {
 			if slow {
