@@ -93,15 +93,23 @@ func TestPipeLosesNothing(t *testing.T) {
 			got <- b
 		})
 		mk := map[string]func() *stage{
-			"latency": func() *stage { return testStage(p, "latency", ours("latency", `{"latency": 3, "jitter": 2}`)) },
-			"theirs":  func() *stage { return testStage(p, "latency", theirs(&toxics.LatencyToxic{Latency: 2})) },
-			"noop":    func() *stage { return testStage(p, "noop", theirs(&toxics.NoopToxic{})) },
+			"bandwidth": func() *stage { return testStage(p, "bandwidth", ours("bandwidth", `{"rate": 500000}`)) },
+			"slicer": func() *stage {
+				return testStage(p, "slicer", ours("slicer", `{"average_size": 5000, "size_variation": 4999, "delay": 1}`))
+			},
+			"slow_close": func() *stage { return testStage(p, "slow_close", ours("slow_close", `{"delay": 2}`)) },
+			"limit_data": func() *stage { return testStage(p, "limit_data", ours("limit_data", `{"bytes": 1000000000}`)) },
+			"reset_peer": func() *stage { return testStage(p, "reset_peer", ours("reset_peer", `{"timeout": 600000}`)) },
+			"latency":    func() *stage { return testStage(p, "latency", ours("latency", `{"latency": 3, "jitter": 2}`)) },
+			"theirs":     func() *stage { return testStage(p, "latency", theirs(&toxics.LatencyToxic{Latency: 2})) },
+			"noop":       func() *stage { return testStage(p, "noop", theirs(&toxics.NoopToxic{})) },
 			"their slicer": func() *stage {
 				return testStage(p, "slicer", theirs(&toxics.SlicerToxic{AverageSize: 40000, SizeVariation: 10, Delay: 1}))
 			},
 			"their slow_close": func() *stage { return testStage(p, "slow_close", theirs(&toxics.SlowCloseToxic{Delay: 2})) },
 			"their bandwidth":  func() *stage { return testStage(p, "bandwidth", theirs(&toxics.BandwidthToxic{Rate: 500000})) },
 		}
+		defer p.end() // its timers
 		for range rapid.IntRange(0, 40).Draw(t, "changes") {
 			kind := rapid.SampledFrom(append(slices.Sorted(maps.Keys(mk)), "remove", "remove")).Draw(t, "change")
 			which := rapid.IntRange(0, 9).Draw(t, "which")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/Shopify/toxiproxy/v2/toxics"
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -22,7 +23,13 @@ type toxicKind struct {
 }
 
 var toxicKinds = map[string]toxicKind{
-	"latency": {parseLatency},
+	"bandwidth":  {parseBandwidth},
+	"latency":    {parseLatency},
+	"limit_data": {parseLimitData},
+	"reset_peer": {parseResetPeer},
+	"slicer":     {parseSlicer},
+	"slow_close": {parseSlowClose},
+	"timeout":    {parseTimeout},
 }
 
 // strike is one toxic in one direction of one connection.
@@ -121,4 +128,32 @@ func attributesInto(attributes json.RawMessage, v any) error {
 		return fmt.Errorf("attributes: %w", err)
 	}
 	return nil
+}
+
+func attributeError(name string, is, least, most int64, unit string) error {
+	return fmt.Errorf("%s %d must be between %d and %d %s", name, is, least, most, unit)
+}
+
+// milliseconds checks an attribute that is a time.
+func milliseconds(name string, ms, least int64) (time.Duration, error) {
+	if most := maxDelay.Milliseconds(); ms < least || ms > most {
+		return 0, attributeError(name, ms, least, most, "ms")
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// sleepUntil returns false when the toxic was interrupted before.
+func sleepUntil(due time.Time, stub *toxics.ToxicStub) bool {
+	d := time.Until(due)
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-stub.Interrupt:
+		return false
+	}
 }
