@@ -67,7 +67,9 @@ func (f *upFlags) up(ctx context.Context, arg string, stdout, stderr io.Writer) 
 	}
 	defer done()
 	begin := time.Now()
-	p := func(line string) { fmt.Fprintf(stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), strings.TrimRight(line, "\n")) }
+	p := func(line string) {
+		fmt.Fprintf(stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), strings.TrimRight(line, "\n"))
+	}
 	dir := harness.RunDir(f.out, &plan.Plan{Name: "up"}, "")
 	defer os.Remove(dir) // where nothing was started
 	s, err := harness.Stand(ctx, file, harness.StandOptions{
