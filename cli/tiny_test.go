@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strconv"
@@ -22,6 +23,14 @@ func tiny() {
 	switch os.Args[1] {
 	case "serve":
 		serve()
+	case "get": // asks a URL
+		res, err := http.Get(os.Args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(res.Status)
+		_, _ = io.Copy(os.Stdout, res.Body)
 	case "slow": // is ready after a while
 		time.Sleep(time.Second)
 		serve()

@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"harness/engine":                        {"harness/plan", "faults", "harness/record", "harness/cluster"},
 	"harness/topology":                      {"harness/plan", "harness/record", "harness/cluster"},
 	"harness/build":                         {"harness/plan", "harness/record", "harness/cluster"},
+	"harness/cluster/toxiproxyapi":          {"harness/cluster"},
 	"harness/cluster/replicas":              {"harness/cluster", "harness/plan"},
 	"harness/cluster/replicas/replicastest": {"harness/cluster"},
 	"harness/load":                          {"harness/plan", "harness/record", "harness/cluster", "harness/cluster/replicas"},
