@@ -11,10 +11,10 @@ import (
 type message struct {
 	answers bool // these are answers, not requests
 	state   state
-	line  []byte // the line that is not whole yet
-	size  int    // bytes of the head, or of the trailers
-	left  int64  // of the body, or of a chunk with its line end
-	head  head
+	line    []byte // the line that is not whole yet
+	size    int    // bytes of the head, or of the trailers
+	left    int64  // of the body, or of a chunk with its line end
+	head    head
 }
 
 type state int
