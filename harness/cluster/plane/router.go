@@ -198,6 +198,7 @@ func (r *Router) AddNode(n Node) error {
 	}
 	r.nodes[n.Addr] = nd
 	r.zone.add(n)
+	r.core.names.Store(n.Addr, n.Name)
 	return nil
 }
 
@@ -219,6 +220,7 @@ func (r *Router) RemoveNode(name string) error {
 		n.forget()
 		delete(r.nodes, addr)
 		r.zone.remove(n.Node)
+		r.core.names.Delete(addr)
 		r.core.end(func(l AddrLink) bool { return l.From == addr || l.To == addr })
 		return nil
 	}
@@ -411,7 +413,8 @@ func (r *Router) rule(id cluster.RuleID) (*rule, error) {
 	return ru, nil
 }
 
-// Remove takes a rule away. Packets and chunks that it held back go on, in order.
+// Remove takes a rule away. Packets and chunks that it held back go on, in order: packets at once, those of the toxic
+// latency when they are due.
 func (r *Router) Remove(id cluster.RuleID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
