@@ -29,6 +29,18 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 		{"latency", `{"from":"a","to":"b","latency":"5ms","toxicity":"0%"}`, `toxicity "0%"`},
 		{"latency", `{"from":"a","to":"b","latency":"5ms","toxicity":"0.3"}`, `toxicity "0.3"`},
 		{"latency", `{"from":"a","to":"b","latency":"5ms","stream":"both"}`, `stream "both"`},
+		{"http-error", `{"from":"a","to":"b","status":200}`, "status 200"},
+		{"http-error", `{"from":"a","to":"b","status":503,"share":"30%","first":2}`, "one of share, first and every"},
+		{"http-error", `{"from":"a","to":"b","status":503,"share":"0%"}`, `share "0%"`},
+		{"http-error", `{"from":"a","to":"b","status":503,"every":-1}`, "every -1"},
+		{"http-error", `{"from":"a","to":"b","status":503,"first":-1}`, "first -1"},
+		{"http-error", `{"from":"a","to":"b","status":503,"path":"("}`, "path: error parsing regexp"},
+		{"http-error", `{"from":"a","to":"b","status":503,"method":"["}`, "method: error parsing regexp"},
+		{"http-error", `{"from":"a","to":"b","status":503,"retry-after":"1\r\nX: y"}`, "retry-after"},
+		{"http-error", `{"from":"a","status":503}`, "to is missing"},
+		{"grpc-error", `{"from":"a","to":"b","code":"OK"}`, `code "OK"`},
+		{"grpc-error", `{"from":"a","to":"b","code":"unavailable"}`, "one of CANCELLED"},
+		{"grpc-error", `{"from":"a","to":"b","code":"INTERNAL","method":"("}`, "method: error parsing regexp"},
 		{"partition", `{"isolate":{"group":"g"},"direction":"sideways"}`, `direction "sideways"`},
 		{"partition", `{"isolate":{"group":"g"},"from":"me"}`, `from "me"`},
 		{"restart", `{"service":"s","rolling":{"wait":"long"}}`, `rolling.wait "long"`},
@@ -50,13 +62,15 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 
 func TestParametersThatMakeSense(t *testing.T) {
 	for kind, params := range map[string]string{
-		"kill":      `{"group":"g","pick":"1..3"}`,
-		"delay":     `{"from":"a","to":"b","time":"50ms","jitter":"20ms","distribution":"normal"}`,
-		"latency":   `{"from":"a","to":"b","latency":"50ms","jitter":"20ms","toxicity":"30%","stream":"downstream"}`,
-		"partition": `{"isolate":{"group":"g","pick":"follower"},"from":"group","direction":"both"}`,
-		"restart":   `{"service":"api","rolling":{"wait":"ready","gap":"700ms"},"with":{"env":{"V":"v2"}}}`,
-		"do":        `{"exec":["x","y"],"in":"client","background":true,"loop":true,"exit":"any"}`,
-		"scale":     `{"service":"api","replicas":4}`,
+		"kill":       `{"group":"g","pick":"1..3"}`,
+		"delay":      `{"from":"a","to":"b","time":"50ms","jitter":"20ms","distribution":"normal"}`,
+		"latency":    `{"from":"a","to":"b","latency":"50ms","jitter":"20ms","toxicity":"30%","stream":"downstream"}`,
+		"http-error": `{"from":"a","to":"b","status":503,"share":"30%","path":"^/orders","method":"POST","body":"{}","retry-after":"2"}`,
+		"grpc-error": `{"from":"a","to":"b","code":"UNAVAILABLE","every":3,"method":"Reserve$","message":"down"}`,
+		"partition":  `{"isolate":{"group":"g","pick":"follower"},"from":"group","direction":"both"}`,
+		"restart":    `{"service":"api","rolling":{"wait":"ready","gap":"700ms"},"with":{"env":{"V":"v2"}}}`,
+		"do":         `{"exec":["x","y"],"in":"client","background":true,"loop":true,"exit":"any"}`,
+		"scale":      `{"service":"api","replicas":4}`,
 	} {
 		k, _ := ByName(kind)
 		p := k.New()
