@@ -30,6 +30,8 @@ type links struct {
 	counted         map[cluster.Link]uint64
 	apply           func(ctx context.Context) error
 	applied         []cluster.Link
+	rule            cluster.Rule
+	bytes           uint64 // that each link counted
 	removed         []cluster.RuleID
 	states          map[string]cluster.State
 	pause           func(ctx context.Context, node string) error
@@ -69,7 +71,8 @@ func (c *links) Dial(ctx context.Context, from, network, addr string) (net.Conn,
 	return conn, err
 }
 
-func (c *links) Apply(ctx context.Context, ls []cluster.Link, _ cluster.Rule) (cluster.RuleID, error) {
+func (c *links) Apply(ctx context.Context, ls []cluster.Link, r cluster.Rule) (cluster.RuleID, error) {
+	c.rule = r
 	if c.apply != nil {
 		if err := c.apply(ctx); err != nil {
 			return 0, err
@@ -88,7 +91,7 @@ func (c *links) Counters(context.Context, cluster.RuleID) (cs []cluster.Counter,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.applied {
-		cs = append(cs, cluster.Counter{Link: l, Packets: c.counted[l]})
+		cs = append(cs, cluster.Counter{Link: l, Packets: c.counted[l], Bytes: c.bytes})
 	}
 	return cs, nil
 }

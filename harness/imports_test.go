@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"harness/plan":                          {},
 	"harness/cluster":                       {"harness/plan"},
 	"harness/cluster/procs":                 {},
-	"harness/cluster/plane":                 {"harness/cluster", "harness/plan"},
+	"harness/cluster/plane":                 {"harness/cluster", "harness/plan", "harness/cluster/plane/httpwire"},
 	"harness/cluster/supervise":             {"harness/cluster", "harness/cluster/plane", "harness/plan"},
 	"harness/cluster/sandbox":               {"harness/cluster", "harness/cluster/plane", "harness/cluster/supervise", "harness/cluster/sandbox/nodeinit", "harness/cluster/procs"},
 	"harness/cluster/docker":                {"harness/cluster", "harness/cluster/plane", "harness/cluster/supervise", "harness/cluster/docker/...", "harness/cluster/procs"},

@@ -77,6 +77,7 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 			p.Assert = append(p.Assert, plan.Assert{ID: a.ID, Kind: a.Kind, Params: a.at.json(), Line: a.at.line})
 		}
 	}
+	p.Observe = f.observed()
 	p.Controls = controls(f.Controls)
 	for n := 1; n <= rounds; n++ {
 		p.Rounds = append(p.Rounds, f.round(src, n, occurrences))

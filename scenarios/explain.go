@@ -79,6 +79,9 @@ func (x *explainer) before() {
 			x.more("program %s is %s of this machine", pr.Name, pr.Exec)
 		}
 	}
+	for _, l := range x.p.Observe {
+		x.more("calls from %s to %s are read off the wire", l.From, l.To)
+	}
 	x.required(plan.PhaseReady)
 	x.line("")
 }

@@ -79,6 +79,7 @@ func (rd *round) execute(ctx context.Context) (err error) {
 	}
 	rd.cluster, err = rd.Parts.Driver.Up(timed, rd.Spec, cluster.Options{
 		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Progress: rd.Progress, Toxic: toxic,
+		Observed: observed(rd.Plan), Replied: repliedOn(rd.plan), Calls: rd.calls,
 	})
 	rd.leave()
 	if err != nil {

@@ -38,8 +38,11 @@ type Plan struct {
 	Require         []Require  `json:"require,omitempty"`
 	Abort           []Abort    `json:"abort,omitempty"`
 	Assert          []Assert   `json:"assert,omitempty"`
-	Controls        []Control  `json:"controls,omitempty"` // as declared in the scenario
-	Control         *Control   `json:"control,omitempty"`  // the one this plan carries out; nil for the unchanged run
+	// Observe are the links whose calls are read off the wire: those that assertions count calls on, and those that faults
+	// answer requests on.
+	Observe  []LinkEnds `json:"observe,omitempty"`
+	Controls []Control  `json:"controls,omitempty"` // as declared in the scenario
+	Control  *Control   `json:"control,omitempty"`  // the one this plan carries out; nil for the unchanged run
 }
 
 // Round is one passage from up to down.

@@ -71,6 +71,7 @@ const (
 	WorkloadEnd EventKind = "workload"     // ID: the workload's name; Data: WorkloadStats; Error when it died
 	UserFinding EventKind = "user-finding" // of an exec assertion: ID; Data: the JSON line it printed
 	ExecEnd     EventKind = "exec"         // a program of an action or assertion ended: ID, ExitCode, Evidence
+	ObserveEnd  EventKind = "observe"      // ID: an observed link, "from -> to"; Data: Observed
 	Warning     EventKind = "warning"
 )
 
@@ -89,6 +90,14 @@ type WorkloadStats struct {
 	Failed  int `json:"failed"`
 	Unknown int `json:"unknown"`
 	Read    int `json:"read"` // answers of verify
+}
+
+// Observed says how much of a link's calls is in the record: all, where Dropped and Unreadable are 0.
+type Observed struct {
+	Calls      uint64 `json:"calls"`      // that crossed, and those that a fault answered
+	Dropped    uint64 `json:"dropped"`    // of them, those that are not in the record
+	Unreadable uint64 `json:"unreadable"` // connections that could not be read to their end
+	Why        string `json:"why,omitempty"`
 }
 
 // EndData is the Data of run.end, filled by Writer.Event: how many rows were written to each file, by its path in the

@@ -351,6 +351,19 @@ func (c *carrier) Counters(ctx context.Context, id cluster.RuleID) ([]plane.Addr
 	return c.plain.Counters(ctx, id)
 }
 
+// Observe implements supervise.Router.
+func (c *carrier) Observe(ctx context.Context, links []plane.AddrLink, replied bool) error {
+	return c.plain.Observe(ctx, links, replied)
+}
+
+// Calls implements supervise.Router.
+func (c *carrier) Calls(ctx context.Context) (plane.Calls, error) { return c.plain.Calls(ctx) }
+
+// CallsEnd implements supervise.Router.
+func (c *carrier) CallsEnd(ctx context.Context) ([]plane.Observed, error) {
+	return c.plain.CallsEnd(ctx)
+}
+
 // Intercept implements supervise.Router.
 func (c *carrier) Intercept(ctx context.Context, links []plane.AddrLink) error {
 	return c.plain.Intercept(ctx, links)

@@ -45,7 +45,7 @@ func (c *core) serve(cc *coreConn) {
 	taps := c.taps
 	c.mu.Unlock()
 	if taps != nil {
-		if t := taps(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel}); t != nil {
+		if t := taps(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel, cc.endUp}); t != nil {
 			defer t.closed()
 			up.tap, down.tap = upTap{t}, downTap{t}
 		}
@@ -72,6 +72,9 @@ func (c *core) serve(cc *coreConn) {
 		_ = server.Close()
 	}
 }
+
+// endUp ends the stream from the client as if the client had.
+func (cc *coreConn) endUp() { _ = cc.client.CloseRead() } // of a socket that has ended there is nothing to end
 
 // abort resets connections.
 func abort(conns ...*net.TCPConn) {

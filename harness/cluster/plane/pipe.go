@@ -190,7 +190,11 @@ func (p *pipe) run() error {
 // finish passes the end of the stream on.
 func (p *pipe) finish() error {
 	if p.tap != nil {
-		p.tap.ended()
+		if b := p.tap.ended(); len(b) > 0 {
+			if _, err := p.dst.Write(b); err != nil {
+				return err
+			}
+		}
 	}
 	return p.dst.CloseWrite()
 }

@@ -15,8 +15,9 @@ type tap interface {
 	up(b []byte) []byte
 	// down likewise for bytes on their way to the client.
 	down(b []byte) []byte
-	// ended says that a direction's stream has ended in good order, and that its end was passed on.
-	ended(upstream bool)
+	// ended says that a direction's stream has ended in good order. What it returns goes to the server before the end;
+	// nothing can go to the client any more.
+	ended(upstream bool) []byte
 	// closed says that the connection is over, however it ended. It is the last call.
 	closed()
 }
@@ -28,23 +29,25 @@ type tapConn struct {
 	wakeUp, wakeDown func()
 	// reset resets the connection at both ends.
 	reset func()
+	// endUp ends what the client sends, as if it had.
+	endUp func()
 }
 
 // half is what a pipe knows of the tap of its connection.
 type half interface {
 	arrived(b []byte) []byte // read from the source
 	leaving(b []byte) []byte // to be written to the destination
-	ended()
+	ended() []byte
 }
 
 type upTap struct{ tap }
 
 func (t upTap) arrived(b []byte) []byte { return b }
 func (t upTap) leaving(b []byte) []byte { return t.up(b) }
-func (t upTap) ended()                  { t.tap.ended(true) }
+func (t upTap) ended() []byte           { return t.tap.ended(true) }
 
 type downTap struct{ tap }
 
 func (t downTap) arrived(b []byte) []byte { return t.down(b) }
 func (t downTap) leaving(b []byte) []byte { return b }
-func (t downTap) ended()                  { t.tap.ended(false) }
+func (t downTap) ended() []byte           { t.tap.ended(false); return nil }

@@ -57,8 +57,8 @@ func (l *lines) down(b []byte) []byte {
 	return out
 }
 
-func (l *lines) ended(up bool) { l.mu.Lock(); defer l.mu.Unlock(); l.ends[up]++ }
-func (l *lines) closed()       { l.mu.Lock(); defer l.mu.Unlock(); l.over++ }
+func (l *lines) ended(up bool) []byte { l.mu.Lock(); defer l.mu.Unlock(); l.ends[up]++; return nil }
+func (l *lines) closed()              { l.mu.Lock(); defer l.mu.Unlock(); l.over++ }
 
 func TestATapSeesAndAnswers(t *testing.T) {
 	inPlane(t, func() {
