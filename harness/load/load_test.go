@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -163,6 +164,34 @@ func TestIdsAndTemplatesReachTheService(t *testing.T) {
 			require.Equal(t, 201, r.Code)
 		}
 	})
+}
+
+// Every hop knows a request by its id, so that what a client saw can be joined with what the servers logged.
+func TestEveryRequestCarriesItsID(t *testing.T) {
+	for name, own := range map[string]map[string]string{"none": nil, "its own": {"x-request-id": "mine-{{.N}}"}, "a fixed one": {"X-Request-ID": "mine"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top := replicastest.New(t)
+				var mu sync.Mutex
+				got := map[string]string{}
+				top.Service("api", 1, func(string) http.Handler {
+					return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						mu.Lock()
+						defer mu.Unlock()
+						got[r.URL.Path] = strings.Join(r.Header.Values("X-Request-ID"), " and ")
+					})
+				})
+				l := web(10)
+				l.Requests[0].Headers = own
+				reqs, _ := run(t, top, l, time.Second-1, nil)
+				require.Len(t, got, 10)
+				for n, r := range reqs {
+					want := map[string]string{"none": r.ID, "its own": fmt.Sprintf("mine-%d", n), "a fixed one": "mine"}[name]
+					require.Equal(t, want, got[fmt.Sprintf("/%d", n)])
+				}
+			})
+		})
+	}
 }
 
 func TestUnexpectedAnswersCount(t *testing.T) {

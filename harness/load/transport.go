@@ -117,7 +117,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.Request {
 	u := *m.url
 	u.Scheme, u.Host = "http", t.hosts[seq%lanes]
-	r := (&http.Request{Method: m.method, URL: &u, Host: t.host, Header: m.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	r := (&http.Request{Method: m.method, URL: &u, Host: t.host, Header: withID(m.header, m.id), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if h := m.header.Get("Host"); h != "" {
 		r.Host = h
 	}
@@ -126,6 +126,23 @@ func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.R
 		r.ContentLength = int64(len(m.body))
 	}
 	return r
+}
+
+// requestID is the header by which a request is known at every hop it passes, and in their logs.
+const requestID = "X-Request-Id"
+
+// withID is the header with the request's id, unless the template says another one. Headers without a template are shared by all
+// requests, so it is a copy.
+func withID(h http.Header, id string) http.Header {
+	out := make(http.Header, len(h)+1)
+	for name, v := range h {
+		if strings.EqualFold(name, requestID) {
+			return h
+		}
+		out[name] = v
+	}
+	out[requestID] = []string{id}
+	return out
 }
 
 // gotConn hears which connection a request uses. http.Transport sends a GET, or anything with an Idempotency-Key, again when a
