@@ -194,6 +194,50 @@ func TestEveryRequestCarriesItsID(t *testing.T) {
 	}
 }
 
+// How a request ended is what a ledger of requests rests on: refused says that the service cannot have begun on it.
+func TestEndings(t *testing.T) {
+	for name, c := range map[string]struct {
+		handle     func(top *replicastest.Topology, w http.ResponseWriter, r *http.Request)
+		want       record.Ending
+		retryAfter bool
+	}{
+		"good": {func(_ *replicastest.Topology, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }, record.Answered, false},
+		"shed": {func(_ *replicastest.Topology, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(503)
+		}, record.Answered, true},
+		"cut before the answer": {func(top *replicastest.Topology, _ http.ResponseWriter, _ *http.Request) { top.Node("api-1").Cut() }, record.Reset, false},
+		"cut within the answer": {func(top *replicastest.Topology, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			top.Node("api-1").Cut()
+		}, record.Reset, false},
+		"no answer": {func(_ *replicastest.Topology, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, record.Deadline, false},
+		"half an answer": {func(_ *replicastest.Topology, w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, record.Deadline, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top := replicastest.New(t)
+				top.Service("api", 1, func(string) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.handle(top, w, r) })
+				})
+				reqs, _ := run(t, top, web(2), time.Second-1, nil)
+				require.Len(t, reqs, 2)
+				for _, r := range reqs {
+					require.Equal(t, c.want, r.Outcome, r.Error)
+					require.Equal(t, c.retryAfter, r.RetryAfter)
+					require.Equal(t, c.want == record.Answered, r.Code != 0)
+				}
+			})
+		})
+	}
+}
+
 func TestUnexpectedAnswersCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := replicastest.New(t)
@@ -299,6 +343,11 @@ func TestRefusedDroppedAndSilent(t *testing.T) {
 		for _, r := range reqs {
 			require.False(t, r.OK)
 			require.Zero(t, r.Code)
+			want := record.Refused
+			if r.Due >= 2*time.Second {
+				want = record.Deadline
+			}
+			require.Equal(t, want, r.Outcome)
 			switch r.Due / time.Second {
 			case 0:
 				require.Equal(t, "connecting to api-1: dial tcp: connection refused", r.Error)
@@ -338,8 +387,10 @@ func TestABrokenConnectionIsNotRetried(t *testing.T) {
 			if n == 20 {
 				require.False(t, r.OK)
 				require.ErrorContains(t, fmt.Errorf("%s", r.Error), "connection lost before the answer")
+				require.Equal(t, record.Reset, r.Outcome)
 				continue
 			}
+			require.Equal(t, record.Answered, r.Outcome)
 			require.True(t, r.OK, "request %d, after its idle connection was closed, goes on another: %s", n, r.Error)
 		}
 	})

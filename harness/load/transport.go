@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster/replicas"
+	"github.com/hasvc/gauntlet/harness/record"
 )
 
 // lanes is how many clients a load stands for. Each has connections of its own: http.Transport hands out the idle
@@ -40,13 +41,15 @@ type transport struct {
 
 // call is what is known of one request beside vegeta's result.
 type call struct {
-	conn  *replicas.Conn
-	mark  int64 // what conn had sent before this request
-	stop  context.CancelFunc
-	lost  error // why it was ended though an attempt was left
-	node  string
-	bytes int // of the body sent
-	got   uint64
+	conn       *replicas.Conn
+	mark       int64 // what conn had sent before this request
+	stop       context.CancelFunc
+	lost       error // why it was ended though an attempt was left
+	node       string
+	bytes      int // of the body sent
+	got        uint64
+	outcome    record.Ending
+	retryAfter bool
 }
 
 func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAlive bool) *transport {
@@ -79,14 +82,16 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a request without a sequence number: %w", err)
 	}
-	m, err := t.src.message(seq)
-	if err != nil {
-		return nil, err
-	}
-	c := &call{bytes: len(m.body)}
+	c := &call{}
 	t.mu.Lock()
 	t.calls[seq] = c
 	t.mu.Unlock()
+	m, err := t.src.message(seq)
+	if err != nil {
+		c.outcome = record.Missed
+		return nil, err
+	}
+	c.bytes = len(m.body)
 
 	// The deadline stands here and not in http.Client.Timeout, which starts a goroutine for each request of a
 	// transport that it does not know.
@@ -102,7 +107,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if d := (*replicas.DialError)(nil); errors.As(err, &d) {
 			c.node = d.Node
 		}
-		if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		late := timeout(err)
+		c.outcome = c.ending(late)
+		if late {
 			err = context.DeadlineExceeded
 			if c.conn == nil {
 				err = fmt.Errorf("no connection within %v", t.timeout)
@@ -110,8 +117,31 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	c.outcome = record.Answered
+	c.retryAfter = resp.Header.Get("Retry-After") != ""
 	resp.Body = &body{resp.Body, c}
 	return resp, nil
+}
+
+func timeout(err error) bool {
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout()
+}
+
+// ending tells a request that failed before anything of it was written from one that the service may have begun on. The
+// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer.
+func (c *call) ending(late bool) record.Ending {
+	if c.conn == nil {
+		return record.Refused
+	}
+	c.conn.Refuse() // http.Transport closes it, but may not have done so yet
+	switch {
+	case c.conn.Sent() == c.mark:
+		return record.Refused
+	case late:
+		return record.Deadline
+	}
+	return record.Reset
 }
 
 func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.Request {
@@ -185,6 +215,9 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.call.got += uint64(n)
+	if err != nil && err != io.EOF {
+		b.call.outcome = b.call.ending(timeout(err))
+	}
 	return n, err
 }
 
