@@ -73,7 +73,7 @@ type Stream struct {
 	To        string        `json:"to" jsonschema:"required" desc:"A service, group or node of the topology, reached from the node client."`
 	Port      int           `json:"port" desc:"Default: the service's first port."`
 	Rate      Rate          `json:"rate" desc:"Requests per second; short for one stage."`
-	Stages    []Stage       `json:"stages" desc:"Begin with the baseline; the last rate holds to the end of recovery."`
+	Stages    []Stage       `json:"stages" desc:"Begin with the baseline; the last rate holds to the end of recovery. A soak is a load whose last stage lasts; surges on top of it are the faults spike and ramp."`
 	Timeout   plan.Duration `json:"timeout" desc:"Of a request. Default 1s."`
 	KeepAlive *bool         `json:"keepalive" desc:"Reuse connections. Default true."`
 	Requests  []Request     `json:"requests" desc:"Templates, chosen by weight."`

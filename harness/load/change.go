@@ -80,4 +80,3 @@ func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.n.Add(1)
 	return c.RoundTripper.RoundTrip(r)
 }
-
