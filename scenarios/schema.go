@@ -118,6 +118,12 @@ func (s schemer) form(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Statuses]():
 		status := &jsonschema.Schema{Type: "integer", Minimum: "100", Maximum: "599"}
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{status, {Type: "array", Items: status}}}
+	case reflect.TypeFor[Codes]():
+		code := &jsonschema.Schema{Type: "string"}
+		for _, name := range plan.GRPCCodes {
+			code.Enum = append(code.Enum, name)
+		}
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{code, {Type: "array", Items: code}}}
 	case reflect.TypeFor[json.RawMessage]():
 		return &jsonschema.Schema{Type: ""} // anything
 	}

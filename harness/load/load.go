@@ -1,4 +1,4 @@
-// Package load sends open-loop streams of HTTP requests: each request is due at a moment that was fixed before the
+// Package load sends open-loop streams of HTTP requests or gRPC calls: each request is due at a moment that was fixed before the
 // start, whatever became of the ones before it, and its latency counts from then. Slow answers do not slow the stream down, so a
 // stall of the service shows in full (no coordinated omission).
 package load
@@ -52,7 +52,7 @@ type Generator struct {
 	env   Env
 	sched *Schedule
 	src   source
-	tr    *transport
+	tr    sender
 	alarm func() *alarm
 
 	sent    atomic.Uint64 // requests begun
@@ -85,6 +85,8 @@ func New(l plan.Load, e Env) (*Generator, error) {
 	// Every id of the run is another one: rounds share the service's volumes.
 	prefix := fmt.Sprintf("%s-%s-%d-", e.RunID, l.Name, e.Round)
 	switch {
+	case l.GRPC != nil && (l.Targets != "" || len(l.Requests) == 0):
+		errs = append(errs, errors.New("a load of gRPC calls needs requests"))
 	case l.Targets != "" && len(l.Requests) > 0:
 		errs = append(errs, errors.New("it has both requests and targets; give one of them"))
 	case l.Targets != "":
@@ -95,7 +97,11 @@ func New(l plan.Load, e Env) (*Generator, error) {
 		errs = append(errs, err)
 	case len(l.Requests) > 0:
 		var t *templates
-		if t, err = newTemplates(l.Requests, mix(l.Seed, uint64(e.Round)), prefix); err == nil {
+		rs := l.Requests
+		if l.GRPC != nil {
+			rs = httpForm(rs)
+		}
+		if t, err = newTemplates(rs, mix(l.Seed, uint64(e.Round)), prefix); err == nil {
 			g.src = t
 		}
 		errs = append(errs, err)
@@ -107,7 +113,13 @@ func New(l plan.Load, e Env) (*Generator, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("load %s: %w", l.Name, err)
 	}
-	g.tr = newTransport(g.src, set, g.load.Timeout.D(), l.KeepAlive)
+	if l.GRPC == nil {
+		g.tr = newTransport(g.src, set, g.load.Timeout.D(), l.KeepAlive)
+		return g, nil
+	}
+	if g.tr, err = newCalls(g.load, g.src.(*templates), set); err != nil {
+		return nil, fmt.Errorf("load %s: %w", l.Name, err)
+	}
 	return g, nil
 }
 
@@ -159,12 +171,16 @@ func (g *Generator) record(p *pacer, r *vegeta.Result) {
 		Node:       call.node,
 		Outcome:    call.outcome,
 		RetryAfter: call.retryAfter,
+		GRPC:       call.grpc,
 		BytesIn:    call.got,
 		BytesOut:   uint64(call.bytes),
 	}
-	if r.Code == 0 {
+	switch {
+	case r.Code == 0:
 		q.Error = reason(r.Error, g.load.Timeout.D())
-	} else {
+	case call.grpc != nil:
+		q.Error = expect.judgeCall(call, r.Body)
+	default:
 		q.Error = expect.judge(q.Code, r.Body)
 	}
 	q.OK = q.Error == ""
