@@ -78,7 +78,7 @@ type Stream struct {
 	KeepAlive *bool         `json:"keepalive" desc:"Reuse connections. Default true."`
 	Requests  []Request     `json:"requests" desc:"Templates, chosen by weight."`
 	Targets   string        `json:"targets" desc:"Instead of requests: a file in vegeta's HTTP format, relative to this file."`
-	GRPC      *GRPC         `json:"grpc" desc:"Its requests are gRPC calls; {} is enough where the service has server reflection."`
+	GRPC      *GRPC         `json:"grpc" desc:"Its requests are gRPC calls, to the ready replicas in turn over one connection each; {} is enough where the service has server reflection."`
 }
 
 // GRPC makes a load one of gRPC calls.
