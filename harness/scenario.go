@@ -138,6 +138,7 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 		return nil, err
 	}
 	defer release()
+	settle(ctx, progress)
 	dir := opt.Dir
 	if dir == "" {
 		dir = RunDir("runs", p, opt.Control)

@@ -180,6 +180,7 @@ func (p *page) moment(t time.Duration, indent, text string) {
 var phaseWords = map[string]string{
 	plan.PhaseUp:       "the topology is started",
 	plan.PhaseReady:    "waiting until every node is ready",
+	plan.PhaseWarmup:   "load that does not count, until it is answered as it should be",
 	plan.PhaseBaseline: "nothing is broken yet",
 	plan.PhaseFault:    "faults are injected",
 	plan.PhaseRecovery: "the faults are gone; time to recover",

@@ -17,6 +17,7 @@ import (
 // Defaults of what a scenario may leave out.
 const (
 	DefaultBaseline    = 3 * time.Second
+	DefaultWarmup      = 10 * time.Second // at most; it ends as soon as the service is warm
 	DefaultRecovery    = 5 * time.Second
 	DefaultLoadTimeout = time.Second
 	DefaultTrigger     = 60 * time.Second // timeout of at, until and the like
@@ -90,6 +91,12 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 }
 
 func (f *File) steady(p *plan.Plan) {
+	switch {
+	case f.Warmup != nil:
+		p.Warmup = *f.Warmup
+	case len(p.Loads) > 0:
+		p.Warmup = plan.Duration(DefaultWarmup)
+	}
 	p.Baseline = plan.Baseline{AtLeast: plan.Duration(DefaultBaseline)}
 	if b := f.Baseline; b != nil {
 		p.Baseline.AtLeast = b.AtLeast
@@ -333,7 +340,7 @@ func controlName(c Control) string {
 // enough is a timeout for a scenario that leaves it out: twice what is planned, each wait at its longest, and a minute and
 // a half for what is not: start, verify, drain, down.
 func enough(p *plan.Plan) plan.Duration {
-	sum := p.Baseline.AtLeast + p.Baseline.Timeout + p.Recovery + p.RecoveryTimeout
+	sum := p.Warmup + p.Baseline.AtLeast + p.Baseline.Timeout + p.Recovery + p.RecoveryTimeout
 	var longest plan.Duration
 	for _, r := range p.Rounds {
 		for _, f := range r.Faults {

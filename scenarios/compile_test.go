@@ -134,7 +134,8 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, "dir/t.yaml", p.Topology)
 	assert.Equal(t, plan.Duration(DefaultBaseline), p.Baseline.AtLeast)
 	assert.Equal(t, plan.Duration(DefaultRecovery), p.Recovery)
-	assert.Equal(t, plan.Duration(110*time.Second), p.Timeout)
+	assert.Equal(t, plan.Duration(130*time.Second), p.Timeout)
+	assert.Equal(t, plan.Duration(DefaultWarmup), p.Warmup)
 	assert.Len(t, p.Rounds, 1)
 	assert.Empty(t, p.Rounds[0].Faults)
 	w := p.Workloads[0]
@@ -143,6 +144,25 @@ func TestDefaults(t *testing.T) {
 	assert.True(t, l.KeepAlive)
 	assert.Equal(t, []plan.Stage{{From: 5, To: 5}}, l.Stages)
 	assert.Equal(t, []plan.Request{{ID: "GET /", Weight: 1, Method: "GET", Path: "/"}}, l.Requests)
+}
+
+// A warm-up is for loads: without one there is none, and 0s turns it off.
+func TestWarmup(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"warmup: 0s\nload: {l: {to: gateway, rate: 5/s, requests: [{path: /}]}}": 0,
+		"warmup: 2s\nload: {l: {to: gateway, rate: 5/s, requests: [{path: /}]}}": 2 * time.Second,
+		"workloads: {w: {kind: registers, to: gateway}}":                         0,
+	} {
+		f, err := Parse("x.yaml", []byte("version: 1\ntopology: t.yaml\n"+text+"\n"), fakeTables())
+		require.NoError(t, err)
+		p, err := Compile(f, reference(), 3)
+		require.NoError(t, err, text)
+		assert.Equal(t, plan.Duration(want), p.Warmup, text)
+	}
+	f, err := Parse("x.yaml", []byte("version: 1\ntopology: t.yaml\nwarmup: 2s\nworkloads: {w: {kind: registers, to: gateway}}\n"), fakeTables())
+	require.NoError(t, err)
+	_, err = Compile(f, reference(), 3)
+	require.ErrorContains(t, err, "3:1: a warm-up without a load has nothing to warm the service with")
 }
 
 func TestCompileRefusesWhatValidateRefuses(t *testing.T) {

@@ -84,6 +84,10 @@ func (x *explainer) before() {
 }
 
 func (x *explainer) baseline() {
+	if w := x.p.Warmup; w > 0 && len(x.p.Loads) > 0 {
+		x.line("WARMUP    the first rate of each load, until it is answered as it should be; %s at most; it does not count", short(w))
+		x.line("")
+	}
 	b := x.p.Baseline
 	x.line("BASELINE  nothing is broken; at least %s%s", short(b.AtLeast), x.until(b.Until, b.Timeout, "baseline"))
 	for _, l := range x.p.Loads {

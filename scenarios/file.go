@@ -22,6 +22,7 @@ type File struct {
 	Programs  map[string]Program  `json:"programs" desc:"Programs of your own, built or found before the start and on the PATH of the nodes that use them."`
 	Workloads map[string]Workload `json:"workloads" desc:"Clients that write a history of operations and read back what they wrote."`
 	Load      map[string]Stream   `json:"load" desc:"Open-loop streams of requests. Latency counts from the moment a request was due."`
+	Warmup    *plan.Duration      `json:"warmup" desc:"The most that may pass, under the load's first rate, until the service answers as it should; what is sent then does not count. 0s: none. Default 10s."`
 	Baseline  *Steady             `json:"baseline" desc:"The phase before the first fault: a time, or a least time and a condition. Default 3s."`
 	Recovery  *Steady             `json:"recovery" desc:"The phase after the last fault. Default 5s."`
 	Require   []Require           `json:"require" desc:"Preconditions. Unmet, the run is INVALID, never PASS."`

@@ -106,7 +106,7 @@ func (n *names) ends() []string {
 var phases = []string{plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery}
 
 // reserved are words that ids must leave alone.
-var reserved = []string{plan.PhaseUp, plan.PhaseReady, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify,
+var reserved = []string{plan.PhaseUp, plan.PhaseReady, plan.PhaseWarmup, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify,
 	plan.PhaseDrain, plan.PhaseAudit, plan.PhaseDown, "end", "group", "all", cluster.Client}
 
 // requestID is the id of a request, made from what it does where it was left out.

@@ -141,6 +141,12 @@ func (v *validator) top() {
 	if v.has("timeout") && f.Timeout <= 0 {
 		v.at(p("timeout"), "a timeout of %v leaves no time", f.Timeout)
 	}
+	if f.Warmup != nil && *f.Warmup < 0 {
+		v.at(p("warmup"), "a warm-up of %v: a time, or 0s for none", *f.Warmup)
+	}
+	if f.Warmup != nil && *f.Warmup > 0 && len(f.Load) == 0 {
+		v.key(p("warmup"), "a warm-up without a load has nothing to warm the service with")
+	}
 	if f.Rounds == nil {
 		return
 	}

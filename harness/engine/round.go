@@ -134,6 +134,11 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	if err := rd.within(ctx, plan.PhaseReady, rd.ready); err != nil {
 		return rd.cause(ctx, err)
 	}
+	if rd.Plan.Warmup > 0 && len(rd.Plan.Loads) > 0 {
+		if err := rd.within(ctx, plan.PhaseWarmup, rd.warmup); err != nil {
+			return rd.cause(ctx, err)
+		}
+	}
 	work, stopWork := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	// What an error left in effect is undone before the last answers are waited for, which it may hold up.

@@ -28,8 +28,10 @@ type Plan struct {
 	Programs  []Program  `json:"programs,omitempty"`
 	Workloads []Workload `json:"workloads,omitempty"`
 	Loads     []Load     `json:"load,omitempty"`
-	Baseline  Baseline   `json:"baseline"`
-	Recovery  Duration   `json:"recovery"` // at least
+	// Warmup is the most that the phase before the baseline takes; 0: there is none.
+	Warmup   Duration `json:"warmup,omitempty"`
+	Baseline Baseline `json:"baseline"`
+	Recovery Duration `json:"recovery"` // at least
 	// RecoveryUntil, when set, prolongs the recovery until it holds.
 	RecoveryUntil   *Condition `json:"recoveryUntil,omitempty"`
 	RecoveryTimeout Duration   `json:"recoveryTimeout,omitempty"` // of RecoveryUntil
@@ -288,6 +290,7 @@ type Target struct {
 const (
 	PhaseUp       = "up"
 	PhaseReady    = "ready"
+	PhaseWarmup   = "warmup" // under load that does not count, until the service answers as it should
 	PhaseBaseline = "baseline"
 	PhaseFault    = "fault"
 	PhaseRecovery = "recovery"
