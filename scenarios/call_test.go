@@ -63,15 +63,15 @@ func TestCallsCompile(t *testing.T) {
 
 func TestErrorsOfCalls(t *testing.T) {
 	for _, c := range []struct{ name, old, new, want string }{
-		{"no grpc", "    grpc: {descriptors: orders.binpb}\n", "", "9:10: call is of gRPC calls; give the load grpc: {}"},
+		{"no grpc", "    grpc: {descriptors: orders.binpb}\n", "", "9:10: call is of gRPC calls; give the load grpc: {}\n10:21: call is of gRPC calls; give the load grpc: {}"},
 		{"path", "{call: ordersv1.Orders/Create,", "{path: /x, call: ordersv1.Orders/Create,", "10:10: path is of HTTP requests; a gRPC call has call, message, metadata and stream"},
 		{"no call", "{id: watch, call: inventory.v1.Inventory/Adjust,", "{id: watch,", "11:9: call is missing: PACKAGE.SERVICE/METHOD"},
 		{"form", "call: ordersv1.Orders/Create", "call: ordersv1.Orders.Create", `10:16: "ordersv1.Orders.Create": a call is written PACKAGE.SERVICE/METHOD, such as orders.v1.Orders/Create`},
-		{"code", "ALREADY_EXISTS", "ALREADY_EXIST", `10:140: "ALREADY_EXIST" is no gRPC status; did you mean "ALREADY_EXISTS"?`},
-		{"status", "expect: {code: OK,", "expect: {status: 200, code: OK,", "11:107: status is of HTTP; a gRPC answer has code"},
-		{"message", `message: {sku: "s{{mod .N 5}}", n: 3}`, "message: hello", "10:61: a message is a mapping of its fields, not \"hello\""},
-		{"template", "{{mod .N 5}}", "{{mod .M 5}}", `10:67: the template has no .M; did you mean "N"?`},
-		{"metadata", "x-priority: high", "grpc-timeout: 1s", `10:111: "grpc-timeout" is no key of metadata: letters, digits, -, _ and ., and not grpc-`},
+		{"code", "ALREADY_EXISTS", "ALREADY_EXIST", `10:135: "ALREADY_EXIST" is no gRPC status; did you mean "ALREADY_EXISTS"?`},
+		{"status", "expect: {code: OK,", "expect: {status: 200, code: OK,", "11:111: status is of HTTP; a gRPC answer has code"},
+		{"message", `message: {sku: "s{{mod .N 5}}", n: 3}`, "message: hello", "10:60: a message is a mapping of its fields, not \"hello\""},
+		{"template", "{{mod .N 5}}", "{{mod .M 5}}", `10:66: the template has no .M; did you mean "N"?`},
+		{"metadata", "x-priority: high", "grpc-timeout: 1s", `10:101: "grpc-timeout" is no key of metadata: letters, digits, -, _ and ., and not grpc-`},
 		{"send", "send: 5", "send: 0", "11:73: send is 0; it is 1 to 1000000"},
 		{"pause", "send: 5, ", "", "11:79: pause is between messages that are sent, and one is sent; give send"},
 		{"timeout", "    rate: 50/s", "    rate: 50/s\n    timeout: 30ms", "12:66: sending alone takes 40ms, and the load's timeout is 30ms"},
@@ -80,8 +80,8 @@ func TestErrorsOfCalls(t *testing.T) {
 		{"targets", "    rate: 50/s", "    rate: 50/s\n    targets: x", "9:5: requests and targets: give one of them\n9:5: targets are HTTP requests; a load of gRPC calls needs requests with call"},
 		{"load", "spike: {load: rpc", "spike: {load: rcp", `15:19: no load is called "rcp"; did you mean "rpc"?`},
 		{"rate", "rate: 3x", "rate: 3", `15:30: rate: a rate is written 500/s, or 3x for a multiple of the planned one`},
-		{"over", "over: 1s..2s", "over: 0s", "17:41: over 0s: the time that the change takes, more than 0"},
-		{"mode", "mode: body", "mode: bodies", `19:40: mode "bodies": headers, body or reader`},
+		{"over", "over: 1s..2s", "over: 0s", "17:40: over 0s: the time that the change takes, more than 0"},
+		{"mode", "mode: body", "mode: bodies", `19:39: mode "bodies": headers, body or reader`},
 		{"to", "slow-clients: {to: gateway", "slow-clients: {to: gatway", `19:24: the topology has no node, service or group called "gatway"; did you mean "gateway"?`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -28,6 +28,7 @@ func (v *validator) call(at []any, l Stream, r Request) bool {
 		for _, k := range ofCalls {
 			if has(k) {
 				v.key(sub(at, k), "%s is of gRPC calls; give the load grpc: {}", k)
+				break
 			}
 		}
 		// What is meant is known, and that it has no path no news.
@@ -60,7 +61,7 @@ func (v *validator) call(at []any, l Stream, r Request) bool {
 	if r.Stream != nil {
 		v.within(sub(at, "stream", "send"), r.Stream.Send, 1, maxMessages)
 		v.within(sub(at, "stream", "receive"), r.Stream.Receive, 1, maxMessages)
-		if r.Stream.Pause > 0 && r.Stream.Send <= 1 {
+		if r.Stream.Pause > 0 && (r.Stream.Send == 1 || !v.has(sub(at, "stream", "send")...)) {
 			v.key(sub(at, "stream", "pause"), "pause is between messages that are sent, and one is sent; give send")
 		}
 		if whole := r.Stream.Pause.D() * time.Duration(max(0, r.Stream.Send-1)); l.Timeout > 0 && whole >= l.Timeout.D() {
