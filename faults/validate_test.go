@@ -67,6 +67,22 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 		{"do", `{"exec":["x"],"signal":"HUP","node":"a"}`, "one of exec and signal"},
 		{"do", `{"exec":["x"],"loop":true}`, "loop needs background"},
 		{"do", `{"exec":["x"],"exit":"300"}`, `exit "300"`},
+		{"spike", `{}`, "load is missing"},
+		{"spike", `{"load":"web"}`, "rate is missing"},
+		{"spike", `{"load":"web","rate":"1x"}`, "the planned rate"},
+		{"ramp", `{"load":"web","over":"1s"}`, "to is missing"},
+		{"ramp", `{"load":"web","from":"3x","to":"3x","over":"1s"}`, "both 3x"},
+		{"ramp", `{"load":"web","to":"3x"}`, "over 0s"},
+		{"slow-clients", `{}`, "to is missing"},
+		{"slow-clients", `{"to":"client"}`, "the client"},
+		{"slow-clients", `{"to":"a","mode":"lazy"}`, `mode "lazy"`},
+		{"slow-clients", `{"to":"a","connections":20000}`, "1 to 10000"},
+		{"slow-clients", `{"to":"a","rate":-1}`, "rate -1"},
+		{"slow-clients", `{"to":"a","path":"x"}`, `path "x"`},
+		{"connections", `{"to":"a"}`, "count 0"},
+		{"connections", `{"to":"a","count":5,"port":70000}`, "port 70000"},
+		{"connections", `{"to":"a","count":5,"per-second":-1}`, "per-second -1"},
+		{"connections", `{"to":"a","count":500,"per-second":100,"hold":"5s"}`, "hold 5s"},
 		{"do", `{"signal":"HUP"}`, "which nodes"},
 		{"do", `{"signal":"HUP","node":"a","background":true}`, "belong to exec"},
 	} {
@@ -95,6 +111,11 @@ func TestParametersThatMakeSense(t *testing.T) {
 		"restart":    `{"service":"api","rolling":{"wait":"ready","gap":"700ms"},"with":{"env":{"V":"v2"}}}`,
 		"do":         `{"exec":["x","y"],"in":"client","background":true,"loop":true,"exit":"any"}`,
 		"scale":      `{"service":"api","replicas":4}`,
+		"spike":      `{"load":"web","rate":"500/s"}`,
+		"ramp":       `{"load":"web","from":"1.5x","to":"5x","over":"2s..3s"}`,
+
+		"slow-clients": `{"to":"edge","port":8080,"connections":20,"mode":"reader","rate":100,"path":"/x"}`,
+		"connections":  `{"to":"edge","count":500,"per-second":1000,"hold":"2s"}`,
 	} {
 		k, _ := ByName(kind)
 		p := k.New()

@@ -223,6 +223,9 @@ func (s *Scenario) changed(ctx context.Context, c *plan.Control) (*cluster.Spec,
 	return topology.Load(ctx, s.file.TopologyPath(), opt)
 }
 
+// The faults of loads need it: a Generator that is not Paced has no spike.
+var _ engine.Paced = (*load.Generator)(nil)
+
 // parts wires load and workloads to the engine.
 func parts(d cluster.Driver) engine.Parts {
 	return engine.Parts{

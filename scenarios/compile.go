@@ -60,6 +60,9 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 	for _, name := range inOrder(f.Load, f.root.get("load")) {
 		l := load(name, f.Load[name], src.of("load", name).value())
 		l.Targets = f.beside(l.Targets)
+		if l.GRPC != nil {
+			l.GRPC.Descriptors = f.beside(l.GRPC.Descriptors)
+		}
 		p.Loads = append(p.Loads, l)
 	}
 	f.steady(p)
@@ -165,13 +168,22 @@ func load(name string, l Stream, seed uint64) plan.Load {
 		}
 		out.Stages = append(out.Stages, plan.Stage{For: s.For, From: float64(from), To: float64(to)})
 	}
+	if l.GRPC != nil {
+		out.GRPC = &plan.GRPC{Descriptors: l.GRPC.Descriptors}
+	}
 	for _, r := range l.Requests {
-		q := plan.Request{ID: requestID(r), Weight: 1, Method: method(r), Path: r.Path, Headers: r.Headers, Body: r.Body}
+		q := plan.Request{ID: requestID(r), Weight: 1, Path: r.Path, Headers: r.Headers, Body: r.Body, Call: r.Call, Message: r.Message, Metadata: r.Metadata}
+		if l.GRPC == nil {
+			q.Method = method(r)
+		}
+		if r.Stream != nil {
+			q.Stream = &plan.Stream{Send: r.Stream.Send, Receive: r.Stream.Receive, Pause: r.Stream.Pause}
+		}
 		if r.Weight != nil {
 			q.Weight = *r.Weight
 		}
 		if r.Expect != nil {
-			q.Expect = plan.Expect{Status: r.Expect.Status, Matches: r.Expect.Matches}
+			q.Expect = plan.Expect{Status: r.Expect.Status, Codes: r.Expect.Code, Matches: r.Expect.Matches}
 		}
 		out.Requests = append(out.Requests, q)
 	}

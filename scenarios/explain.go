@@ -104,7 +104,11 @@ func (x *explainer) baseline() {
 		x.row("from 0s", "load %s: %s to %s, %s; timeout %s%s", l.Name, stages(l.Stages), l.To, how, short(l.Timeout),
 			map[bool]string{false: ", a new connection each", true: ""}[l.KeepAlive])
 		for _, r := range l.Requests {
-			x.more("  %s: %s %s, weight %d, good is %s", r.ID, r.Method, r.Path, r.Weight, expected(r.Expect))
+			what := r.Method + " " + r.Path
+			if l.GRPC != nil {
+				what = called(r)
+			}
+			x.more("  %s: %s, weight %d, good is %s", r.ID, what, r.Weight, expected(r.Expect, l.GRPC != nil))
 		}
 	}
 	for _, w := range x.p.Workloads {
@@ -137,8 +141,31 @@ func stages(ss []plan.Stage) string {
 	return strings.Join(parts, ", ")
 }
 
-func expected(e plan.Expect) string {
+// called says what a gRPC call does.
+func called(r plan.Request) string {
+	t := "calls " + r.Call
+	if s := r.Stream; s != nil {
+		if s.Send > 1 {
+			t += fmt.Sprintf(", sends %d messages", s.Send)
+			if s.Pause > 0 {
+				t += " " + short(s.Pause) + " apart"
+			}
+		}
+		if s.Receive > 0 {
+			t += fmt.Sprintf(", takes %d messages", s.Receive)
+		}
+	}
+	return t
+}
+
+func expected(e plan.Expect, grpc bool) string {
 	t := "any 2xx"
+	if grpc {
+		t = "OK"
+	}
+	if len(e.Codes) > 0 {
+		t = strings.Join(e.Codes, " or ")
+	}
 	if len(e.Status) > 0 {
 		var ss []string
 		for _, s := range e.Status {

@@ -114,6 +114,9 @@ func requestID(r Request) string {
 	if r.ID != "" {
 		return r.ID
 	}
+	if r.Call != "" {
+		return r.Call
+	}
 	return method(r) + " " + r.Path
 }
 

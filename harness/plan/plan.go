@@ -170,6 +170,12 @@ type Load struct {
 	Requests  []Request `json:"requests,omitempty"`
 	Targets   string    `json:"targets,omitempty"` // a file in vegeta's HTTP format, a path that can be opened; instead of Requests
 	Seed      uint64    `json:"seed"`
+	GRPC      *GRPC     `json:"grpc,omitempty"` // its requests are gRPC calls
+}
+
+// GRPC is what a load of gRPC calls needs beside its requests.
+type GRPC struct {
+	Descriptors string `json:"descriptors,omitempty"` // a FileDescriptorSet, a path that can be opened; empty: the service's own, by server reflection
 }
 
 // Stage is a stretch of load with a constant rate, or one that changes linearly.
@@ -177,6 +183,24 @@ type Stage struct {
 	For  Duration `json:"for,omitempty"` // 0 only for the last stage: to the end
 	From float64  `json:"from"`          // requests per second
 	To   float64  `json:"to"`
+}
+
+// RateChange gives a load other rates than the planned ones from some moment on: Times those of the plan, or Stages, whose last
+// rate holds.
+type RateChange struct {
+	Times  float64 `json:"times,omitempty"`
+	Stages []Stage `json:"stages,omitempty"`
+}
+
+// LoadProgress is how far a load has come.
+type LoadProgress struct {
+	At          Duration // since its start
+	Due         uint64   // requests due so far
+	Planned     uint64   // due so far if nothing had changed its rate
+	Sent        uint64   // begun so far
+	Rate        float64  // requests per second that are due now
+	PlannedRate float64
+	Ended       bool // it sends no more
 }
 
 // Request is a template of a request, chosen with its weight. Path, header values and body are text/template
@@ -189,12 +213,26 @@ type Request struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	Body    json.RawMessage   `json:"body,omitempty"` // a JSON string is sent as it is, any other value as JSON
 	Expect  Expect            `json:"expect"`
+
+	// Of a gRPC call, in place of Method, Path, Headers and Body.
+	Call     string            `json:"call,omitempty"`     // PACKAGE.SERVICE/METHOD
+	Message  json.RawMessage   `json:"message,omitempty"`  // in protobuf's JSON form; its strings are templates
+	Metadata map[string]string `json:"metadata,omitempty"` // values are templates
+	Stream   *Stream           `json:"stream,omitempty"`
 }
 
-// Expect says which answers count as good. The zero value is any 2xx.
+// Stream is the shape of a streaming call, which is one request: its latency goes to its end.
+type Stream struct {
+	Send    int      `json:"send,omitempty"`    // messages that the client sends; 0: one
+	Receive int      `json:"receive,omitempty"` // messages after which the client ends the stream, fewer are not good; 0: to the server's end
+	Pause   Duration `json:"pause,omitempty"`   // between messages that are sent
+}
+
+// Expect says which answers count as good. The zero value is any 2xx, and OK of gRPC.
 type Expect struct {
-	Status  []int  `json:"status,omitempty"`
-	Matches string `json:"matches,omitempty"` // a regular expression on the body
+	Status  []int    `json:"status,omitempty"`
+	Codes   []string `json:"codes,omitempty"`   // of gRPC, by name; none: OK
+	Matches string   `json:"matches,omitempty"` // a regular expression on the body; of a gRPC answer on its messages as JSON, a line each
 }
 
 // Baseline is the phase before the first fault.
