@@ -28,9 +28,10 @@ var Table = []Kind{
 		Doc: "No program ended that neither a fault nor the harness ended. Judged in every run; to be listed only to allow deaths."},
 	{Name: "exec", Class: Safety, New: func() Params { return &Exec{} },
 		Doc: "A program of yours that checks in the phase verify and prints findings as JSON lines."},
+	{Name: "breaker", Class: Service, New: func() Params { return &Breaker{} },
+		Doc: "A circuit breaker opens, rejects, probes and closes when it should, and not otherwise: by its state at each scrape and the calls that cross the link to its dependency."},
 
 	later("metastable", Service, "The service comes back by itself when the cause is gone, at the load it carried before."),
-	later("breaker", Service, "A circuit breaker opens, probes and closes when it should, and not otherwise."),
 	later("zero-drop", Service, "Not one request was lost, by a ledger of each."),
 	later("lease", Service, "Leases end when their owner is gone and not before."),
 	later("autoscale", Service, "Replicas follow the rules of a HorizontalPodAutoscaler."),
