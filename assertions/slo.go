@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -20,10 +19,7 @@ type SLO struct {
 
 // Validate returns every error.
 func (a *SLO) Validate(s Scope) error {
-	err := errors.Join(a.Source.validate(s), a.Bounds.validate())
-	if a.During != "" && !slices.Contains(phases, a.During) {
-		err = errors.Join(err, oneOf("phase or fault", a.During, append(slices.Clone(phases), faultNames(s.Plan)...)))
-	}
+	err := errors.Join(a.Source.validate(s), a.Bounds.validate(), duringNamed(a.During, s))
 	if a.During == plan.PhaseBaseline && a.relative() {
 		err = errors.Join(err, errors.New("a bound relative to the baseline means nothing in the baseline"))
 	}

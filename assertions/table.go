@@ -30,6 +30,8 @@ var Table = []Kind{
 		Doc: "A program of yours that checks in the phase verify and prints findings as JSON lines."},
 	{Name: "breaker", Class: Service, New: func() Params { return &Breaker{} },
 		Doc: "A circuit breaker opens, rejects, probes and closes when it should, and not otherwise: by its state at each scrape and the calls that cross the link to its dependency."},
+	{Name: "retry-amplification", Class: Service, New: func() Params { return &RetryAmplification{} },
+		Doc: "The calls that cross a link for each request of a load, retries of all hops before it included, counted on the link."},
 
 	later("metastable", Service, "The service comes back by itself when the cause is gone, at the load it carried before."),
 	later("zero-drop", Service, "Not one request was lost, by a ledger of each."),
@@ -39,7 +41,6 @@ var Table = []Kind{
 	later("promql", Service, "A PromQL expression over the run's metrics meets a bound."),
 	later("logs", Service, "Lines of logs are there, or are not."),
 	later("leaks", Service, "Goroutines, descriptors and memory come back to what they were."),
-	later("retry-amplification", Service, "Retries multiply the load by no more than a bound."),
 	later("shed", Service, "Shedding keeps goodput and respects priorities."),
 	later("config", Service, "A configuration is applied everywhere, or rolled back."),
 	later("tls", Service, "Certificates are checked and reloaded."),
