@@ -138,18 +138,20 @@ func (g *Generator) record(p *pacer, r *vegeta.Result) {
 	call := g.tr.done(r.Seq)
 	kind, expect := g.src.kind(r.Seq)
 	q := record.Request{
-		Seq:      r.Seq,
-		Round:    g.env.Round,
-		Phase:    p.phaseOf(r.Seq),
-		Request:  kind,
-		ID:       g.src.id(r.Seq),
-		Due:      g.env.Record.At(dueAt),
-		Sent:     g.env.Record.At(r.Timestamp),
-		Done:     g.env.Record.At(r.Timestamp.Add(r.Latency)), // vegeta's Latency starts when a worker took the request
-		Code:     int(r.Code),
-		Node:     call.node,
-		BytesIn:  call.got,
-		BytesOut: uint64(call.bytes),
+		Seq:        r.Seq,
+		Round:      g.env.Round,
+		Phase:      p.phaseOf(r.Seq),
+		Request:    kind,
+		ID:         g.src.id(r.Seq),
+		Due:        g.env.Record.At(dueAt),
+		Sent:       g.env.Record.At(r.Timestamp),
+		Done:       g.env.Record.At(r.Timestamp.Add(r.Latency)), // vegeta's Latency starts when a worker took the request
+		Code:       int(r.Code),
+		Node:       call.node,
+		Outcome:    call.outcome,
+		RetryAfter: call.retryAfter,
+		BytesIn:    call.got,
+		BytesOut:   uint64(call.bytes),
 	}
 	if r.Code == 0 {
 		q.Error = reason(r.Error, g.load.Timeout.D())
