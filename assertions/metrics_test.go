@@ -52,14 +52,16 @@ func (m *fakeMetrics) Range(expr string, from, to, step time.Duration) ([]record
 		inner = strings.TrimSuffix(inner, ")")
 	}
 	name, rest, _ := strings.Cut(inner, "{")
-	label, value, _ := strings.Cut(strings.TrimSuffix(rest, "}"), "=")
-	value, err := strconv.Unquote(value)
-	if err != nil {
-		return nil, fmt.Errorf("cannot parse %s: %w", expr, err)
+	label, value, one := strings.Cut(strings.TrimSuffix(rest, "}"), "=")
+	if one {
+		var err error
+		if value, err = strconv.Unquote(value); err != nil {
+			return nil, fmt.Errorf("cannot parse %s: %w", expr, err)
+		}
 	}
 	var out []record.Series
 	for _, s := range m.series {
-		if s.Labels["__name__"] != name || s.Labels[label] != value {
+		if s.Labels["__name__"] != name || (one && s.Labels[label] != value) {
 			continue
 		}
 		x := record.Series{Labels: maps.Clone(s.Labels)}
