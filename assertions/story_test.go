@@ -27,6 +27,8 @@ type story struct {
 	reqs    []record.Request
 	ops     []record.Op
 	polls   []record.LeaderPoll
+	calls   []record.Call
+	scrape  *fakeMetrics
 	machine []record.Surroundings
 	noEnd   bool
 }
@@ -179,12 +181,20 @@ func (s *story) write(t testing.TB) *record.Run {
 	for _, m := range s.machine {
 		w.Surroundings(m)
 	}
+	for _, c := range s.calls {
+		c.Round = 1
+		w.Call(c)
+	}
 	if !s.noEnd {
 		w.Event(record.Event{Kind: record.RunEnd, T: 15 * time.Second})
 	}
 	require.NoError(t, w.Close())
 	run, err := record.Open(w.Dir())
 	require.NoError(t, err)
+	if s.scrape != nil {
+		s.scrape.start = run.Meta.Start
+		run.Metrics = s.scrape
+	}
 	return run
 }
 

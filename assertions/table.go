@@ -11,7 +11,7 @@ import (
 // Table lists every assertion that a scenario file may name.
 var Table = []Kind{
 	{Name: "slo", Class: Service, New: func() Params { return &SLO{} },
-		Doc: "Success, latency quantiles and throughput of a load or workload, in a phase or while a fault holds; absolute or relative to the baseline of the round."},
+		Doc: "Success, latency quantiles and throughput of a load or workload, in a phase or while a fault holds; absolute or relative to the baseline of the round. Also an error budget and how fast it burns."},
 	{Name: "recovers", Class: Service, New: func() Params { return &Recovers{} },
 		Doc: "The time from a moment in a fault's life to the first moment after which a sliding window keeps the bounds until recovery ends."},
 	{Name: "no-lost-writes", Class: Safety, New: func() Params { return &NoLostWrites{} },
@@ -28,9 +28,15 @@ var Table = []Kind{
 		Doc: "No program ended that neither a fault nor the harness ended. Judged in every run; to be listed only to allow deaths."},
 	{Name: "exec", Class: Safety, New: func() Params { return &Exec{} },
 		Doc: "A program of yours that checks in the phase verify and prints findings as JSON lines."},
+	{Name: "breaker", Class: Service, New: func() Params { return &Breaker{} },
+		Doc: "A circuit breaker opens, rejects, probes and closes when it should, and not otherwise: by its state at each scrape and the calls that cross the link to its dependency."},
+	{Name: "retry-amplification", Class: Service, New: func() Params { return &RetryAmplification{} },
+		Doc: "The calls that cross a link for each request of a load, retries of all hops before it included, counted on the link."},
+	{Name: "shed", Class: Service, New: func() Params { return &Shed{} },
+		Doc: "Under overload the goodput stays, what is accepted is as fast as before, high priority comes first, and what is refused says when to come back."},
+	{Name: "metastable", Class: Service, New: func() Params { return &Metastable{} },
+		Doc: "The goodput comes back by itself when the cause is gone, at the load that was carried before; where it does not, the finding says what holds it down."},
 
-	later("metastable", Service, "The service comes back by itself when the cause is gone, at the load it carried before."),
-	later("breaker", Service, "A circuit breaker opens, probes and closes when it should, and not otherwise."),
 	later("zero-drop", Service, "Not one request was lost, by a ledger of each."),
 	later("lease", Service, "Leases end when their owner is gone and not before."),
 	later("autoscale", Service, "Replicas follow the rules of a HorizontalPodAutoscaler."),
@@ -38,8 +44,6 @@ var Table = []Kind{
 	later("promql", Service, "A PromQL expression over the run's metrics meets a bound."),
 	later("logs", Service, "Lines of logs are there, or are not."),
 	later("leaks", Service, "Goroutines, descriptors and memory come back to what they were."),
-	later("retry-amplification", Service, "Retries multiply the load by no more than a bound."),
-	later("shed", Service, "Shedding keeps goodput and respects priorities."),
 	later("config", Service, "A configuration is applied everywhere, or rolled back."),
 	later("tls", Service, "Certificates are checked and reloaded."),
 }

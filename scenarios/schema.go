@@ -105,7 +105,7 @@ func (s schemer) form(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Lasting]():
 		return text(`^( *`+times+` *(\.\. *`+times+` *)?|end)$`, "A time, a range from which one is drawn, or end.", "2s", "0s..2s", "end")
 	case reflect.TypeFor[plan.Bound]():
-		return text(`^\s*(<=|>=|<|>|=)\s*(`+number+`\s*(%|/s|x\s*baseline)?|`+times+`)\s*$`, "A bound.", ">= 99.9%", "<= 100ms", "<= 3x baseline", "= 0", ">= 50/s")
+		return text(`^\s*(<=|>=|<|>|=)\s*(`+number+`\s*(%(\s*baseline)?|/s|x\s*baseline)?|`+times+`)\s*$`, "A bound.", ">= 99.9%", "<= 100ms", "<= 3x baseline", "= 0", ">= 50/s")
 	case reflect.TypeFor[Rate]():
 		return text(`^\s*`+number+`\s*/s$`, "A number per second.", "200/s")
 	case reflect.TypeFor[faults.Pace]():

@@ -75,7 +75,11 @@ func (v *validator) references(at *node) (bad []string) {
 		case "service":
 			v.topologyName(n, "service", v.services, &bad)
 		case "in", "node":
-			v.topologyName(n, "node", v.where(), &bad)
+			exist := v.where()
+			if e.key == "in" && at.get("of") != nil {
+				exist = v.ends() // who calls a service: any of its replicas
+			}
+			v.topologyName(n, "node", exist, &bad)
 		}
 	}
 	if argv := at.get("exec"); argv != nil && argv.kind == listNode && len(argv.items) > 0 {
