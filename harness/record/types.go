@@ -6,13 +6,14 @@
 //	  events.jsonl          Event, a line each, in the order of time, written as the run goes on
 //	  requests/LOAD.bin     vegeta's gob results: any vegeta reads it; its timestamp is when a request was sent
 //	  requests/LOAD.jsonl   for each result, in the same order, what vegeta has no word for: due time, round, phase,
-//	                        template, id, node, whether the answer was the expected one
+//	                        template, id, node, whether the answer was the expected one, how the request ended
 //	  histories/WORKLOAD.jsonl  Op
 //	  leaders.jsonl         LeaderPoll
 //	  readiness.jsonl       Readiness, on change
 //	  calls.jsonl           Call, of the links that the plan observes
 //	  metrics/              a Prometheus TSDB; any Prometheus opens it
-//	  logs/NODE.log         what the node's programs printed, all rounds in one file
+//	  logs/NODE.log         what the node's programs printed, all rounds in one file; round.begin and round.end say how long
+//	                        it was then (LogMark)
 //	  findings.json         written by check
 //
 // All times are offsets from the start of the run on one monotonic clock, in nanoseconds. A directory that was cut off at any
