@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -53,6 +54,11 @@ type Generator struct {
 	src   source
 	tr    *transport
 	alarm func() *alarm
+
+	sent    atomic.Uint64 // requests begun
+	running sync.Mutex    // guards pacer and changed
+	pacer   *pacer        // nil before Run
+	changed bool          // by a fault
 
 	recent recent
 	lag    *hdrhistogram.Histogram // microseconds
@@ -111,7 +117,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	defer g.tr.close()
 	defer keepPunctual()()
 	client := &http.Client{
-		Transport:     g.tr,
+		Transport:     counted{g.tr, &g.sent},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	// Workers stay unlimited: with a maximum, vegeta counts latency from when a worker was free and hides the wait.
@@ -123,6 +129,9 @@ func (g *Generator) Run(ctx context.Context) error {
 	wake := g.alarm()
 	defer wake.close()
 	p := newPacer(ctx, g.sched, wake, g.env.Phase)
+	g.running.Lock()
+	g.pacer = p
+	g.running.Unlock()
 	g.recent.begin(p.start)
 	// Results are taken as they come: a result that waits holds its worker, and vegeta starts another one.
 	for r := range attacker.Attack(target, p, 0, "") {
@@ -133,23 +142,25 @@ func (g *Generator) Run(ctx context.Context) error {
 }
 
 func (g *Generator) record(p *pacer, r *vegeta.Result) {
-	due, _ := g.sched.Due(r.Seq)
+	due := p.due(r.Seq)
 	dueAt := p.start.Add(due)
 	call := g.tr.done(r.Seq)
 	kind, expect := g.src.kind(r.Seq)
 	q := record.Request{
-		Seq:      r.Seq,
-		Round:    g.env.Round,
-		Phase:    p.phaseOf(r.Seq),
-		Request:  kind,
-		ID:       g.src.id(r.Seq),
-		Due:      g.env.Record.At(dueAt),
-		Sent:     g.env.Record.At(r.Timestamp),
-		Done:     g.env.Record.At(r.Timestamp.Add(r.Latency)), // vegeta's Latency starts when a worker took the request
-		Code:     int(r.Code),
-		Node:     call.node,
-		BytesIn:  call.got,
-		BytesOut: uint64(call.bytes),
+		Seq:        r.Seq,
+		Round:      g.env.Round,
+		Phase:      p.phaseOf(r.Seq),
+		Request:    kind,
+		ID:         g.src.id(r.Seq),
+		Due:        g.env.Record.At(dueAt),
+		Sent:       g.env.Record.At(r.Timestamp),
+		Done:       g.env.Record.At(r.Timestamp.Add(r.Latency)), // vegeta's Latency starts when a worker took the request
+		Code:       int(r.Code),
+		Node:       call.node,
+		Outcome:    call.outcome,
+		RetryAfter: call.retryAfter,
+		BytesIn:    call.got,
+		BytesOut:   uint64(call.bytes),
 	}
 	if r.Code == 0 {
 		q.Error = reason(r.Error, g.load.Timeout.D())

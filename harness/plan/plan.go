@@ -174,6 +174,24 @@ type Stage struct {
 	To   float64  `json:"to"`
 }
 
+// RateChange gives a load other rates than the planned ones from some moment on: Times those of the plan, or Stages, whose last
+// rate holds.
+type RateChange struct {
+	Times  float64 `json:"times,omitempty"`
+	Stages []Stage `json:"stages,omitempty"`
+}
+
+// LoadProgress is how far a load has come.
+type LoadProgress struct {
+	At          Duration // since its start
+	Due         uint64   // requests due so far
+	Planned     uint64   // due so far if nothing had changed its rate
+	Sent        uint64   // begun so far
+	Rate        float64  // requests per second that are due now
+	PlannedRate float64
+	Ended       bool // it sends no more
+}
+
 // Request is a template of a request, chosen with its weight. Path, header values and body are text/template
 // templates with .N (the sequence number), .ID (unique in the run) and the functions mod and rand.
 type Request struct {

@@ -51,7 +51,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	w.Event(Event{Kind: FaultStarted, Fault: "kill", Occurrence: 1, T: 20, Targets: []string{"a"}})
 	w.Event(Event{Kind: FaultStarted, Fault: "kill", Occurrence: 2, T: 30})
 	w.Event(Event{Kind: PhaseEnd, Phase: plan.PhaseBaseline, T: 10}) // written late: the reader sorts
-	q := Request{Seq: 3, Phase: "baseline", Request: "create", ID: "x\"é\\\n", Due: 7, Sent: 8, Done: 1e9, Code: 201, OK: true, Node: "a-1", BytesIn: 5, BytesOut: 6}
+	q := Request{Seq: 3, Phase: "baseline", Request: "create", ID: "x\"é\\\n", Due: 7, Sent: 8, Done: 1e9, Code: 201, OK: true, Node: "a-1", Outcome: Answered, RetryAfter: true, GRPC: new(int), BytesIn: 5, BytesOut: 6}
 	first := Request{Seq: 2, Phase: "baseline", Due: 6, Sent: 6, Done: 2e9, Error: "refused"}
 	w.Request("web", q)
 	w.Request("web", first)
@@ -396,4 +396,11 @@ func TestLongLines(t *testing.T) {
 	reqs, err := r.Rounds[0].Requests("web")
 	require.NoError(t, err)
 	assert.Equal(t, long, reqs[0].ID)
+}
+
+// Records from before a field was there are read as they are.
+func TestOldSidecarsAreRead(t *testing.T) {
+	var r Request
+	require.NoError(t, parseSide([]byte(`{"due":7,"round":1,"phase":"fault","ok":true}`), &r, interner{}))
+	assert.Equal(t, Request{Due: 7, Round: 1, Phase: "fault", OK: true}, r)
 }

@@ -63,8 +63,23 @@ type Request struct {
 	OK                bool   // as Expect says
 	Error             string // why not
 	Node              string // the replica that the connection went to; empty when unknown
+	Outcome           Ending // how it ended; empty in records that are older than the field
+	RetryAfter        bool   // the answer had a Retry-After header, or metadata of that name
+	GRPC              *int   // the gRPC status of the answer; nil for HTTP and where there was no answer. Code is then what HTTP has for it
 	BytesIn, BytesOut uint64
 }
+
+// Ending is how a request of a load ended, as its client can know.
+type Ending string
+
+// The endings. Only Refused says that the service certainly did not begin on it.
+const (
+	Answered Ending = "answered" // by the service, whatever it said
+	Refused  Ending = "refused"  // nothing of it was written: no connection came about, or it broke before
+	Reset    Ending = "reset"    // at least a part was written, and the connection ended before the whole answer was there
+	Deadline Ending = "deadline" // at least a part was written, and the whole answer was not there in time
+	Missed   Ending = "missed"   // the load itself could not make it. What was due and never begun has no row: GeneratorStats.Missed
+)
 
 // Latency counts from the moment the request was due.
 func (r Request) Latency() time.Duration { return r.Done - r.Due }

@@ -99,15 +99,17 @@ func (c *Conn) Broken() error {
 	return nil
 }
 
-// Refuse makes every further write fail.
+// Refuse makes every further write fail. What Sent says after it is final but for writes that had begun: a write counts
+// itself before it asks whether it may, so that one of the two sees the other.
 func (c *Conn) Refuse() { c.refuse.Store(true) }
 
 // Write is part of net.Conn.
 func (c *Conn) Write(b []byte) (int, error) {
+	c.sent.Add(int64(len(b))) // before it leaves: who asks meanwhile is not told that nothing has
 	if c.refuse.Load() {
+		c.sent.Add(-int64(len(b)))
 		return 0, ErrRefused
 	}
-	c.sent.Add(int64(len(b))) // before it leaves: who asks meanwhile is not told that nothing has
 	n, err := c.Conn.Write(b)
 	c.sent.Add(int64(n - len(b)))
 	return n, err
