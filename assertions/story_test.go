@@ -1,9 +1,12 @@
 package assertions
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -27,7 +30,18 @@ type story struct {
 	reqs   []record.Request
 	ops    []record.Op
 	polls  []record.LeaderPoll
+	logs   []storyLine
 	noEnd  bool
+
+	metrics record.Metrics
+}
+
+// storyLine is a line of a node's log: a JSON object with fields, dated at; or text, as it is.
+type storyLine struct {
+	node   string
+	at     time.Duration
+	fields map[string]any
+	text   string
 }
 
 func flag(b bool) *bool { return &b }
@@ -181,7 +195,30 @@ func (s *story) write(t testing.TB) *record.Run {
 	require.NoError(t, w.Close())
 	run, err := record.Open(w.Dir())
 	require.NoError(t, err)
+	s.writeLogs(t, run)
+	run.Metrics = s.metrics
 	return run
+}
+
+func (s *story) writeLogs(t testing.TB, run *record.Run) {
+	files := map[string]*bytes.Buffer{}
+	for _, l := range s.logs {
+		if files[l.node] == nil {
+			files[l.node] = &bytes.Buffer{}
+		}
+		if l.fields == nil {
+			fmt.Fprintln(files[l.node], l.text)
+			continue
+		}
+		fields := maps.Clone(l.fields)
+		fields["time"] = run.Meta.Start.Add(l.at).Format(time.RFC3339Nano)
+		require.NoError(t, json.NewEncoder(files[l.node]).Encode(fields))
+	}
+	for node, b := range files {
+		file := filepath.Join(run.Dir, filepath.FromSlash(record.LogFile(node)))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, b.Bytes(), 0o644))
+	}
 }
 
 // judge returns the findings by id, and the verdict of the run.
