@@ -178,7 +178,11 @@ func (rd *round) loaded(ctx context.Context) error {
 	if err := rd.within(ctx, plan.PhaseBaseline, rd.baseline); err != nil {
 		return err
 	}
-	if err := rd.within(ctx, plan.PhaseFault, rd.life.run); err != nil {
+	fault := rd.life.run
+	if rd.plan.Quiet != nil {
+		fault = rd.quiet
+	}
+	if err := rd.within(ctx, plan.PhaseFault, fault); err != nil {
 		return err
 	}
 	return rd.within(ctx, plan.PhaseRecovery, func(ctx context.Context) error {
