@@ -96,6 +96,8 @@ type Options struct {
 	Driver  cluster.Driver // nil: the sandbox
 	Seed    *uint64
 	Control string // the name of the control to carry out; empty: the unchanged run
+	// Unchanged is the run that the control without faults is compared with; the others need none.
+	Unchanged *record.Run
 	// Dir is the run directory, which must not hold a run yet. Empty: runs/NAME-TIME below the current directory.
 	Dir      string
 	Keep     bool // keep the volumes of the topology, in DIR/volumes
@@ -121,6 +123,11 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	p, err := s.Plan(seed, opt.Control)
 	if err != nil {
 		return nil, err
+	}
+	if p.Control != nil && p.Control.NoFault {
+		if err := withoutFaults(p, opt.Unchanged); err != nil {
+			return nil, &InputError{err}
+		}
 	}
 	if err := Executable(p, driver); err != nil {
 		return nil, err

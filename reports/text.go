@@ -64,7 +64,11 @@ func (p *page) verdict(v assertions.Verdict) string {
 func (p *page) head(r Result) {
 	pl, m := r.Run.Plan, r.Run.Meta
 	p.styled(p.verdict(r.Verdict)+"  ", r.Verdict.String()+"  ", pl.Name)
-	if pl.Control != nil {
+	switch {
+	case pl.Control == nil:
+	case pl.Control.NoFault:
+		p.line("  ", "This is the control without a fault: the same load for the same time. Steps in the life of a fault are told where they came in the run it is compared with.")
+	default:
 		p.line("  ", "This is a control: the same scenario with "+change(*pl.Control)+", in which must fail: "+strings.Join(pl.Control.MustFail, ", ")+".")
 	}
 	if pl.Summary != "" {
@@ -388,6 +392,8 @@ func sentence(e record.Event, phase string, lives []*life) (string, bool) {
 			return e.Node + " " + how, watched(phase)
 		}
 		return e.Node + " " + how + ", which nothing had announced", true
+	case record.NodeSignalled:
+		return e.Node + " is sent " + e.Signal, watched(phase)
 	case record.NodeStarted, record.NodePaused, record.NodeResumed, record.NodeRemoved, "node.ready", "node.healthy", "node.unhealthy":
 		word := map[record.EventKind]string{
 			record.NodeStarted: "is started", record.NodePaused: "is stopped by SIGSTOP", record.NodeResumed: "goes on",

@@ -82,6 +82,9 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 	}
 	p.Observe = f.observed()
 	p.Controls = controls(f.Controls)
+	if len(f.Faults) > 0 {
+		p.Controls = append(p.Controls, plan.Control{Name: plan.NoFaultControl, NoFault: true})
+	}
 	for n := 1; n <= rounds; n++ {
 		p.Rounds = append(p.Rounds, f.round(src, n, occurrences))
 	}

@@ -85,9 +85,10 @@ func TestFormats(t *testing.T) {
 	assert.Equal(t, "end", p.Require[1].By)
 	assert.Equal(t, "$cut.target", p.Require[1].Condition.Log.Node)
 	require.Len(t, p.Abort, 1)
-	require.Len(t, p.Controls, 2)
+	require.Len(t, p.Controls, 3)
 	assert.Equal(t, "MYDB_VERSION=v1.0.0", p.Controls[0].Name)
 	assert.Equal(t, "mydb --ack-before-write", p.Controls[1].Name)
+	assert.Equal(t, plan.Control{Name: "no-fault", NoFault: true}, p.Controls[2], "what has faults has a control without")
 	assert.JSONEq(t, `{"exec":["mydbload","check"],"in":"client"}`, string(p.Assert[4].Params))
 
 	byID := map[string]plan.Fault{}
@@ -138,6 +139,7 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, plan.Duration(DefaultWarmup), p.Warmup)
 	assert.Len(t, p.Rounds, 1)
 	assert.Empty(t, p.Rounds[0].Faults)
+	assert.Empty(t, p.Controls, "without faults there is nothing to leave out")
 	w := p.Workloads[0]
 	assert.Equal(t, []any{DefaultClients, DefaultKeys, float64(DefaultRate), plan.Duration(DefaultLoadTimeout)}, []any{w.Clients, w.Keys, w.Rate, w.Timeout})
 	l := p.Loads[0]
@@ -181,7 +183,7 @@ func TestControlsHaveDifferentNames(t *testing.T) {
 	for _, c := range p.Controls {
 		names = append(names, c.Name)
 	}
-	require.Equal(t, []string{"ack-early in orders", "ack-early in orders#2", "ack-early"}, names)
+	require.Equal(t, []string{"ack-early in orders", "ack-early in orders#2", "ack-early", "no-fault"}, names)
 }
 
 func TestUnsupported(t *testing.T) {

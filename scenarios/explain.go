@@ -64,7 +64,7 @@ func (x *explainer) head() {
 		}
 		x.line("rounds    %d, each from up to down, each with draws of its own; the worst verdict wins%s", n, fresh)
 	}
-	if c := p.Control; c != nil {
+	if c := p.Control; c != nil && !c.NoFault {
 		x.line("control   %s: these must FAIL: %s", c.Name, strings.Join(c.MustFail, ", "))
 	}
 	x.line("")
@@ -466,6 +466,10 @@ func (x *explainer) controls() {
 	x.line("")
 	x.line("CONTROLS  the same run with one change; then these must FAIL, which shows that they can")
 	for _, c := range x.p.Controls {
+		if c.NoFault {
+			x.line("  %s: none; without a fault all must hold, or their bounds are broken by noise", c.Name)
+			continue
+		}
 		x.line("  %s: %s", c.Name, strings.Join(c.MustFail, ", "))
 	}
 }

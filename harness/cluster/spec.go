@@ -166,6 +166,8 @@ const (
 	NodePaused    EventKind = "node.paused"
 	NodeResumed   EventKind = "node.resumed"
 	NodeRemoved   EventKind = "node.removed"
+	// NodeSignalled comes just before the harness sends a signal to the node's program; Detail is its name.
+	NodeSignalled EventKind = "node.signalled"
 )
 
 // Event is something that happened to a node.

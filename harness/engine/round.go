@@ -185,7 +185,11 @@ func (rd *round) loaded(ctx context.Context) error {
 	if err := rd.within(ctx, plan.PhaseBaseline, rd.baseline); err != nil {
 		return err
 	}
-	if err := rd.within(ctx, plan.PhaseFault, rd.life.run); err != nil {
+	fault := rd.life.run
+	if rd.plan.Quiet != nil {
+		fault = rd.quiet
+	}
+	if err := rd.within(ctx, plan.PhaseFault, fault); err != nil {
 		return err
 	}
 	return rd.within(ctx, plan.PhaseRecovery, func(ctx context.Context) error {
@@ -378,6 +382,9 @@ func (rd *round) probed() map[string]bool {
 // observe writes what the driver reports about nodes.
 func (rd *round) observe(e cluster.Event) {
 	ev := record.Event{T: rd.w.At(e.At), Kind: record.EventKind(e.Kind), Node: e.Node, Announced: e.Announced, Evidence: e.Detail}
+	if e.Kind == cluster.NodeSignalled {
+		ev.Signal, ev.Evidence = e.Detail, ""
+	}
 	if e.Exit != nil {
 		ev.Signal = e.Exit.Signal
 		if e.Exit.Signal == "" {

@@ -49,6 +49,27 @@ type Plan struct {
 type Round struct {
 	N      int     `json:"n"` // from 1
 	Faults []Fault `json:"faults,omitempty"`
+	// Quiet, when set, is what a control without faults does in place of them.
+	Quiet *Quiet `json:"quiet,omitempty"`
+}
+
+// Quiet is a fault phase in which nothing is done: as long as that of the run it is compared with, and with the lives of that run's
+// faults written down where they were, so that what is asked "while the fault holds" or "after it is gone" is asked of the same
+// stretches of an undisturbed run.
+type Quiet struct {
+	For     Duration `json:"for"`
+	Moments []Moment `json:"moments,omitempty"` // in the order of time
+}
+
+// Moment is a step in the life of a fault, and when it came.
+type Moment struct {
+	Fault      string     `json:"fault"`
+	Kind       string     `json:"kind,omitempty"`
+	Occurrence int        `json:"occurrence"`
+	Event      FaultEvent `json:"event"`
+	At         Duration   `json:"at"` // from the start of the fault phase
+	Targets    []string   `json:"targets,omitempty"`
+	Links      []string   `json:"links,omitempty"`
 }
 
 // Fault is one entry of a scenario's list of faults, with everything random drawn.
@@ -266,8 +287,8 @@ type Assert struct {
 	Line   int             `json:"line,omitempty"` // in the scenario file
 }
 
-// Control is a change to the system under test after which the named assertions must fail. One of Defect, Env and
-// Flags is set.
+// Control is a change to the system under test after which the named assertions must fail. One of Defect, Env, Flags and NoFault
+// is set.
 type Control struct {
 	Name     string              `json:"name"` // unique in the scenario; made from the change
 	Defect   string              `json:"defect,omitempty"`
@@ -275,7 +296,13 @@ type Control struct {
 	Env      map[string]string   `json:"env,omitempty"`     // interpolation of the topology
 	Flags    map[string][]string `json:"flags,omitempty"`   // service or group -> appended to its command
 	MustFail []string            `json:"mustFail"`
+	// NoFault is the A/A control: the same load for the same time and no fault. Nothing may fail in it: a bound that it breaks is
+	// broken by noise.
+	NoFault bool `json:"noFault,omitempty"`
 }
+
+// NoFaultControl is the name of the A/A control, which every scenario with faults has.
+const NoFaultControl = "no-fault"
 
 // Target selects nodes. Exactly one of Node, Service, Group, Zone is set; Pick narrows a service, group or zone down.
 type Target struct {

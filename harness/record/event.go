@@ -62,6 +62,8 @@ const (
 	NodePaused  EventKind = "node.paused"
 	NodeResumed EventKind = "node.resumed"
 	NodeRemoved EventKind = "node.removed"
+	// NodeSignalled comes just before the harness sends Signal to the node's program, by a fault or when the topology goes down.
+	NodeSignalled EventKind = "node.signalled"
 
 	Bound       EventKind = "bound"        // a late binding was resolved: ID says which, Targets to what
 	Required    EventKind = "required"     // a precondition was tested: ID, OK, Evidence

@@ -171,6 +171,9 @@ func (w *Writer) Event(e Event) {
 	case e.Round == 0:
 		e.Round = int(w.round.Load())
 	}
+	if (e.Kind == RoundBegin || e.Kind == RoundEnd) && e.Data == nil {
+		e.Data = w.logMark()
+	}
 	if e.Kind == RunEnd {
 		w.flush()
 		e.Data = w.endData()
