@@ -369,17 +369,6 @@ func TestTheEvidenceOfABreaker(t *testing.T) {
 		Values: map[string]float64{"in the baseline": 145, "scrape interval": 0.2}}, f.Evidence[2])
 }
 
-// A counter that starts anew goes on.
-func TestTransitionsOfAProgramThatWasStartedAgain(t *testing.T) {
-	l := life{states: []stateAt{{at: 1}, {at: 2}, {at: 3}, {at: 4}}}
-	l.count([]scrape{{1, 3}, {2, 5}, {3, 1}, {4, 2}})
-	var got []float64
-	for _, s := range l.states {
-		got = append(got, s.moves)
-	}
-	require.Equal(t, []float64{3, 5, 6, 7}, got)
-}
-
 func TestBreakerParameters(t *testing.T) {
 	s := Scope{Plan: &newStory().plan, Services: []string{"inventory", "orders"}, Groups: []string{"store"}}
 	good := func() *Breaker {
