@@ -8,24 +8,32 @@ type Name string
 
 // The defects.
 const (
-	SlowStart          Name = "slow-start"
-	StickyState        Name = "sticky-state"
-	ReadyLies          Name = "ready-lies"
-	LiveChecksDeps     Name = "live-checks-deps"
-	NoDrain            Name = "no-drain"
-	LateDeregister     Name = "late-deregister"
-	NoDeadline         Name = "no-deadline"
-	RetryStorm         Name = "retry-storm"
-	RetryNonIdempotent Name = "retry-non-idempotent"
-	PickFirst          Name = "pick-first"
-	LeaseLeak          Name = "lease-leak"
-	NoEndpointCache    Name = "no-endpoint-cache"
-	WatchStuck         Name = "watch-stuck"
-	RegisterEarly      Name = "register-early"
-	SingleEndpoint     Name = "single-endpoint"
-	AckEarly           Name = "ack-early"
-	StaleRead          Name = "stale-read"
-	NoIdempotency      Name = "no-idempotency"
+	SlowStart           Name = "slow-start"
+	StickyState         Name = "sticky-state"
+	ReadyLies           Name = "ready-lies"
+	LiveChecksDeps      Name = "live-checks-deps"
+	NoDrain             Name = "no-drain"
+	LateDeregister      Name = "late-deregister"
+	NoDeadline          Name = "no-deadline"
+	RetryStorm          Name = "retry-storm"
+	RetryNonIdempotent  Name = "retry-non-idempotent"
+	PickFirst           Name = "pick-first"
+	LeaseLeak           Name = "lease-leak"
+	NoEndpointCache     Name = "no-endpoint-cache"
+	WatchStuck          Name = "watch-stuck"
+	RegisterEarly       Name = "register-early"
+	SingleEndpoint      Name = "single-endpoint"
+	AckEarly            Name = "ack-early"
+	StaleRead           Name = "stale-read"
+	NoIdempotency       Name = "no-idempotency"
+	BreakerOff          Name = "breaker-off"
+	BreakerSticky       Name = "breaker-sticky"
+	BreakerCountsCancel Name = "breaker-counts-cancel"
+	NoFallback          Name = "no-fallback"
+	NoLimit             Name = "no-limit"
+	NoShed              Name = "no-shed"
+	NoRecover           Name = "no-recover"
+	EdgeNoChecks        Name = "edge-no-checks"
 )
 
 // Defect is a row of the table.
@@ -48,6 +56,14 @@ var Table = []Defect{
 	{RetryStorm, "retries", "gateway", "retries everything up to 20 times, at once and without a budget"},
 	{RetryNonIdempotent, "retries", "gateway", "retries writes that may take effect twice"},
 	{PickFirst, "balancing", "gateway", "sends every request to the first endpoint"},
+	{BreakerOff, "circuit breaker", "gateway, orders", "goes on calling a service that does not answer"},
+	{BreakerSticky, "circuit breaker", "gateway, orders", "never calls a service again once the breaker is open"},
+	{BreakerCountsCancel, "circuit breaker", "gateway, orders", "takes calls that the caller gave up for failures of the service"},
+	{NoFallback, "fallback", "orders", "fails while inventory is away"},
+	{NoLimit, "rate limits", "gateway", "serves each client whatever it asks"},
+	{NoShed, "load shedding", "gateway", "takes every request, however many it has in hand"},
+	{NoRecover, "panic recovery", "gateway, orders", "dies when a request panics"},
+	{EdgeNoChecks, "balancing at the edge", "edge", "sends requests to gateways that are not ready"},
 	{LeaseLeak, "registry", "gateway, orders", "registers for an hour and never takes the entry back"},
 	{NoEndpointCache, "registry", "gateway", "forgets its endpoints when the registry is away"},
 	{WatchStuck, "registry", "gateway", "does not read the registry again when its watch ends"},

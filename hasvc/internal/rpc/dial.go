@@ -4,6 +4,7 @@ package rpc
 import (
 	"encoding/json"
 	"fmt"
+	"path"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,6 +33,7 @@ func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics) (*
 	if err != nil {
 		return nil, err
 	}
+	breaker := newBreaker(path.Base(target), cfg, m)
 	conn, err := grpc.NewClient(target,
 		grpc.WithResolvers(res),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -46,7 +48,8 @@ func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics) (*
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithIdleTimeout(0),
-		grpc.WithChainUnaryInterceptor(newRetrier(cfg, m).unary, trace.UnaryClient),
+		grpc.WithChainUnaryInterceptor(newRetrier(cfg, m).unary, breaker.unary, trace.UnaryClient),
+		grpc.WithChainStreamInterceptor(breaker.stream),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", target, err)

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // Metrics of outgoing calls. The nil value counts nothing.
 type Metrics struct {
 	retries *prometheus.CounterVec
+	breaker breakerMetrics
 }
 
 // NewMetrics registers the metrics.
@@ -13,6 +14,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "hasvc_client_retries_total", Help: "Attempts after the first, by gRPC method.",
 	}, []string{"method"})}
 	reg.MustRegister(m.retries)
+	m.breaker = newBreakerMetrics(reg)
 	return m
 }
 

@@ -91,7 +91,7 @@ func (r *retrier) once(ctx context.Context, call func(context.Context, ...grpc.C
 	defer cancel()
 	var trailer metadata.MD
 	err = call(attempt, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || Refused(err) { // asking the breaker again and again would only be a storm within
 		return false, err
 	}
 	switch status.Code(err) {
