@@ -25,7 +25,7 @@ const Prefix = "HASVC_"
 type Config struct {
 	Etcd      []string // client URLs of every member
 	HTTP      string   // listen address
-	GRPC      string   // listen address, orders only
+	GRPC      string   // listen address, orders and inventory only
 	Advertise string   // host:port that others reach this replica by; empty: the host's name and the port listened on
 
 	Deadline time.Duration // of a request that brings none, and the longest one it may bring
@@ -37,13 +37,15 @@ type Config struct {
 	Limit   Limit   // of requests by each client
 	Shed    bool    // refuse what is beyond the capacity
 	MaxBody int     // of a request, in bytes
-	Poison  string  // the SKU of an order that makes the gateway panic; empty: none
+	Poison  string  // the SKU of an order that makes the replica panic; empty: none
 
 	EdgeBalancer string // round_robin | least_connections | random
 
-	StoreTry time.Duration // of one attempt to reach the store
-	Ready    time.Duration // in which all dependencies must answer a readiness probe
-	Lease    time.Duration // of the entry in the registry, whole seconds
+	StoreTry  time.Duration // of one attempt to reach the store
+	Inventory bool          // orders takes the stock of each order from inventory
+
+	Ready time.Duration // in which all dependencies must answer a readiness probe
+	Lease time.Duration // of the entry in the registry, whole seconds
 
 	Drain    time.Duration // between being not ready and closing the listeners
 	Shutdown time.Duration // in which requests in flight must end after that
@@ -80,8 +82,8 @@ type Variable struct {
 // Table is all variables.
 var Table = []Variable{
 	{"HASVC_ETCD", "http://127.0.0.1:2379", "client URLs of all members of etcd, separated by commas", func(c *Config, v string) (err error) { c.Etcd, err = urls(v); return }},
-	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for edge and gateway, :8081 (health and metrics) for orders", func(c *Config, v string) error { return address(&c.HTTP, v) }},
-	{"HASVC_GRPC", ":9090", "address on which orders serves gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
+	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for edge and gateway, :8081 (health and metrics) for orders and inventory", func(c *Config, v string) error { return address(&c.HTTP, v) }},
+	{"HASVC_GRPC", ":9090", "address on which orders and inventory serve gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
 	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
 	{"HASVC_DEADLINE", "900ms", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
 	{"HASVC_TRY_TIMEOUT", "450ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
@@ -103,11 +105,12 @@ var Table = []Variable{
 	{"HASVC_LIMIT_CLIENTS", "10000", "clients that are told apart; the one unseen for longest is forgotten first", func(c *Config, v string) error { return count(&c.Limit.Clients, v, 1, 10_000_000) }},
 	{"HASVC_SHED", "off", "on: the gateway refuses what is beyond its capacity, the low priority first", func(c *Config, v string) error { return onOff(&c.Shed, v) }},
 	{"HASVC_MAX_BODY", "65536", "largest body of a request, in bytes", func(c *Config, v string) error { return count(&c.MaxBody, v, 1, 1<<30) }},
-	{"HASVC_POISON", "", "the SKU of an order that makes the gateway panic, to see what one bad request costs; empty: none", func(c *Config, v string) error { c.Poison = v; return nil }},
+	{"HASVC_POISON", "", "the SKU of an order that makes gateway or orders panic, to see what one bad request costs; empty: none", func(c *Config, v string) error { c.Poison = v; return nil }},
 	{"HASVC_EDGE_BALANCER", "round_robin", "how edge chooses a gateway: round_robin, least_connections or random", func(c *Config, v string) error {
 		return oneOf(&c.EdgeBalancer, v, "round_robin", "least_connections", "random")
 	}},
 	{"HASVC_STORE_TRY_TIMEOUT", "250ms", "of one attempt to reach the store", func(c *Config, v string) error { return duration(&c.StoreTry, v, time.Millisecond) }},
+	{"HASVC_INVENTORY", "off", "on: orders takes the stock of each order from inventory, which it finds in the registry", func(c *Config, v string) error { return onOff(&c.Inventory, v) }},
 	{"HASVC_READY_TIMEOUT", "700ms", "in which all dependencies must answer a readiness probe", func(c *Config, v string) error { return duration(&c.Ready, v, time.Millisecond) }},
 	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
 	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},

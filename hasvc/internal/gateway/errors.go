@@ -38,7 +38,7 @@ func httpStatus(err error) (int, string) {
 		return http.StatusBadRequest, st.Message()
 	case codes.NotFound:
 		return http.StatusNotFound, st.Message()
-	case codes.Aborted, codes.AlreadyExists:
+	case codes.Aborted, codes.AlreadyExists, codes.FailedPrecondition:
 		return http.StatusConflict, st.Message()
 	case codes.Unavailable:
 		return http.StatusServiceUnavailable, "orders is away: " + st.Message()
@@ -46,6 +46,8 @@ func httpStatus(err error) (int, string) {
 		return http.StatusTooManyRequests, st.Message()
 	case codes.DeadlineExceeded:
 		return http.StatusGatewayTimeout, "the deadline has passed"
+	case codes.Unimplemented:
+		return http.StatusNotImplemented, st.Message()
 	case codes.Canceled:
 		return statusClientGone, "the client has gone"
 	}

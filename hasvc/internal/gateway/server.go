@@ -4,6 +4,7 @@
 //	GET  /orders/{id}           200, or 404
 //	GET  /registers/{key}       200 {"key", "value", "revision"}, or 404; ?consistency=serializable reads what one member knows
 //	PUT  /registers/{key}       {"value", "expectRevision"} -> 200, or 409: the comparison failed, certainly not applied
+//	GET  /stock/{sku}           200 {"sku", "level", "revision", "stale"}; 501 without inventory
 //
 // An error is JSON with error and traceId. 503 (with Retry-After) and 504 leave open whether a write took effect.
 package gateway
@@ -36,6 +37,8 @@ func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, 
 	s.mux.HandleFunc("GET /orders/{id}", s.handle("get_order", s.getOrder))
 	s.mux.HandleFunc("GET /registers/{key}", s.handle("get_register", s.getRegister))
 	s.mux.HandleFunc("PUT /registers/{key}", s.handle("put_register", s.putRegister))
+	s.mux.HandleFunc("GET /stock/{sku}", s.handle("get_stock", s.getStock))
+	s.mux.HandleFunc("/stock/{sku}", s.wrongMethod(http.MethodGet))
 	s.mux.HandleFunc("/orders", s.wrongMethod(http.MethodPost))
 	s.mux.HandleFunc("/orders/{id}", s.wrongMethod(http.MethodGet))
 	s.mux.HandleFunc("/registers/{key}", s.wrongMethod("GET, PUT"))

@@ -26,6 +26,7 @@ import (
 
 // fake stands for orders: it answers, or fails with err, or waits for the deadline.
 type fake struct {
+	ordersv1.OrdersClient
 	err     error
 	wait    bool
 	created []*ordersv1.CreateOrderRequest

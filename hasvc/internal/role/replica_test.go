@@ -76,16 +76,24 @@ func (r *running) stop() error {
 
 // ask sends a request on a connection of its own. The status is 0 when there was no answer.
 func (r *running) ask(method, path, body string) (int, map[string]any) {
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Second}
-	return ask(c, "http://"+r.HTTP+path, method, body)
+	return r.askWith(method, path, body)
 }
 
-func ask(c *http.Client, url, method, body string) (int, map[string]any) {
+// askWith sends headers too: name, value, name, value.
+func (r *running) askWith(method, path, body string, headers ...string) (int, map[string]any) {
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Second}
+	return ask(c, "http://"+r.HTTP+path, method, body, headers...)
+}
+
+func ask(c *http.Client, url, method, body string, headers ...string) (int, map[string]any) {
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return 0, nil
 	}
 	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	resp, err := c.Do(req)
 	if err != nil {
 		return 0, nil

@@ -15,16 +15,20 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 )
 
-// repeatable are the methods that do no harm when they take effect twice: reads, and CreateOrder because of its
-// idempotency key. PutRegister is not: a first attempt that was only slow would undo what others wrote in between.
+// repeatable are the methods that do no harm when they take effect twice: reads, CreateOrder because of its idempotency key,
+// and Reserve because of the order's id. PutRegister is not: a first attempt that was only slow would undo what others wrote in between.
 var repeatable = map[string]bool{
-	ordersv1.Orders_CreateOrder_FullMethodName: true,
-	ordersv1.Orders_GetOrder_FullMethodName:    true,
-	ordersv1.Orders_GetRegister_FullMethodName: true,
-	grpc_health_v1.Health_Check_FullMethodName: true,
+	ordersv1.Orders_CreateOrder_FullMethodName:   true,
+	ordersv1.Orders_GetOrder_FullMethodName:      true,
+	ordersv1.Orders_GetRegister_FullMethodName:   true,
+	ordersv1.Orders_GetStock_FullMethodName:      true,
+	inventoryv1.Inventory_Reserve_FullMethodName: true,
+	inventoryv1.Inventory_Level_FullMethodName:   true,
+	grpc_health_v1.Health_Check_FullMethodName:   true,
 }
 
 const (

@@ -1,0 +1,60 @@
+package orders
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/valid"
+)
+
+// GetStock asks inventory for the level of a SKU.
+func (s *Service) GetStock(ctx context.Context, req *ordersv1.GetStockRequest) (*ordersv1.Stock, error) {
+	if err := s.askable(req.GetSku()); err != nil {
+		return nil, err
+	}
+	got, err := s.Inventory.Level(ctx, &inventoryv1.LevelRequest{Sku: req.GetSku()})
+	if err != nil {
+		return nil, behind(ctx, "inventory", err)
+	}
+	return stock(got), nil
+}
+
+// WatchStock hands on what inventory says of a SKU, for as long as the caller listens.
+func (s *Service) WatchStock(req *ordersv1.WatchStockRequest, out grpc.ServerStreamingServer[ordersv1.Stock]) error {
+	if err := s.askable(req.GetSku()); err != nil {
+		return err
+	}
+	ctx := out.Context()
+	in, err := s.Inventory.Watch(ctx, &inventoryv1.WatchRequest{Sku: req.GetSku(), AfterRevision: req.GetAfterRevision()})
+	if err != nil {
+		return err
+	}
+	for {
+		got, err := in.Recv()
+		if err != nil {
+			return err
+		}
+		if err := out.Send(stock(got)); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Service) askable(sku string) error {
+	switch {
+	case s.Inventory == nil:
+		return status.Error(codes.Unimplemented, "there is no inventory here; HASVC_INVENTORY is off")
+	case !valid.Name(sku):
+		return status.Errorf(codes.InvalidArgument, "sku must be 1 to %d letters, digits, dots, dashes or underscores", valid.MaxName)
+	}
+	return nil
+}
+
+func stock(s *inventoryv1.Stock) *ordersv1.Stock {
+	return &ordersv1.Stock{Sku: s.GetSku(), Level: s.GetLevel(), Revision: s.GetRevision()}
+}
