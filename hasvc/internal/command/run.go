@@ -28,6 +28,7 @@ type call struct {
 
 func verbs() []verb {
 	return []verb{
+		{"edge", "", "pass requests on to gateways that are ready; they are looked up in etcd", serve("edge")},
 		{"gateway", "", "serve the HTTP API; orders is looked up in etcd", serve("gateway")},
 		{"orders", "", "serve orders and registers over gRPC, on top of etcd", serve("orders")},
 		{"inventory", "", "serve the stock over gRPC, on top of etcd", serve("inventory")},

@@ -17,6 +17,8 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
+	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -25,14 +27,15 @@ type Server struct {
 	cfg      config.Config
 	orders   ordersv1.OrdersClient
 	draining func() bool
-	metrics  *Metrics
+	metrics  *requests.Metrics
+	guard    *recovery.Guard
 	log      *zap.Logger
 	mux      *http.ServeMux
 }
 
 // New returns the API on top of orders. draining says whether the replica is about to stop; routes may add more.
-func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, m *Metrics, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, orders: orders, draining: draining, metrics: m, log: log, mux: http.NewServeMux()}
+func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, m *requests.Metrics, guard *recovery.Guard, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, orders: orders, draining: draining, metrics: m, guard: guard, log: log, mux: http.NewServeMux()}
 	s.mux.HandleFunc("POST /orders", s.handle("create_order", s.createOrder))
 	s.mux.HandleFunc("GET /orders/{id}", s.handle("get_order", s.getOrder))
 	s.mux.HandleFunc("GET /registers/{key}", s.handle("get_register", s.getRegister))
@@ -43,7 +46,7 @@ func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, 
 	s.mux.HandleFunc("/orders/{id}", s.wrongMethod(http.MethodGet))
 	s.mux.HandleFunc("/registers/{key}", s.wrongMethod("GET, PUT"))
 	s.mux.HandleFunc("/", s.handle("unknown", func(context.Context, http.ResponseWriter, *http.Request) error {
-		return &problem{http.StatusNotFound, "there is no such resource"}
+		return problem(http.StatusNotFound, "there is no such resource")
 	}))
 	routes(s.mux)
 	return s
@@ -64,23 +67,23 @@ func (s *Server) handle(route string, h func(ctx context.Context, w http.Respons
 	return func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(trace.With(r.Context(), trace.FromRequest(r)))
 		w.Header().Set(trace.Header, trace.ID(r.Context()))
-		counted := s.metrics.begin(w, route)
-		defer counted.end()
+		counted := s.metrics.Begin(w, route)
+		defer counted.End()
 		ctx, cancel, err := s.deadline(r)
 		if err == nil {
 			defer cancel()
-			err = h(ctx, counted, r)
+			err = s.guard.Run(ctx, func() error { return h(ctx, counted, r) })
 		}
 		if err != nil {
 			s.fail(counted, r, err)
 		}
-		s.log.Debug("request", trace.Field(r.Context()), zap.String("route", route), zap.Int("status", counted.status))
+		s.log.Debug("request", trace.Field(r.Context()), zap.String("route", route), zap.Int("status", counted.Status))
 	}
 }
 
 func (s *Server) wrongMethod(allow string) http.HandlerFunc {
 	return s.handle("unknown", func(_ context.Context, w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set("Allow", allow)
-		return &problem{http.StatusMethodNotAllowed, "only " + allow + " here"}
+		return problem(http.StatusMethodNotAllowed, "only "+allow+" here")
 	})
 }

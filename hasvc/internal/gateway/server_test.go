@@ -21,6 +21,8 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
+	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -70,7 +72,8 @@ func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
-	return New(cfg, f, func() bool { return draining }, NewMetrics(prometheus.NewRegistry()), zap.NewNop(), func(*http.ServeMux) {})
+	reg := prometheus.NewRegistry()
+	return New(cfg, f, func() bool { return draining }, requests.NewMetrics(reg), recovery.New(cfg, reg, zap.NewNop()), zap.NewNop(), func(*http.ServeMux) {})
 }
 
 type want map[string]any
@@ -115,7 +118,7 @@ func TestAPI(t *testing.T) {
 		{name: "unknown field", method: "POST", path: "/orders", body: `{"sku":"a","quantity":1,"price":1}`, status: 400},
 		{name: "wrong type", method: "POST", path: "/orders", body: `{"sku":"a","quantity":"1"}`, status: 400},
 		{name: "not UTF-8", method: "POST", path: "/orders", body: "{\"sku\":\"\xff\",\"quantity\":1}", status: 400},
-		{name: "too large", method: "PUT", path: "/registers/k", body: `{"value":"` + strings.Repeat("x", maxBody) + `"}`, status: 413},
+		{name: "too large", method: "PUT", path: "/registers/k", body: `{"value":"` + strings.Repeat("x", 64*1024) + `"}`, status: 413},
 		{name: "wrong content type", method: "POST", path: "/orders", headers: "Content-Type: text/plain", body: `{"sku":"a","quantity":1}`, status: 415},
 		{name: "value missing", method: "PUT", path: "/registers/k", body: `{}`, status: 400},
 		{name: "consistency unknown", method: "GET", path: "/registers/k?consistency=eventual", status: 400},
@@ -242,9 +245,9 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, v := range []any{&orderRequest{}, &registerRequest{}} {
 			if err := decodeBody(body, v); err != nil {
-				code, message := httpStatus(err)
-				require.Equal(t, http.StatusBadRequest, code)
-				require.NotEmpty(t, message)
+				p := asProblem(err)
+				require.Equal(t, http.StatusBadRequest, p.Status)
+				require.NotEmpty(t, p.Message)
 			}
 		}
 	})

@@ -8,8 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
@@ -25,6 +27,7 @@ const (
 // Service implements the generated interface.
 type Service struct {
 	ordersv1.UnimplementedOrdersServer
+	Config    config.Config
 	Store     *store.Store
 	Inventory inventoryv1.InventoryClient // nil: orders take no stock, and nobody can ask for it
 	Log       *zap.Logger
@@ -40,6 +43,7 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 	case req.GetQuantity() < 1 || req.GetQuantity() > MaxQuantity:
 		return nil, status.Errorf(codes.InvalidArgument, "quantity must be from 1 to %d", MaxQuantity)
 	}
+	recovery.Poison(s.Config, req.GetSku())
 	begins, err := s.reserve(ctx, req)
 	if err != nil {
 		return nil, err

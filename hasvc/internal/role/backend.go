@@ -17,6 +17,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
@@ -122,7 +123,9 @@ func (b *backend) server() (*grpc.Server, *grpchealth.Server) {
 	if !b.cfg.Defects.Has(defect.NoDeadline) {
 		interceptors = append(interceptors, rpc.Deadline(b.cfg.Deadline))
 	}
-	server := grpc.NewServer(append(rpc.ServerOptions(), grpc.ChainUnaryInterceptor(interceptors...))...)
+	guard := recovery.New(b.cfg, b.reg, b.log)
+	interceptors = append(interceptors, guard.Unary) // next to the handler: what stands before it sees INTERNAL
+	server := grpc.NewServer(append(rpc.ServerOptions(), grpc.ChainUnaryInterceptor(interceptors...), grpc.ChainStreamInterceptor(guard.Stream))...)
 	h := grpchealth.NewServer()
 	h.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until the first probe
 	grpc_health_v1.RegisterHealthServer(server, h)
