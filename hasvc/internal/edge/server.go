@@ -8,7 +8,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/limit"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/requests"
@@ -45,13 +45,15 @@ type Server struct {
 	draining func() bool
 	metrics  *requests.Metrics
 	guard    *recovery.Guard
+	limiter  *limit.Limiter
 	log      *zap.Logger
 	mux      *http.ServeMux
 }
 
 // New returns an edge without gateways; routes may add paths that it serves itself.
-func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, m *requests.Metrics, guard *recovery.Guard, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, draining: draining, metrics: m, guard: guard, log: log, mux: http.NewServeMux()}
+func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, draining: draining, log: log, mux: http.NewServeMux(),
+		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg)}
 	s.checks = newChecker(cfg.Ready, log)
 	s.pool = &pool{choose: choosers[cfg.EdgeBalancer], noChecks: cfg.Defects.Has(defect.EdgeNoChecks), check: s.checks.watch}
 	reg.MustRegister(s.pool)
@@ -111,17 +113,20 @@ func (s *Server) handle(route string) http.HandlerFunc {
 		}
 		counted := s.metrics.Begin(w, route)
 		defer counted.End()
-		if err := s.guard.Run(r.Context(), func() error { return s.pass(counted, r) }); err != nil {
+		if err := s.guard.Run(r.Context(), func() error { return s.pass(counted, r, route) }); err != nil {
 			s.fail(counted, r, err)
 		}
 	}
 }
 
 // pass sends the request on, with what is left of its time.
-func (s *Server) pass(w *requests.Counted, r *http.Request) error {
+func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error {
 	begin := time.Now()
 	left, err := s.deadline(r)
 	if err != nil {
+		return err
+	}
+	if err := s.limiter.Wait(r.Context(), r, route); err != nil {
 		return err
 	}
 	if err := keepBody(w, r, int64(s.cfg.MaxBody)); err != nil {
@@ -174,17 +179,8 @@ type begunKey struct{}
 func rewrite(p *httputil.ProxyRequest) {
 	p.SetXForwarded()
 	if p.Out.Header.Get("X-Client-ID") == "" {
-		p.Out.Header.Set("X-Client-ID", clientAddress(p.In))
+		p.Out.Header.Set("X-Client-ID", limit.Client(p.In))
 	}
-}
-
-// clientAddress is what stands for a client that has no id.
-func clientAddress(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // begun sees the beginning of each answer.

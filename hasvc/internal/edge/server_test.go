@@ -24,8 +24,6 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
-	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
-	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -89,7 +87,7 @@ func startEdge(t *testing.T, change func(*config.Config), replicas ...*replica) 
 		change(&cfg)
 	}
 	reg := prometheus.NewRegistry()
-	s := New(cfg, func() bool { return false }, reg, requests.NewMetrics(reg), recovery.New(cfg, reg, zap.NewNop()), zap.NewNop(), func(*http.ServeMux) {})
+	s := New(cfg, func() bool { return false }, reg, zap.NewNop(), func(*http.ServeMux) {})
 	front := httptest.NewServer(s)
 	t.Cleanup(func() {
 		front.Close()

@@ -12,13 +12,17 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/limit"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/requests"
+	"github.com/hasvc/gauntlet/hasvc/internal/shed"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -29,13 +33,16 @@ type Server struct {
 	draining func() bool
 	metrics  *requests.Metrics
 	guard    *recovery.Guard
+	limiter  *limit.Limiter
+	shedder  *shed.Limiter
 	log      *zap.Logger
 	mux      *http.ServeMux
 }
 
 // New returns the API on top of orders. draining says whether the replica is about to stop; routes may add more.
-func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, m *requests.Metrics, guard *recovery.Guard, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, orders: orders, draining: draining, metrics: m, guard: guard, log: log, mux: http.NewServeMux()}
+func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, reg prometheus.Registerer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, orders: orders, draining: draining, log: log, mux: http.NewServeMux(),
+		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg), shedder: shed.New(cfg, reg)}
 	s.mux.HandleFunc("POST /orders", s.handle("create_order", s.createOrder))
 	s.mux.HandleFunc("GET /orders/{id}", s.handle("get_order", s.getOrder))
 	s.mux.HandleFunc("GET /registers/{key}", s.handle("get_register", s.getRegister))
@@ -72,13 +79,26 @@ func (s *Server) handle(route string, h func(ctx context.Context, w http.Respons
 		ctx, cancel, err := s.deadline(r)
 		if err == nil {
 			defer cancel()
-			err = s.guard.Run(ctx, func() error { return h(ctx, counted, r) })
+			err = s.admit(ctx, r, route, func() error {
+				return s.guard.Run(ctx, func() error { return h(ctx, counted, r) })
+			})
 		}
 		if err != nil {
 			s.fail(counted, r, err)
 		}
 		s.log.Debug("request", trace.Field(r.Context()), zap.String("route", route), zap.Int("status", counted.Status))
 	}
+}
+
+// admit runs a request that its client may send and that there is room for.
+func (s *Server) admit(ctx context.Context, r *http.Request, route string, handle func() error) error {
+	if err := s.limiter.Wait(ctx, r, route); err != nil {
+		return err
+	}
+	if strings.HasPrefix(r.URL.Path, "/stream/") {
+		return handle() // a stream lives for long and does little: it is neither a measure of the load nor a part of it
+	}
+	return s.shedder.Run(ctx, r, handle)
 }
 
 func (s *Server) wrongMethod(allow string) http.HandlerFunc {

@@ -12,9 +12,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/edge"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
-	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
-	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 )
 
@@ -41,7 +39,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	server := edge.New(cfg, check.Draining, reg, requests.NewMetrics(reg), recovery.New(cfg, reg, log), log, func(mux *http.ServeMux) {
+	server := edge.New(cfg, check.Draining, reg, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
 		mux.Handle("GET /metrics", exposed(reg))
 	})

@@ -13,9 +13,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/gateway"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
-	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
-	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 )
 
@@ -56,7 +54,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, requests.NewMetrics(reg), recovery.New(cfg, reg, log), log, func(mux *http.ServeMux) {
+	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, reg, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
 		mux.Handle("GET /metrics", exposed(reg))
 	})
