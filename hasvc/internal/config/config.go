@@ -51,6 +51,7 @@ type Config struct {
 	Shutdown time.Duration // in which requests in flight must end after that
 
 	Level   zapcore.Level
+	Traces  string // file that spans are appended to; empty: none are made
 	Defects defect.Set
 }
 
@@ -115,7 +116,11 @@ var Table = []Variable{
 	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
 	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},
 	{"HASVC_SHUTDOWN", "5s", "in which requests in flight must end after that", func(c *Config, v string) error { return duration(&c.Shutdown, v, 0) }},
-	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error", func(c *Config, v string) error { return level(&c.Level, v) }},
+	{"HASVC_TRACES", "", "file to which spans are appended as JSON lines; empty: no spans are made, ids are passed on all the same", func(c *Config, v string) error {
+		c.Traces = v
+		return nil
+	}},
+	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error; with info, debug lines of some traces are written too, and of more while errors are many", func(c *Config, v string) error { return level(&c.Level, v) }},
 	{"HASVC_DEFECT", "", "defects to switch on, separated by commas; `hasvc defects` lists them", func(c *Config, v string) (err error) { c.Defects, err = defect.Parse(v); return }},
 }
 

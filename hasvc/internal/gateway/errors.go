@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -58,7 +59,7 @@ func httpStatus(err error) (int, string) {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	code, message := httpStatus(err)
 	if code >= http.StatusInternalServerError {
-		s.log.Warn("request failed", trace.Field(r.Context()), zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", code), zap.Error(err))
+		logs.From(r.Context()).Warn("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", code), zap.Error(err))
 	}
 	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)

@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 // Metrics of the API.
@@ -50,7 +53,14 @@ func (c *counted) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-func (c *counted) end() {
+// end measures, and leaves the trace as an exemplar. As a label it would make a series of each request.
+func (c *counted) end(ctx context.Context) {
 	c.m.inFlight.Dec()
-	c.m.seconds.WithLabelValues(c.route, strconv.Itoa(c.status)).Observe(time.Since(c.begin).Seconds())
+	took := time.Since(c.begin).Seconds()
+	to := c.m.seconds.WithLabelValues(c.route, strconv.Itoa(c.status))
+	if e, ok := to.(prometheus.ExemplarObserver); ok {
+		e.ObserveWithExemplar(took, prometheus.Labels{"trace_id": trace.ID(ctx)})
+		return
+	}
+	to.Observe(took)
 }

@@ -32,10 +32,11 @@ type fake struct {
 	created []*ordersv1.CreateOrderRequest
 	put     []*ordersv1.PutRegisterRequest
 	trace   string
+	request string
 }
 
 func (f *fake) end(ctx context.Context) error {
-	f.trace = trace.ID(ctx)
+	f.trace, f.request = trace.ID(ctx), trace.RequestID(ctx)
 	if f.wait {
 		<-ctx.Done()
 		return status.FromContextError(ctx.Err()).Err()
@@ -70,7 +71,9 @@ func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
-	return New(cfg, f, func() bool { return draining }, NewMetrics(prometheus.NewRegistry()), zap.NewNop(), func(*http.ServeMux) {})
+	tracer, err := trace.New("", "gateway", "test", cfg.Defects)
+	require.NoError(t, err)
+	return New(cfg, f, func() bool { return draining }, NewMetrics(prometheus.NewRegistry()), tracer, zap.NewNop(), func(*http.ServeMux) {})
 }
 
 type want map[string]any
@@ -182,6 +185,8 @@ func TestWhatOrdersIsAsked(t *testing.T) {
 	assert.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", f.trace)
 	send("GET", "/orders/x", "", trace.Header, "not\nclean")
 	assert.Len(t, f.trace, 32)
+	send("GET", "/orders/x", "", trace.RequestHeader, "r1")
+	assert.Equal(t, "r1", f.request)
 }
 
 func TestDrainingClosesConnections(t *testing.T) {

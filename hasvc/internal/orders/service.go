@@ -8,11 +8,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
 
@@ -26,8 +27,8 @@ const (
 type Service struct {
 	ordersv1.UnimplementedOrdersServer
 	Store     *store.Store
+	Config    config.Config
 	Inventory inventoryv1.InventoryClient // nil: orders take no stock, and nobody can ask for it
-	Log       *zap.Logger
 }
 
 // CreateOrder makes the one order that belongs to the idempotency key.
@@ -49,7 +50,7 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 		return nil, s.fail(ctx, err)
 	}
 	if made {
-		s.Log.Info("order stored", trace.Field(ctx), zap.String("orderId", o.ID))
+		logs.From(ctx).Info("order stored", zap.String("orderId", o.ID))
 	}
 	return order(o), nil
 }
@@ -103,7 +104,7 @@ func (s *Service) fail(ctx context.Context, err error) error {
 	}
 	switch code {
 	case codes.Internal, codes.Unavailable:
-		s.Log.Warn("request failed", trace.Field(ctx), zap.Stringer("code", code), zap.Error(err))
+		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
 	}
 	return status.Error(code, err.Error())
 }

@@ -17,13 +17,13 @@ import (
 // registry, when HASVC_INVENTORY is on.
 func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	return serveBackend(ctx, "orders", cfg, log, listening, func(b *backend) (func(*grpc.Server), func(), error) {
-		service := &orders.Service{Store: b.db, Log: log}
+		service := &orders.Service{Store: b.db, Config: cfg}
 		register := func(s *grpc.Server) { ordersv1.RegisterOrdersServer(s, service) }
 		if !cfg.Inventory {
 			return register, func() {}, nil
 		}
 		watching := health.NewPulse("registry watcher", pulseMost)
-		conn, err := discover("inventory", b.etcd, cfg, watching, b.reg, log)
+		conn, err := discover("inventory", b.etcd, cfg, watching, b.reg, b.tracer, log)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -15,7 +15,6 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 const (
@@ -28,13 +27,14 @@ const (
 )
 
 // Dial returns a connection to target. It does not wait until there is one. Metrics may be nil.
-func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics) (*grpc.ClientConn, error) {
+func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	sc, err := serviceConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
 	breaker := newBreaker(path.Base(target), cfg, m)
-	conn, err := grpc.NewClient(target,
+	attempt := attempts{service: path.Base(target), metrics: m}
+	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithResolvers(res),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(sc),
@@ -48,9 +48,10 @@ func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics) (*
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithIdleTimeout(0),
-		grpc.WithChainUnaryInterceptor(newRetrier(cfg, m).unary, breaker.unary, trace.UnaryClient),
-		grpc.WithChainStreamInterceptor(breaker.stream),
-	)
+		// From the outside in: what repeats, what refuses, and what sees each attempt that is really made.
+		grpc.WithChainUnaryInterceptor(newRetrier(cfg, m).unary, breaker.unary, attempt.unary),
+		grpc.WithChainStreamInterceptor(breaker.stream, attempt.stream),
+	}, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", target, err)
 	}

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type Metrics struct {
 	retries *prometheus.CounterVec
 	breaker breakerMetrics
+	seconds *prometheus.HistogramVec
 }
 
 // NewMetrics registers the metrics.
@@ -15,6 +16,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}, []string{"method"})}
 	reg.MustRegister(m.retries)
 	m.breaker = newBreakerMetrics(reg)
+	m.seconds = newClientSeconds(reg)
 	return m
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -16,6 +17,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 )
 
@@ -86,6 +88,7 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 		}
 		wait = min(2*wait, backoffMost)
 		r.metrics.retried(method)
+		logs.From(ctx).Debug("retrying", zap.String("of", method), zap.Int("attempt", n+1), zap.Error(err))
 	}
 }
 
