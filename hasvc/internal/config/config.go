@@ -31,6 +31,8 @@ type Config struct {
 	Deadline time.Duration // of a request that brings none, and the longest one it may bring
 	Try      time.Duration // of one attempt of a call that may be repeated
 	Tries    int           // attempts of such a call
+	Budget   float64       // retries per request in the long run
+	Connect  time.Duration // in which a connection must be made, before the next address is tried
 	Balancer string        // round_robin | least_request | random
 
 	Breaker Breaker // of each service that is called
@@ -86,9 +88,13 @@ var Table = []Variable{
 	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for edge and gateway, :8081 (health and metrics) for orders and inventory", func(c *Config, v string) error { return address(&c.HTTP, v) }},
 	{"HASVC_GRPC", ":9090", "address on which orders and inventory serve gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
 	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
-	{"HASVC_DEADLINE", "900ms", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
-	{"HASVC_TRY_TIMEOUT", "450ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
+	{"HASVC_DEADLINE", "5s", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
+	// Two seconds are the field's advice where nothing is known of a service: longer than any answer that is still worth having, and
+	// short enough for a second attempt within the deadline. Who knows the service's p99 sets two to three times that.
+	{"HASVC_TRY_TIMEOUT", "2s", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
 	{"HASVC_TRIES", "3", "attempts of such a call, the first included", func(c *Config, v string) error { return count(&c.Tries, v, 1, 10) }},
+	{"HASVC_RETRY_BUDGET", "0.1", "retries per request in the long run, from 0 to 1", func(c *Config, v string) error { return number(&c.Budget, v, 0, 1) }},
+	{"HASVC_CONNECT_TIMEOUT", "1s", "in which a connection to a replica must be made", func(c *Config, v string) error { return duration(&c.Connect, v, time.Millisecond) }},
 	{"HASVC_BALANCER", "round_robin", "round_robin, least_request or random", func(c *Config, v string) error {
 		return oneOf(&c.Balancer, v, "round_robin", "least_request", "random")
 	}},

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
@@ -141,5 +142,6 @@ func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server
 	h := grpchealth.NewServer()
 	h.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until the first probe
 	grpc_health_v1.RegisterHealthServer(server, h)
+	reflection.Register(server) // clients without the .proto files: grpcurl, load generators
 	return server, h
 }

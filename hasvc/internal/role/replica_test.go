@@ -47,6 +47,7 @@ func start(t testing.TB, name string, etcd []string, change func(*config.Config)
 	cfg, err := config.Parse(nil, "127.0.0.1:0")
 	require.NoError(t, err)
 	cfg.Etcd, cfg.GRPC, cfg.Drain = etcd, "127.0.0.1:0", 300*time.Millisecond
+	cfg.Deadline, cfg.Try = 900*time.Millisecond, 450*time.Millisecond
 	cfg.Defects = defect.Set{}
 	for _, d := range defects {
 		cfg.Defects[d] = true

@@ -52,7 +52,7 @@ type retrier struct {
 }
 
 func newRetrier(cfg config.Config, m *Metrics) *retrier {
-	return &retrier{try: cfg.Try, tries: cfg.Tries, budget: newBudget(), defects: cfg.Defects, metrics: m}
+	return &retrier{try: cfg.Try, tries: cfg.Tries, budget: newBudget(cfg.Budget), defects: cfg.Defects, metrics: m}
 }
 
 // unary is the interceptor.
@@ -80,7 +80,11 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 	wait := backoffFirst
 	for n := 1; ; n++ {
 		again, err := r.once(ctx, call, opts)
-		if err == nil || !again || n == r.tries || !r.budget.retry() {
+		if err == nil || !again || n == r.tries {
+			return err
+		}
+		if !r.budget.retry() {
+			r.metrics.overspent()
 			return err
 		}
 		if !pause(ctx, rand.N(wait)) {
