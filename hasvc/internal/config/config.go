@@ -31,6 +31,8 @@ type Config struct {
 	Deadline time.Duration // of a request that brings none, and the longest one it may bring
 	Try      time.Duration // of one attempt of a call that may be repeated
 	Tries    int           // attempts of such a call
+	Budget   float64       // retries per request in the long run
+	Connect  time.Duration // in which a connection must be made, before the next address is tried
 	Balancer string        // round_robin | least_request | random
 
 	Breaker Breaker // of each service that is called
@@ -51,6 +53,7 @@ type Config struct {
 	Shutdown time.Duration // in which requests in flight must end after that
 
 	Level   zapcore.Level
+	Traces  string // file that spans are appended to; empty: none are made
 	Defects defect.Set
 }
 
@@ -85,9 +88,13 @@ var Table = []Variable{
 	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for edge and gateway, :8081 (health and metrics) for orders and inventory", func(c *Config, v string) error { return address(&c.HTTP, v) }},
 	{"HASVC_GRPC", ":9090", "address on which orders and inventory serve gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
 	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
-	{"HASVC_DEADLINE", "900ms", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
-	{"HASVC_TRY_TIMEOUT", "450ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
+	{"HASVC_DEADLINE", "5s", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
+	// Two seconds are the field's advice where nothing is known of a service: longer than any answer that is still worth having, and
+	// short enough for a second attempt within the deadline. Who knows the service's p99 sets two to three times that.
+	{"HASVC_TRY_TIMEOUT", "2s", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
 	{"HASVC_TRIES", "3", "attempts of such a call, the first included", func(c *Config, v string) error { return count(&c.Tries, v, 1, 10) }},
+	{"HASVC_RETRY_BUDGET", "0.1", "retries per request in the long run, from 0 to 1", func(c *Config, v string) error { return number(&c.Budget, v, 0, 1) }},
+	{"HASVC_CONNECT_TIMEOUT", "1s", "in which a connection to a replica must be made", func(c *Config, v string) error { return duration(&c.Connect, v, time.Millisecond) }},
 	{"HASVC_BALANCER", "round_robin", "round_robin, least_request or random", func(c *Config, v string) error {
 		return oneOf(&c.Balancer, v, "round_robin", "least_request", "random")
 	}},
@@ -115,7 +122,11 @@ var Table = []Variable{
 	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
 	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},
 	{"HASVC_SHUTDOWN", "5s", "in which requests in flight must end after that", func(c *Config, v string) error { return duration(&c.Shutdown, v, 0) }},
-	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error", func(c *Config, v string) error { return level(&c.Level, v) }},
+	{"HASVC_TRACES", "", "file to which spans are appended as JSON lines; empty: no spans are made, ids are passed on all the same", func(c *Config, v string) error {
+		c.Traces = v
+		return nil
+	}},
+	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error; with info, debug lines of some traces are written too, and of more while errors are many", func(c *Config, v string) error { return level(&c.Level, v) }},
 	{"HASVC_DEFECT", "", "defects to switch on, separated by commas; `hasvc defects` lists them", func(c *Config, v string) (err error) { c.Defects, err = defect.Parse(v); return }},
 }
 

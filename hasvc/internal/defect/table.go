@@ -34,6 +34,12 @@ const (
 	NoShed              Name = "no-shed"
 	NoRecover           Name = "no-recover"
 	EdgeNoChecks        Name = "edge-no-checks"
+	StreamCut           Name = "stream-cut"
+	LogNoTrace          Name = "log-no-trace"
+	TraceBroken         Name = "trace-broken"
+	MetricsMissing      Name = "metrics-missing"
+	GoroutineLeak       Name = "goroutine-leak"
+	FDLeak              Name = "fd-leak"
 )
 
 // Defect is a row of the table.
@@ -63,6 +69,12 @@ var Table = []Defect{
 	{NoLimit, "rate limits", "edge, gateway", "serves each client whatever it asks"},
 	{NoShed, "load shedding", "gateway", "takes every request, however many it has in hand"},
 	{NoRecover, "panic recovery", "edge, gateway, orders, inventory", "lets a panic out: over HTTP it cuts the connection, over gRPC it ends the process"},
+	{StreamCut, "streams", "gateway, orders, inventory", "cuts its streams off when it stops, and does not resume those that others cut"},
+	{LogNoTrace, "logs", "edge, gateway, orders, inventory", "leaves the trace's id out of its log"},
+	{TraceBroken, "traces", "edge, gateway, orders", "does not tell whom it calls which trace the call belongs to"},
+	{MetricsMissing, "metrics", "edge, gateway, orders, inventory", "shows only the metrics of the process"},
+	{GoroutineLeak, "resources", "gateway, orders", "leaves a goroutine behind for each call that fails"},
+	{FDLeak, "resources", "gateway, orders", "leaves a descriptor open for each call that fails"},
 	{EdgeNoChecks, "balancing at the edge", "edge", "sends requests to gateways that are not ready"},
 	{LeaseLeak, "registry", "edge, gateway, orders", "registers for an hour and never takes the entry back"},
 	{NoEndpointCache, "registry", "edge, gateway", "forgets its endpoints when the registry is away"},

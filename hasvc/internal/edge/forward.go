@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
@@ -39,16 +40,17 @@ const (
 type forward struct {
 	pool      *pool
 	transport *http.Transport
-	log       *zap.Logger
+	attempt   http.RoundTripper // the transport, with a span of each attempt
 }
 
-func newForward(p *pool, log *zap.Logger) *forward {
-	return &forward{pool: p, log: log, transport: &http.Transport{
+func newForward(p *pool, tracer *trace.Tracer) *forward {
+	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		MaxIdleConnsPerHost: idlePerHost,
 		IdleConnTimeout:     idleTimeout,
 		DisableCompression:  true, // bodies pass as they are
-	}}
+	}
+	return &forward{pool: p, transport: transport, attempt: tracer.Transport(transport)}
 }
 
 // errNoGateway: no gateway is ready.
@@ -73,7 +75,7 @@ func (f *forward) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		g.ready.Store(false) // until its next check; the check itself may be up to a second away
-		f.log.Warn("a gateway could not be reached", trace.Field(r.Context()), zap.String("addr", g.addr), zap.Error(err))
+		logs.From(r.Context()).Warn("a gateway could not be reached", zap.String("addr", g.addr), zap.Error(err))
 		if !unsent(err) && !repeatable(r) {
 			return nil, err
 		}
@@ -94,7 +96,7 @@ func (f *forward) once(r *http.Request, g *gateway) (*http.Response, error) {
 		}
 		out.Body = body
 	}
-	resp, err := f.transport.RoundTrip(out)
+	resp, err := f.attempt.RoundTrip(out)
 	if err != nil {
 		g.inFlight.Add(-1)
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/limit"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/requests"
@@ -27,7 +28,6 @@ import (
 )
 
 const (
-	requestID     = "X-Request-ID"
 	timeoutHeader = "Request-Timeout" // in whole milliseconds
 	// streams are the paths whose answers may go on for ever; there the deadline is for the beginning of the answer.
 	streams = "/stream/"
@@ -46,18 +46,24 @@ type Server struct {
 	metrics  *requests.Metrics
 	guard    *recovery.Guard
 	limiter  *limit.Limiter
-	log      *zap.Logger
+	tracer   *trace.Tracer
+	access   logs.Access
 	mux      *http.ServeMux
+
+	departing context.Context // ends the streams
+	depart    context.CancelFunc
 }
 
 // New returns an edge without gateways; routes may add paths that it serves itself.
-func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, draining: draining, log: log, mux: http.NewServeMux(),
+func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, draining: draining, tracer: tracer, mux: http.NewServeMux(),
+		access:  logs.Access{Log: log, Defects: cfg.Defects},
 		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg)}
+	s.departing, s.depart = context.WithCancel(context.Background())
 	s.checks = newChecker(cfg.Ready, log)
 	s.pool = &pool{choose: choosers[cfg.EdgeBalancer], noChecks: cfg.Defects.Has(defect.EdgeNoChecks), check: s.checks.watch}
 	reg.MustRegister(s.pool)
-	s.forward = newForward(s.pool, log)
+	s.forward = newForward(s.pool, tracer)
 	s.proxy = &httputil.ReverseProxy{
 		Transport:      s.forward,
 		Rewrite:        rewrite,
@@ -87,8 +93,12 @@ func (s *Server) Ping(context.Context) error {
 	return nil
 }
 
+// EndStreams cuts all streams and those to come.
+func (s *Server) EndStreams() { s.depart() }
+
 // Close ends the checks and waits for them.
 func (s *Server) Close() {
+	s.depart()
 	s.pool.set(nil)
 	s.checks.close()
 	s.forward.transport.CloseIdleConnections()
@@ -103,20 +113,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) handle(route string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		id := trace.FromRequest(r)
-		r = r.WithContext(trace.With(r.Context(), id))
-		w.Header().Set(trace.Header, id)
-		r.Header.Set(trace.Header, id)
-		if r.Header.Get(requestID) == "" {
-			r.Header.Set(requestID, id) // every hop and every attempt has it from here
-		}
+	return s.tracer.HTTP(route, s.access.HTTP(route, func(w http.ResponseWriter, r *http.Request) {
 		counted := s.metrics.Begin(w, route)
-		defer counted.End()
+		defer counted.End(r.Context())
 		if err := s.guard.Run(r.Context(), func() error { return s.pass(counted, r, route) }); err != nil {
 			s.fail(counted, r, err)
 		}
-	}
+	})).ServeHTTP
 }
 
 // pass sends the request on, with what is left of its time.
@@ -148,10 +151,15 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.Path, streams) {
 		r = r.WithContext(context.WithValue(ctx, begunKey{}, func() { late.Stop() }))
+		defer context.AfterFunc(s.departing, func() { cancel(errDeparting) })()
 	}
 	s.proxy.ServeHTTP(w, r)
 	return nil
 }
+
+// errDeparting cuts streams when the edge leaves: it would wait for them in vain, and their readers go on elsewhere after the
+// last line that they saw.
+var errDeparting = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "this edge is about to stop"}
 
 var errLate = &reply.Problem{Status: http.StatusGatewayTimeout, Message: "the deadline has passed"}
 
@@ -185,7 +193,8 @@ func rewrite(p *httputil.ProxyRequest) {
 
 // begun sees the beginning of each answer.
 func begun(resp *http.Response) error {
-	resp.Header.Del(trace.Header) // the edge's own stands there already
+	resp.Header.Del(trace.Header) // the edge's own stand there already
+	resp.Header.Del(trace.RequestHeader)
 	if f, ok := resp.Request.Context().Value(begunKey{}).(func()); ok {
 		f()
 	}
@@ -205,7 +214,7 @@ func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
 	var p *reply.Problem
 	cause := context.Cause(r.Context())
 	switch {
-	case errors.As(err, &p):
+	case errors.As(err, &p), errors.As(cause, &p):
 	case errors.Is(cause, context.DeadlineExceeded):
 		p = errLate
 	case cause != nil:
@@ -218,7 +227,7 @@ func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
 		p = &reply.Problem{Status: http.StatusBadGateway, Message: "the connection to the gateway broke"}
 	}
 	if p.Status >= http.StatusInternalServerError {
-		s.log.Warn("request failed", trace.Field(r.Context()), zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", p.Status), zap.Error(err))
+		logs.From(r.Context()).Warn("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", p.Status), zap.Error(err))
 	}
 	reply.Error(r.Context(), w, p)
 }

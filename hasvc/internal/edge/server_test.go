@@ -87,7 +87,9 @@ func startEdge(t *testing.T, change func(*config.Config), replicas ...*replica) 
 		change(&cfg)
 	}
 	reg := prometheus.NewRegistry()
-	s := New(cfg, func() bool { return false }, reg, zap.NewNop(), func(*http.ServeMux) {})
+	tracer, err := trace.New("", "edge", "test", cfg.Defects)
+	require.NoError(t, err)
+	s := New(cfg, func() bool { return false }, reg, tracer, zap.NewNop(), func(*http.ServeMux) {})
 	front := httptest.NewServer(s)
 	t.Cleanup(func() {
 		front.Close()

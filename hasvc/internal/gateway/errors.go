@@ -8,9 +8,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/requests"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 // problem is an error that is answered with a status.
@@ -59,7 +59,7 @@ func httpStatus(err error) (int, string) {
 func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
 	p := asProblem(err)
 	if p.Status >= http.StatusInternalServerError {
-		s.log.Warn("request failed", trace.Field(r.Context()), zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", p.Status), zap.Error(err))
+		logs.From(r.Context()).Warn("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", p.Status), zap.Error(err))
 	}
 	if w.Wrote {
 		panic(http.ErrAbortHandler)

@@ -32,10 +32,11 @@ type fake struct {
 	created []*ordersv1.CreateOrderRequest
 	put     []*ordersv1.PutRegisterRequest
 	trace   string
+	request string
 }
 
 func (f *fake) end(ctx context.Context) error {
-	f.trace = trace.ID(ctx)
+	f.trace, f.request = trace.ID(ctx), trace.RequestID(ctx)
 	if f.wait {
 		<-ctx.Done()
 		return status.FromContextError(ctx.Err()).Err()
@@ -70,7 +71,14 @@ func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
-	return New(cfg, f, func() bool { return draining }, prometheus.NewRegistry(), zap.NewNop(), func(*http.ServeMux) {})
+	return New(cfg, f, func() bool { return draining }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+}
+
+func tracerOf(t testing.TB, cfg config.Config) *trace.Tracer {
+	t.Helper()
+	tracer, err := trace.New("", "gateway", "test", cfg.Defects)
+	require.NoError(t, err)
+	return tracer
 }
 
 type want map[string]any
@@ -182,6 +190,8 @@ func TestWhatOrdersIsAsked(t *testing.T) {
 	assert.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", f.trace)
 	send("GET", "/orders/x", "", trace.Header, "not\nclean")
 	assert.Len(t, f.trace, 32)
+	send("GET", "/orders/x", "", trace.RequestHeader, "r1")
+	assert.Equal(t, "r1", f.request)
 }
 
 func TestDrainingClosesConnections(t *testing.T) {
@@ -306,7 +316,7 @@ func TestLimit(t *testing.T) {
 		for _, d := range defects {
 			cfg.Defects[d] = true
 		}
-		s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), zap.NewNop(), func(*http.ServeMux) {})
+		s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 		var last *http.Response
 		for range 3 {
 			w := httptest.NewRecorder()
@@ -331,7 +341,7 @@ func TestShed(t *testing.T) {
 	f := &gate{open: make(chan struct{})}
 	cfg, err := config.Parse([]string{"HASVC_SHED=on", "HASVC_DEADLINE=20s"}, ":0")
 	require.NoError(t, err)
-	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), zap.NewNop(), func(*http.ServeMux) {})
+	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 	ask := func(priority string) int {
 		r := httptest.NewRequest("GET", "/orders/x", nil)
 		r.Header.Set("X-Priority", priority)

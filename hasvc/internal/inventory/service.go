@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
 
@@ -24,7 +24,6 @@ type Service struct {
 	inventoryv1.UnimplementedInventoryServer
 	Store *store.Store
 	Move  time.Duration // in which one move of a stream must be made; a unary call has its deadline
-	Log   *zap.Logger
 }
 
 // Reserve takes the stock of an order.
@@ -73,7 +72,7 @@ func (s *Service) fail(ctx context.Context, err error) error {
 	}
 	switch code {
 	case codes.Internal, codes.Unavailable:
-		s.Log.Warn("request failed", trace.Field(ctx), zap.Stringer("code", code), zap.Error(err))
+		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
 	}
 	return status.Error(code, err.Error())
 }

@@ -25,6 +25,10 @@ func (s *Service) Watch(req *inventoryv1.WatchRequest, out grpc.ServerStreamingS
 	case req.GetAfterRevision() < 0:
 		return status.Error(codes.InvalidArgument, "afterRevision is 0 or a revision that was answered before")
 	}
+	// The first change may be long in coming; the caller hears at once that it is taken.
+	if err := out.SendHeader(nil); err != nil {
+		return err
+	}
 	var gone error
 	err := s.Store.WatchStock(out.Context(), req.GetSku(), req.GetAfterRevision(), func(now store.Stock) error {
 		gone = out.Send(stock(now))
@@ -32,6 +36,9 @@ func (s *Service) Watch(req *inventoryv1.WatchRequest, out grpc.ServerStreamingS
 	})
 	if gone != nil {
 		return gone
+	}
+	if ctx := out.Context(); ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return s.fail(out.Context(), err)
 }

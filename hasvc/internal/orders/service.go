@@ -10,11 +10,11 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
 
@@ -30,7 +30,7 @@ type Service struct {
 	Config    config.Config
 	Store     *store.Store
 	Inventory inventoryv1.InventoryClient // nil: orders take no stock, and nobody can ask for it
-	Log       *zap.Logger
+	Fallback  *Fallback                   // where there is an inventory
 }
 
 // CreateOrder makes the one order that belongs to the idempotency key.
@@ -53,7 +53,7 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 		return nil, s.fail(ctx, err)
 	}
 	if made {
-		s.Log.Info("order stored", trace.Field(ctx), zap.String("orderId", o.ID))
+		logs.From(ctx).Info("order stored", zap.String("orderId", o.ID))
 	}
 	return order(o), nil
 }
@@ -107,7 +107,7 @@ func (s *Service) fail(ctx context.Context, err error) error {
 	}
 	switch code {
 	case codes.Internal, codes.Unavailable:
-		s.Log.Warn("request failed", trace.Field(ctx), zap.Stringer("code", code), zap.Error(err))
+		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
 	}
 	return status.Error(code, err.Error())
 }

@@ -2,11 +2,14 @@
 package requests
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 // Metrics of the API.
@@ -62,8 +65,14 @@ func (c *Counted) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (c *Counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
-// End observes the request.
-func (c *Counted) End() {
+// End measures, and leaves the trace as an exemplar. As a label it would make a series of each request.
+func (c *Counted) End(ctx context.Context) {
 	c.m.inFlight.Dec()
-	c.m.seconds.WithLabelValues(c.route, strconv.Itoa(c.Status)).Observe(time.Since(c.begin).Seconds())
+	took := time.Since(c.begin).Seconds()
+	to := c.m.seconds.WithLabelValues(c.route, strconv.Itoa(c.Status))
+	if e, ok := to.(prometheus.ExemplarObserver); ok {
+		e.ObserveWithExemplar(took, prometheus.Labels{"trace_id": trace.ID(ctx)})
+		return
+	}
+	to.Observe(took)
 }

@@ -13,10 +13,12 @@ import (
 	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
@@ -33,6 +35,7 @@ type backend struct {
 	cfg     config.Config
 	log     *zap.Logger
 	reg     *prometheus.Registry
+	tracer  *trace.Tracer
 	etcd    *clientv3.Client
 	db      *store.Store
 	check   *health.Checker
@@ -42,6 +45,11 @@ type backend struct {
 // close it.
 func serveBackend(ctx context.Context, service string, cfg config.Config, log *zap.Logger, listening func(Addrs), prepare func(b *backend) (register func(*grpc.Server), closeAll func(), err error)) error {
 	warmUp(ctx, cfg)
+	tracer, err := newTracer(service, cfg)
+	if err != nil {
+		return err
+	}
+	defer closeTracer(tracer, log)
 	etcd, err := store.Client(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -51,7 +59,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	defer db.Close()
 
 	leasing, publishing := health.NewPulse("registrar", pulseMost), health.NewPulse("health publisher", pulseMost)
-	b := &backend{service: service, cfg: cfg, log: log, reg: newMetrics(), etcd: etcd, db: db, check: &health.Checker{
+	b := &backend{service: service, cfg: cfg, log: log, reg: newMetrics(), tracer: tracer, etcd: etcd, db: db, check: &health.Checker{
 		Timeout:      cfg.Ready,
 		Dependencies: []health.Dependency{{Name: "etcd", Ping: db.Ping}},
 		Pulses:       []*health.Pulse{leasing, publishing},
@@ -80,12 +88,13 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	defer failed(nil)
 	mux := http.NewServeMux()
 	b.check.Routes(mux)
-	mux.Handle("GET /metrics", exposed(b.reg))
+	mux.Handle("GET /metrics", exposed(b.reg, cfg.Defects))
 	hs, err := serveHTTP(httpListener, mux, log, failed)
 	if err != nil {
 		return errors.Join(err, grpcListener.Close(), httpListener.Close())
 	}
-	server, healthServer := b.server()
+	streams := rpc.NewStreams()
+	server, healthServer := b.server(streams)
 	register(server)
 	gs := serveGRPC(grpcListener, server, failed)
 	listening(Addrs{HTTP: httpListener.Addr().String(), GRPC: grpcListener.Addr().String()})
@@ -105,6 +114,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	early.Wait()
 	err = departure{cfg: cfg, check: b.check, log: log,
 		deregister: registrar.Deregister,
+		endStreams: streams.Drain,
 		finish:     gs.finish,
 		abort:      gs.abort,
 	}.leave()
@@ -117,17 +127,25 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	return err
 }
 
-// server has what every service has: deadlines and gRPC's health service.
-func (b *backend) server() (*grpc.Server, *grpchealth.Server) {
-	interceptors := []grpc.UnaryServerInterceptor{trace.UnaryServer}
+// server has what every service has: spans, access log, metrics, deadlines and gRPC's health service.
+func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server) {
+	access, served := logs.Access{Log: b.log, Defects: b.cfg.Defects}, rpc.NewServed(b.reg)
+	unary := []grpc.UnaryServerInterceptor{access.Unary, served.Unary}
 	if !b.cfg.Defects.Has(defect.NoDeadline) {
-		interceptors = append(interceptors, rpc.Deadline(b.cfg.Deadline))
+		unary = append(unary, rpc.Deadline(b.cfg.Deadline))
 	}
 	guard := recovery.New(b.cfg, b.reg, b.log)
-	interceptors = append(interceptors, guard.Unary) // next to the handler: what stands before it sees INTERNAL
-	server := grpc.NewServer(append(rpc.ServerOptions(), grpc.ChainUnaryInterceptor(interceptors...), grpc.ChainStreamInterceptor(guard.Stream))...)
+	unary = append(unary, guard.Unary) // next to the handler: what stands before it sees INTERNAL
+	stream := []grpc.StreamServerInterceptor{access.Stream, served.Stream}
+	if !b.cfg.Defects.Has(defect.StreamCut) {
+		stream = append(stream, streams.Server)
+	}
+	stream = append(stream, guard.Stream)
+	server := grpc.NewServer(append(rpc.ServerOptions(), b.tracer.Server(),
+		grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...))...)
 	h := grpchealth.NewServer()
 	h.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until the first probe
 	grpc_health_v1.RegisterHealthServer(server, h)
+	reflection.Register(server) // clients without the .proto files: grpcurl, load generators
 	return server, h
 }

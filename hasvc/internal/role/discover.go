@@ -14,13 +14,14 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 // discover connects to a service whose replicas are in the registry.
-func discover(service string, etcd *clientv3.Client, cfg config.Config, watching *health.Pulse, reg prometheus.Registerer, log *zap.Logger) (*grpc.ClientConn, error) {
+func discover(service string, etcd *clientv3.Client, cfg config.Config, watching *health.Pulse, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger) (*grpc.ClientConn, error) {
 	conn, err := rpc.Dial(registry.Scheme+":///"+service, registry.Resolver{New: func(service string, update func([]string)) *registry.Watcher {
 		return &registry.Watcher{Etcd: etcd, Service: service, Pulse: watching, Defects: cfg.Defects, Log: log, Update: update}
-	}}, cfg, rpc.NewMetrics(reg))
+	}}, cfg, rpc.NewMetrics(reg), tracer.Client())
 	if err != nil {
 		return nil, err
 	}

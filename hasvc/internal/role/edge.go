@@ -19,6 +19,11 @@ import (
 // Edge passes requests on to gateways, which it finds in the registry.
 func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	warmUp(ctx, cfg)
+	tracer, err := newTracer("edge", cfg)
+	if err != nil {
+		return err
+	}
+	defer closeTracer(tracer, log)
 	etcd, err := store.Client(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -39,9 +44,9 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	server := edge.New(cfg, check.Draining, reg, log, func(mux *http.ServeMux) {
+	server := edge.New(cfg, check.Draining, reg, tracer, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
-		mux.Handle("GET /metrics", exposed(reg))
+		mux.Handle("GET /metrics", exposed(reg, cfg.Defects))
 	})
 	defer server.Close()
 	check.Dependencies = []health.Dependency{
@@ -76,6 +81,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
+		endStreams: server.EndStreams,
 		finish:     hs.finish,
 		abort:      hs.abort,
 	}.leave()

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/gateway"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
@@ -20,6 +21,11 @@ import (
 // Gateway serves the HTTP API on top of orders, which it finds in the registry.
 func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	warmUp(ctx, cfg)
+	tracer, err := newTracer("gateway", cfg)
+	if err != nil {
+		return err
+	}
+	defer closeTracer(tracer, log)
 	etcd, err := store.Client(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -28,7 +34,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 
 	leasing, watching := health.NewPulse("registrar", pulseMost), health.NewPulse("registry watcher", pulseMost)
 	reg := newMetrics()
-	conn, err := discover("orders", etcd, cfg, watching, reg, log)
+	conn, err := discover("orders", etcd, cfg, watching, reg, tracer, log)
 	if err != nil {
 		return err
 	}
@@ -54,10 +60,15 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, reg, log, func(mux *http.ServeMux) {
+	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, reg, tracer, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
-		mux.Handle("GET /metrics", exposed(reg))
+		mux.Handle("GET /metrics", exposed(reg, cfg.Defects))
 	})
+	streams, endStreams := context.WithCancel(context.Background())
+	defer endStreams()
+	if !cfg.Defects.Has(defect.StreamCut) {
+		api.Streams = streams
+	}
 	hs, err := serveHTTP(l, api, log, failed)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -82,6 +93,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
+		endStreams: endStreams,
 		finish:     hs.finish,
 		abort:      hs.abort,
 	}.leave()

@@ -14,7 +14,7 @@ import (
 // Inventory keeps the stock in etcd.
 func Inventory(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	return serveBackend(ctx, "inventory", cfg, log, listening, func(b *backend) (func(*grpc.Server), func(), error) {
-		service := &inventory.Service{Store: b.db, Move: cfg.Deadline, Log: log}
+		service := &inventory.Service{Store: b.db, Move: cfg.Deadline}
 		return func(s *grpc.Server) { inventoryv1.RegisterInventoryServer(s, service) }, func() {}, nil
 	})
 }

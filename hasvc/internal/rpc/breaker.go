@@ -195,6 +195,15 @@ type watched struct {
 	first func(error)
 }
 
+// Header implements grpc.ClientStream. A server that sends headers, and not only the end, has taken the stream.
+func (w *watched) Header() (metadata.MD, error) {
+	md, err := w.ClientStream.Header()
+	if err == nil && md != nil {
+		w.first(nil)
+	}
+	return md, err
+}
+
 // RecvMsg implements grpc.ClientStream.
 func (w *watched) RecvMsg(m any) error {
 	err := w.ClientStream.RecvMsg(m)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -16,6 +17,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 )
 
@@ -50,7 +52,7 @@ type retrier struct {
 }
 
 func newRetrier(cfg config.Config, m *Metrics) *retrier {
-	return &retrier{try: cfg.Try, tries: cfg.Tries, budget: newBudget(), defects: cfg.Defects, metrics: m}
+	return &retrier{try: cfg.Try, tries: cfg.Tries, budget: newBudget(cfg.Budget), defects: cfg.Defects, metrics: m}
 }
 
 // unary is the interceptor.
@@ -78,7 +80,11 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 	wait := backoffFirst
 	for n := 1; ; n++ {
 		again, err := r.once(ctx, call, opts)
-		if err == nil || !again || n == r.tries || !r.budget.retry() {
+		if err == nil || !again || n == r.tries {
+			return err
+		}
+		if !r.budget.retry() {
+			r.metrics.overspent()
 			return err
 		}
 		if !pause(ctx, rand.N(wait)) {
@@ -86,6 +92,7 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 		}
 		wait = min(2*wait, backoffMost)
 		r.metrics.retried(method)
+		logs.From(ctx).Debug("retrying", zap.String("of", method), zap.Int("attempt", n+1), zap.Error(err))
 	}
 }
 
