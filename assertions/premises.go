@@ -159,7 +159,7 @@ func (j *judge) premises(pr plan.Round, r *record.Round, all []asked) premises {
 		}
 		rest := m.measures()
 		once(pre.generator, rest.src.Load, rest.src.Load != "", add, func() Finding { return punctual(rest.src.Load, r) })
-		once(pre.steady, rest.whole(), !rest.baselineOnly, add, func() Finding { return steady(rest.whole(), r) })
+		once(pre.steady, rest.whole(), !rest.baselineOnly && rest.whole() != (Source{}), add, func() Finding { return steady(rest.whole(), r) })
 		once(pre.drift, rest.whole(), rest.relative, add, func() Finding { return drift(rest.whole(), r) })
 	}
 	return pre

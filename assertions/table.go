@@ -26,6 +26,8 @@ var Table = []Kind{
 		Doc: "No two members of a group claimed to lead in the same term."},
 	{Name: "exits", Class: Safety, New: func() Params { return &Exits{} },
 		Doc: "No program ended that neither a fault nor the harness ended. Judged in every run; to be listed only to allow deaths."},
+	{Name: "promql", Class: Service, New: func() Params { return &PromQL{} },
+		Doc: "The value of a PromQL expression over the run's metrics meets a bound: in a phase, while a fault holds, always, at the end, or within a time of an event."},
 	{Name: "exec", Class: Safety, New: func() Params { return &Exec{} },
 		Doc: "A program of yours that checks in the phase verify and prints findings as JSON lines."},
 
@@ -35,7 +37,6 @@ var Table = []Kind{
 	later("lease", Service, "Leases end when their owner is gone and not before."),
 	later("autoscale", Service, "Replicas follow the rules of a HorizontalPodAutoscaler."),
 	later("alert", Service, "An alert fires in time, or does not fire."),
-	later("promql", Service, "A PromQL expression over the run's metrics meets a bound."),
 	later("logs", Service, "Lines of logs are there, or are not."),
 	later("leaks", Service, "Goroutines, descriptors and memory come back to what they were."),
 	later("retry-amplification", Service, "Retries multiply the load by no more than a bound."),
