@@ -32,6 +32,8 @@ var Table = []Kind{
 		Doc: "No two members of a group claimed to lead in the same term."},
 	{Name: "exits", Class: Safety, New: func() Params { return &Exits{} },
 		Doc: "No program ended that neither a fault nor the harness ended. Judged in every run; to be listed only to allow deaths."},
+	{Name: "promql", Class: Service, New: func() Params { return &PromQL{} },
+		Doc: "The value of a PromQL expression over the run's metrics meets a bound: in a phase, while a fault holds, always, at the end, or within a time of an event."},
 	{Name: "exec", Class: Safety, New: func() Params { return &Exec{} },
 		Doc: "A program of yours that checks in the phase verify and prints findings as JSON lines."},
 	{Name: "breaker", Class: Service, New: func() Params { return &Breaker{} },
@@ -46,7 +48,6 @@ var Table = []Kind{
 	later("lease", Service, "Leases end when their owner is gone and not before."),
 	later("autoscale", Service, "Replicas follow the rules of a HorizontalPodAutoscaler."),
 	later("alert", Service, "An alert fires in time, or does not fire."),
-	later("promql", Service, "A PromQL expression over the run's metrics meets a bound."),
 	later("config", Service, "A configuration is applied everywhere, or rolled back."),
 	later("tls", Service, "Certificates are checked and reloaded."),
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/workload/program"
@@ -65,7 +66,14 @@ func tiny() {
 }
 
 func serve() {
-	err := http.ListenAndServe(":8080", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	var requests atomic.Int64
+	err := http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			fmt.Fprintf(w, "# TYPE tiny_requests_total counter\ntiny_requests_total %d\n", requests.Load())
+			return
+		}
+		requests.Add(1)
+	}))
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }

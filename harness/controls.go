@@ -50,16 +50,17 @@ func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Ver
 		out.Reason = "the scenario in the record has no such control"
 		return out
 	}
-	control, err := record.Open(was.Dir)
+	control, done, err := openRun(was.Dir)
 	if err != nil {
 		beside := filepath.Join(filepath.Dir(run.Dir), filepath.Base(was.Dir))
 		var besideErr error
-		if control, besideErr = record.Open(beside); besideErr != nil {
+		if control, done, besideErr = openRun(beside); besideErr != nil {
 			out.Reason = "its record cannot be read: " + err.Error()
 			return out
 		}
 		out.Dir = beside
 	}
+	defer done()
 	out.Findings, _ = assertions.Judge(ctx, control)
 	c := run.Plan.Controls[i]
 	out.NoFault = c.NoFault

@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"harness/cluster/clustertest":           {"harness/cluster", "harness/plan"},
 	"harness/record":                        {"harness/plan"},
 	"harness/engine":                        {"harness/plan", "faults", "harness/record", "harness/cluster"},
+	"harness/scrape":                        {"harness/plan", "harness/record", "harness/cluster"},
 	"harness/topology":                      {"harness/plan", "harness/record", "harness/cluster"},
 	"harness/build":                         {"harness/plan", "harness/record", "harness/cluster"},
 	"harness/cluster/toxiproxyapi":          {"harness/cluster"},

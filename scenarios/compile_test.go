@@ -188,16 +188,15 @@ func TestControlsHaveDifferentNames(t *testing.T) {
 
 func TestUnsupported(t *testing.T) {
 	src := strings.Replace(good, "delay: {from: client, to: gateway, time: 50ms}", "loss: {from: client, to: gateway, share: 5%}", 1)
-	src = strings.Replace(src, "no-lost-writes: {workload: registers}", "promql: {query: up, is: \"= 1\"}", 1)
-	src = strings.Replace(src, "baseline: 3s", "baseline: {at-least: 1s, until: {when: {metric: up, is: \"= 1\"}}}", 1)
+	src = strings.Replace(src, "no-lost-writes: {workload: registers}", "autoscale: {service: orders}", 1)
 	src = strings.Replace(src, "  - id: second\n", "  - id: second\n    at-most: 50%\n", 1)
 	f, err := Parse("x.yaml", []byte(src), realTables())
 	require.NoError(t, err)
 	p, err := Compile(f, reference(), 1)
 	require.NoError(t, err, "what this version knows but cannot do is valid")
 	why := Unsupported(p, realTables())
-	require.Len(t, why, 4)
-	for i, want := range []string{"loss", "assertion kept", "at-most", "metric"} {
+	require.Len(t, why, 3)
+	for i, want := range []string{"loss", "assertion kept", "at-most"} {
 		require.Contains(t, why[i], want)
 	}
 	require.JSONEq(t, `{"from":"client","to":"gateway","share":"5%"}`, string(p.Rounds[0].Faults[1].Occurrences[0].Params), "kept for a version that can")

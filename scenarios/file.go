@@ -43,6 +43,8 @@ type Tables struct {
 	Assertions []assertions.Kind
 	// Defects are the reference service's; nil leaves them unchecked.
 	Defects []string
+	// Metrics is what is known of a run's metrics; of its zero value, nothing.
+	Metrics assertions.MetricScope
 }
 
 // Rounds repeats a scenario.

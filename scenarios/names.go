@@ -12,7 +12,8 @@ import (
 
 // names are what a scenario may refer to.
 type names struct {
-	known bool // a topology was given
+	known   bool // a topology was given
+	exposed bool // a service of it exposes metrics
 	// Of the topology:
 	services, nodes, groups, zones []string
 	leaders                        []string // groups that say who leads
@@ -45,6 +46,7 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 	n.known = true
 	for _, s := range spec.Services {
 		n.services = append(n.services, s.Name)
+		n.exposed = n.exposed || s.Metrics != nil
 		nodes := nodesOf(s)
 		n.nodes = append(n.nodes, nodes...)
 		n.size["service "+s.Name] += len(nodes)

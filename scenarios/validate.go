@@ -297,6 +297,10 @@ func (v *validator) condition(path []any, c *Condition, refs []string) {
 	case "metric":
 		if strings.TrimSpace(c.Metric) == "" {
 			v.at(sub(path, "metric"), "which metric? a PromQL expression")
+		} else if m := v.metrics(); v.known {
+			if err := m.Check(c.Metric); err != nil {
+				v.at(sub(path, "metric"), "metric: %v", err)
+			}
 		}
 		v.bound(sub(path, "is"), c.Is, "a bound such as \">= 3\"", plan.Count, plan.Seconds, plan.Ratio, plan.PerSec)
 	case "event":

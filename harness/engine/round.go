@@ -22,6 +22,7 @@ type round struct {
 	w    *record.Writer
 
 	cluster   cluster.Cluster
+	metrics   Metrics // nil: none are recorded
 	phase     atomic.Pointer[string]
 	leaders   *leaders
 	readiness *readiness
@@ -117,6 +118,10 @@ func (rd *round) inside(ctx context.Context) (err error) {
 		case <-watch.Done():
 		}
 	})
+	if err := rd.record(); err != nil {
+		return err
+	}
+	defer rd.recorded()
 	// Held faults and whatever an error left are undone before the topology goes down, also after a panic.
 	defer func() {
 		if p := recover(); p != nil {
@@ -168,6 +173,27 @@ func (rd *round) inside(ctx context.Context) (err error) {
 		err = errors.Join(err, rd.cause(ctx, e))
 	}
 	return err
+}
+
+// record begins the metrics.
+func (rd *round) record() (err error) {
+	if rd.Parts.Metrics == nil {
+		return nil
+	}
+	if rd.metrics, err = rd.Parts.Metrics(rd.cluster); err != nil {
+		return fmt.Errorf("record the metrics: %w", err)
+	}
+	return nil
+}
+
+// recorded ends the metrics. What they lack is no failure of the run: a finding that rests on it says so itself.
+func (rd *round) recorded() {
+	if rd.metrics == nil {
+		return
+	}
+	if err := safely(rd.metrics.Close); err != nil {
+		rd.w.Event(record.Event{Kind: record.Warning, Error: err.Error()})
+	}
 }
 
 // owned runs f in a goroutine of wg. A panic of it ends the round as the death of the plane does: what is in effect is

@@ -13,6 +13,9 @@ const (
 	surroundingsFile = "surroundings.jsonl"
 )
 
+// MetricsDir is the directory of the run's metrics, a TSDB.
+const MetricsDir = "metrics"
+
 // requestFiles are the two files of a load. Names are escaped, so that one with a slash stays in its directory.
 func requestFiles(load string) (bin, side string) {
 	n := "requests/" + url.PathEscape(load)

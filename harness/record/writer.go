@@ -45,6 +45,8 @@ type Writer struct {
 	calls        *queue[Call]
 	surroundings *queue[Surroundings]
 
+	onRequest atomic.Pointer[func(load string, r Request)]
+
 	flushing sync.Mutex // one flush at a time
 	wake     chan struct{}
 	stop     chan struct{}
@@ -216,7 +218,14 @@ func (w *Writer) Request(load string, r Request) {
 		r.Round = int(w.round.Load())
 	}
 	w.requestLog(load).add(r)
+	if f := w.onRequest.Load(); f != nil {
+		(*f)(load, r)
+	}
 }
+
+// OnRequest has f told of every request that is written from now on. f is called from several goroutines, on the path
+// of the load: it must be quick.
+func (w *Writer) OnRequest(f func(load string, r Request)) { w.onRequest.Store(&f) }
 
 // requestLog and historyLog find a queue by a short critical section; their files are created by the first flush.
 func (w *Writer) requestLog(load string) *queue[Request] {

@@ -68,3 +68,23 @@ func TestEnded(t *testing.T) {
 		require.Zero(t, n)
 	}
 }
+
+func TestCgroups(t *testing.T) {
+	v1 := "9:name=systemd:/docker/abc\n5:cpu,cpuacct:/docker/abc\n4:cpuset:/docker/abc\n"
+	require.Equal(t, []Cgroup{{"/sys/fs/cgroup/cpuacct/docker/abc/cpuacct.usage", "/sys/fs/cgroup/cpuacct/docker/abc/cgroup.procs"}}, cgroups(v1, "abc"))
+	v2 := "0::/system.slice/docker-abc.scope\n"
+	require.Equal(t, []Cgroup{{"/sys/fs/cgroup/system.slice/docker-abc.scope/cpu.stat", "/sys/fs/cgroup/system.slice/docker-abc.scope/cgroup.procs"}}, cgroups(v2, "abc"))
+	require.Empty(t, cgroups(v1+v2, "def"), "another container's")
+	require.Empty(t, cgroups("nonsense\n", "abc"))
+
+	d, err := cpuOf("123456789\n")
+	require.NoError(t, err)
+	require.Equal(t, 123456789*time.Nanosecond, d)
+	d, err = cpuOf("usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n")
+	require.NoError(t, err)
+	require.Equal(t, 1500*time.Microsecond, d)
+	_, err = cpuOf("nr_periods 0\n")
+	require.Error(t, err)
+	_, err = FindCgroup(os.Getpid(), "no-such-container")
+	require.ErrorContains(t, err, "as another machine does")
+}
