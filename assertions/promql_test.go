@@ -69,7 +69,7 @@ func always(v float64) func(time.Duration) (float64, bool) {
 }
 
 // from is 1, and v in [begin, end).
-func stretch(begin, end time.Duration, v float64) func(time.Duration) (float64, bool) {
+func span(begin, end time.Duration, v float64) func(time.Duration) (float64, bool) {
 	return func(t time.Duration) (float64, bool) {
 		if t >= begin && t < end {
 			return v, true
@@ -98,24 +98,24 @@ func TestPromQL(t *testing.T) {
 		want  Verdict
 		says  string
 	}{
-		"throughout a phase": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": stretch(0, 7*s, 50), "gateway-2": always(1)}, nil, nil, Pass,
+		"throughout a phase": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": span(0, 7*s, 50), "gateway-2": always(1)}, nil, nil, Pass,
 			"in_flight was between 1 and 1 throughout recovery (52 values of 2 series), wanted <= 1"},
-		"one node, one moment": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": stretch(9*s, 9*s+200*ms, 2), "gateway-2": always(1)}, nil, nil, Fail,
+		"one node, one moment": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": span(9*s, 9*s+200*ms, 2), "gateway-2": always(1)}, nil, nil, Fail,
 			"in_flight was 2 at 9s on gateway-1, wanted <= 1 throughout recovery; it broke that at 1 of 26 moments"},
-		"while a fault holds": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": stretch(0, 3*s, 9)}, nil, nil, Pass, "throughout kill (21 values of 1 series)"},
-		"not while it holds":  {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": stretch(7*s, 7*s+100*ms, 9)}, nil, nil, Fail, "was 9 at 7s"},
+		"while a fault holds": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(0, 3*s, 9)}, nil, nil, Pass, "throughout kill (21 values of 1 series)"},
+		"not while it holds":  {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(7*s, 7*s+100*ms, 9)}, nil, nil, Fail, "was 9 at 7s"},
 		"always":              {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": always(1)}, nil, nil, Pass, "throughout all phases under load"},
-		"not always":          {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": stretch(0, 100*ms, 0)}, nil, nil, Fail, "was 0 at 0s"},
-		"the first breach":    {ask(PromQL{Always: true}, "= 1"), nodes{"a": stretch(5*s, 6*s, 3), "b": stretch(4*s, 6*s, 2)}, nil, nil, Fail, "was 2 at 4s on b"},
-		"at the end":          {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": stretch(0, 12*s, 9)}, nil, nil, Pass, "in_flight was 1 at the end of recovery (1 series)"},
-		"not at the end":      {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": stretch(12*s, 13*s, 9), "gateway-2": always(1)}, nil, nil, Fail, "was 9 at the end of recovery on gateway-1"},
-		"within":              {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": stretch(0, 8*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 1s after kill.undone, wanted within 2s"},
-		"only later":          {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": stretch(0, 9*s+100*ms, 9), "b": always(1)}, nil, nil, Fail, "never was = 1 within 2s of kill.undone: it was between 1 and 9"},
-		"at its last moment":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": stretch(0, 9*s, 9)}, nil, nil, Pass, "2s after kill.undone"},
+		"not always":          {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": span(0, 100*ms, 0)}, nil, nil, Fail, "was 0 at 0s"},
+		"the first breach":    {ask(PromQL{Always: true}, "= 1"), nodes{"a": span(5*s, 6*s, 3), "b": span(4*s, 6*s, 2)}, nil, nil, Fail, "was 2 at 4s on b"},
+		"at the end":          {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": span(0, 12*s, 9)}, nil, nil, Pass, "in_flight was 1 at the end of recovery (1 series)"},
+		"not at the end":      {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": span(12*s, 13*s, 9), "gateway-2": always(1)}, nil, nil, Fail, "was 9 at the end of recovery on gateway-1"},
+		"within":              {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 8*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 1s after kill.undone, wanted within 2s"},
+		"only later":          {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 9*s+100*ms, 9), "b": always(1)}, nil, nil, Fail, "never was = 1 within 2s of kill.undone: it was between 1 and 9"},
+		"at its last moment":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 9*s, 9)}, nil, nil, Pass, "2s after kill.undone"},
 
 		"gaps are stated": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": always(1)},
 			[]record.Gap{{Node: "gateway-1", From: 6 * s, To: 8 * s}, {Node: "gateway-1", From: 1 * s, To: 2 * s}}, nil, Pass, "; 1 gap without a scrape, 2s at most"},
-		"NaN is no value": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": stretch(7*s, 9*s, math.NaN())}, nil, nil, Pass, "(16 values of 1 series)"},
+		"NaN is no value": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": span(7*s, 9*s, math.NaN())}, nil, nil, Pass, "(16 values of 1 series)"},
 
 		"nothing but NaN":           {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": always(math.NaN())}, nil, nil, Invalid, "there is no value in recovery"},
 		"no series":                 {ask(PromQL{During: "recovery"}, "<= 1"), nodes{}, nil, nil, Invalid, "there is no value in recovery"},
