@@ -77,6 +77,9 @@ func (c *crowd) gather(ctx context.Context) {
 			next = time.Now()
 		}
 		if wait := time.Until(next); wait > 0 && !pause(ctx, wait) || ctx.Err() != nil {
+			c.mu.Lock()
+			c.busy-- // nobody comes on this one
+			c.mu.Unlock()
 			return
 		}
 		next = next.Add(c.every)

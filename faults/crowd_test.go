@@ -213,6 +213,19 @@ func TestSlowClientsAreSlow(t *testing.T) {
 	}
 }
 
+// It may be ended between the decision to connect and the connection.
+func TestACrowdThatIsEndedWhileItGathersIsGone(t *testing.T) {
+	s := serve(t, &http.Server{})
+	for range 20 {
+		e, undo := crowdOf(t, &doors{at: map[string]string{"edge": s.addr}}, "connections", `{"to":"edge","count":100,"per-second":200}`)
+		time.Sleep(7 * time.Millisecond)
+		undo()
+		_, err := e.Gone(t.Context())
+		require.NoError(t, err)
+	}
+	s.emptied(t)
+}
+
 // A server with a deadline for headers sends them away; they come back, and it is in the record.
 func TestSlowClientsComeBack(t *testing.T) {
 	s := serve(t, &http.Server{ReadHeaderTimeout: 50 * time.Millisecond})

@@ -22,7 +22,7 @@ func (g *Generator) Change(c plan.RateChange) (back func() error, err error) {
 	case g.changed:
 		return nil, fmt.Errorf("the rate of load %s is changed already by another fault; one at a time", g.load.Name)
 	}
-	if err := g.change(c, "the rate of %s is changed from %.4g/s to %.4g/s"); err != nil {
+	if err := g.change(c, "the rate of %s is changed from %.4g/s to %s"); err != nil {
 		return nil, err
 	}
 	g.changed = true
@@ -37,7 +37,7 @@ func (g *Generator) back() error {
 		return errors.New("it was brought back before")
 	}
 	g.changed = false
-	return g.change(plan.RateChange{Times: 1}, "the rate of %s goes back from %.4g/s to %.4g/s, which was planned")
+	return g.change(plan.RateChange{Times: 1}, "the rate of %s goes back from %.4g/s to the planned %s")
 }
 
 func (g *Generator) change(c plan.RateChange, what string) error {
@@ -50,8 +50,11 @@ func (g *Generator) change(c plan.RateChange, what string) error {
 	if err != nil {
 		return fmt.Errorf("load %s: writing its new rate: %w", g.load.Name, err)
 	}
-	g.env.Record.Event(record.Event{Round: g.env.Round, Kind: record.LoadRate, ID: g.load.Name, Data: data,
-		Evidence: fmt.Sprintf(what, g.load.Name, was, s.Rate(t))})
+	to := fmt.Sprintf("%.4g/s", s.Rate(t))
+	if s.hold != s.Rate(t) {
+		to += fmt.Sprintf(", which becomes %.4g/s", s.hold)
+	}
+	g.env.Record.Event(record.Event{Round: g.env.Round, Kind: record.LoadRate, ID: g.load.Name, Data: data, Evidence: fmt.Sprintf(what, g.load.Name, was, to)})
 	return nil
 }
 
