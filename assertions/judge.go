@@ -99,13 +99,27 @@ func (j *judge) round(ctx context.Context, pr plan.Round, r *record.Round) []Fin
 	all := j.asked()
 	pre := j.premises(pr, r, all)
 	fs := pre.findings
+	starved, seen := surroundings(r)
+	excused := false
+	var asserted []Finding
 	for _, a := range all {
 		f := j.guarded(ctx, a, r)
 		j.gate(&f, a, r, pre)
+		if _, ok := a.params.(measurer); ok && starved != "" && f.Verdict == Fail {
+			f.Verdict, f.Reason, excused = Invalid, "it would be FAIL, but "+starved, true
+		}
 		f.ID, f.Kind, f.Class, f.Round = a.ID, a.Kind, a.kind.Class, r.N
-		fs = append(fs, f)
+		asserted = append(asserted, f)
 	}
-	return fs
+	if seen != nil {
+		// What was kept in spite of it stands, so the premise is broken only where something rests on it.
+		var why []string
+		if excused {
+			why = []string{starved}
+		}
+		fs = append(fs, premise("surroundings", "surroundings", r.N, fmt.Sprintf("other programs took %s of the machine under load", percent(seen.Values["others"])), why, *seen))
+	}
+	return append(fs, asserted...)
 }
 
 // measurer is an assertion about service level.

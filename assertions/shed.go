@@ -104,8 +104,8 @@ func (a *Shed) measures() measured {
 	return measured{src: Source{Load: a.Load}, relative: a.relative()}
 }
 
-// served is what became of requests.
-type served struct {
+// admitted is what became of requests.
+type admitted struct {
 	sent, good int
 	latencies  []time.Duration // of good ones, sorted
 	length     time.Duration
@@ -115,11 +115,11 @@ type served struct {
 	highGood   int
 }
 
-func (s served) goodput() float64 { return float64(s.good) / s.length.Seconds() }
-func (s served) offered() float64 { return float64(s.sent) / s.length.Seconds() }
+func (s admitted) goodput() float64 { return float64(s.good) / s.length.Seconds() }
+func (s admitted) offered() float64 { return float64(s.sent) / s.length.Seconds() }
 
-func serve(reqs []record.Request, ws []Window, high []string) served {
-	s := served{length: length(ws), refused: map[int]int{}}
+func serve(reqs []record.Request, ws []Window, high []string) admitted {
+	s := admitted{length: length(ws), refused: map[int]int{}}
 	for i := range reqs {
 		q := &reqs[i]
 		if !slices.ContainsFunc(ws, func(w Window) bool { return q.Due >= w.From && q.Due < w.To }) {
@@ -149,7 +149,7 @@ func serve(reqs []record.Request, ws []Window, high []string) served {
 }
 
 // quantile of the latency of good answers, or why there is none.
-func (s served) quantile(f figure, where string) (float64, error) {
+func (s admitted) quantile(f figure, where string) (float64, error) {
 	if n := len(s.latencies); n < f.need() {
 		return 0, fmt.Errorf("%s needs %d good answers and there are %d in %s", f, f.need(), n, where)
 	}
@@ -198,7 +198,7 @@ func (a *Shed) Judge(_ context.Context, p *plan.Plan, r *record.Round) Finding {
 	return f
 }
 
-func (a *Shed) parts(base, now served, values map[string]float64) []part {
+func (a *Shed) parts(base, now admitted, values map[string]float64) []part {
 	var parts []part
 	if b := a.Goodput; !b.IsZero() {
 		g := figure{name: "goodput", bound: b}

@@ -25,10 +25,13 @@ type links struct {
 	mu              sync.Mutex
 	at              map[string]string // address -> node
 	dial            func(ctx context.Context, l cluster.Link) error
+	wrap            func(net.Conn) net.Conn // what a toxic does to a probe; nil: nothing
 	dials           map[cluster.Link]int
 	counted         map[cluster.Link]uint64
 	apply           func(ctx context.Context) error
 	applied         []cluster.Link
+	rule            cluster.Rule
+	bytes           uint64 // that each link counted
 	removed         []cluster.RuleID
 	states          map[string]cluster.State
 	pause           func(ctx context.Context, node string) error
@@ -61,10 +64,15 @@ func (c *links) Dial(ctx context.Context, from, network, addr string) (net.Conn,
 		}
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, network, addr)
+	conn, err := d.DialContext(ctx, network, addr)
+	if err == nil && c.wrap != nil {
+		conn = c.wrap(conn)
+	}
+	return conn, err
 }
 
-func (c *links) Apply(ctx context.Context, ls []cluster.Link, _ cluster.Rule) (cluster.RuleID, error) {
+func (c *links) Apply(ctx context.Context, ls []cluster.Link, r cluster.Rule) (cluster.RuleID, error) {
+	c.rule = r
 	if c.apply != nil {
 		if err := c.apply(ctx); err != nil {
 			return 0, err
@@ -83,7 +91,7 @@ func (c *links) Counters(context.Context, cluster.RuleID) (cs []cluster.Counter,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.applied {
-		cs = append(cs, cluster.Counter{Link: l, Packets: c.counted[l]})
+		cs = append(cs, cluster.Counter{Link: l, Packets: c.counted[l], Bytes: c.bytes})
 	}
 	return cs, nil
 }

@@ -36,6 +36,13 @@ type Options struct {
 	Progress func(line string)
 	// Toxic lists the links that the plan will use a toxic on; they go through the link core from the first connection.
 	Toxic []Link
+	// Observed lists the links whose calls are read off the wire. An end may be a node, a service or a group: nodes that
+	// come later belong to theirs.
+	Observed []Link
+	// Replied lists those of them that a Reply may come on; ends as in Observed.
+	Replied []Link
+	// Calls gets what was read, from one goroutine at a time, and once more when the topology comes down.
+	Calls func(CallBatch)
 }
 
 // Capabilities maps what a fault may need to nil, or to the reason why it cannot be had.
@@ -180,6 +187,7 @@ type Rule struct {
 	Reject bool   `json:"reject,omitempty"`
 	Delay  *Delay `json:"delay,omitempty"`
 	Toxic  *Toxic `json:"toxic,omitempty"`
+	Reply  *Reply `json:"reply,omitempty"`
 }
 
 // Delay holds packets back.
@@ -203,8 +211,8 @@ type Toxic struct {
 // Counter says what a rule acted on.
 type Counter struct {
 	Link    Link
-	Packets uint64 // packets rules: matched packets; toxics: chunks
-	Bytes   uint64
+	Packets uint64 // packets rules: matched packets; toxics: chunks; replies: those that were given
+	Bytes   uint64 // replies: requests that they were chosen among
 }
 
 // LeftError is part of the error of Driver.Up when what was begun could not be taken away again.

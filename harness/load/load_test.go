@@ -502,7 +502,13 @@ func TestAlarms(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			a.wait(ctx, time.Hour)
+			a.wait(ctx, time.Hour, nil)
 		})
 	}
+}
+
+func withTimeout(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }

@@ -50,6 +50,19 @@ type call struct {
 	got        uint64
 	outcome    record.Ending
 	retryAfter bool
+
+	grpc  *int   // the status of a gRPC call, if the server made it
+	said  string // with the status
+	short string // why an answer that is otherwise good is not
+}
+
+// sender sends the requests of a load, each when vegeta asks for it.
+type sender interface {
+	http.RoundTripper
+	// done returns what is known of a request that has ended, and forgets it.
+	done(seq uint64) call
+	// close ends what is still open, and waits for it.
+	close()
 }
 
 func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAlive bool) *transport {

@@ -26,7 +26,7 @@ type Call struct {
 	GRPCStatus *int   `json:"grpcStatus,omitempty"` // of gRPC, when there was one
 	// Injected: the answer came from a fault and the call never reached To.
 	Injected bool   `json:"injected,omitempty"`
-	Error    string `json:"error,omitempty"` // how it was cut off: reset, cancelled, closed
+	Error    string `json:"error,omitempty"` // how it was cut off: reset, cancelled (by the caller), refused, closed, unread
 }
 
 // CallsFile is the file of calls on links.

@@ -3,6 +3,8 @@ package record
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 // Event is a line of events.jsonl: something that happened, with its offset from the start of the run.
@@ -60,6 +62,8 @@ const (
 	NodePaused  EventKind = "node.paused"
 	NodeResumed EventKind = "node.resumed"
 	NodeRemoved EventKind = "node.removed"
+	// NodeSignalled comes just before the harness sends Signal to the node's program, by a fault or when the topology goes down.
+	NodeSignalled EventKind = "node.signalled"
 
 	Bound       EventKind = "bound"        // a late binding was resolved: ID says which, Targets to what
 	Required    EventKind = "required"     // a precondition was tested: ID, OK, Evidence
@@ -68,9 +72,11 @@ const (
 	Failure     EventKind = "failure"      // the harness or the environment failed: INVALID
 	Audited     EventKind = "audited"      // OK; Error lists what was left
 	LoadSummary EventKind = "load"         // ID: the load's name; Data: GeneratorStats
+	LoadRate    EventKind = "load.rate"    // a fault changed a load's rate, or gave it back: ID: the load's name; Data: RateChange
 	WorkloadEnd EventKind = "workload"     // ID: the workload's name; Data: WorkloadStats; Error when it died
 	UserFinding EventKind = "user-finding" // of an exec assertion: ID; Data: the JSON line it printed
 	ExecEnd     EventKind = "exec"         // a program of an action or assertion ended: ID, ExitCode, Evidence
+	ObserveEnd  EventKind = "observe"      // ID: an observed link, "from -> to"; Data: Observed
 	Warning     EventKind = "warning"
 )
 
@@ -83,12 +89,29 @@ type GeneratorStats struct {
 	Missed   int           `json:"missed"` // due but never sent
 }
 
+// RateChange is what a load's rate was to be from a moment on, beside what its plan says. What was sent is in the
+// request log.
+type RateChange struct {
+	At      time.Duration `json:"at"`      // the moment, as an offset from the start of the run
+	Before  uint64        `json:"before"`  // requests that were due before
+	Stages  []plan.Stage  `json:"stages"`  // from At on
+	Planned []plan.Stage  `json:"planned"` // likewise, by the plan
+}
+
 // WorkloadStats are a workload's own figures.
 type WorkloadStats struct {
 	OK      int `json:"ok"`
 	Failed  int `json:"failed"`
 	Unknown int `json:"unknown"`
 	Read    int `json:"read"` // answers of verify
+}
+
+// Observed says how much of a link's calls is in the record: all, where Dropped and Unreadable are 0.
+type Observed struct {
+	Calls      uint64 `json:"calls"`      // that crossed, and those that a fault answered
+	Dropped    uint64 `json:"dropped"`    // of them, those that are not in the record
+	Unreadable uint64 `json:"unreadable"` // connections that could not be read to their end
+	Why        string `json:"why,omitempty"`
 }
 
 // EndData is the Data of run.end, filled by Writer.Event: how many rows were written to each file, by its path in the

@@ -65,6 +65,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	later := Call{Begin: 8, End: 9, From: "gateway-1", To: "orders-1", Port: 9090, Conn: 2, Proto: "grpc", Method: "POST", Path: "/x.Y/Z", Status: 200, GRPCStatus: &status}
 	w.Call(later)
 	w.Call(Call{Begin: 7, From: "client", To: "gateway-1", Proto: "http/1.1", Path: "/orders"})
+	w.Surroundings(Surroundings{T: 9, For: 4, Cores: 2, Busy: 3, Own: 2, Waited: 1})
 	w.SetRound(2)
 	w.Event(Event{Kind: PhaseBegin, Phase: plan.PhaseUp, T: 40})
 	w.Event(Event{Kind: Warning, T: 50})
@@ -118,6 +119,9 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	ready, err := one.Readiness()
 	require.NoError(t, err)
 	assert.Equal(t, []Readiness{{T: 3, Round: 1, Node: "a", Ready: true}}, ready)
+	around, err := one.Surroundings()
+	require.NoError(t, err)
+	assert.Equal(t, []Surroundings{{T: 9, Round: 1, For: 4, Cores: 2, Busy: 3, Own: 2, Waited: 1}}, around)
 	calls, err := one.Calls()
 	require.NoError(t, err)
 	later.Round = 1

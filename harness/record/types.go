@@ -10,9 +10,11 @@
 //	  histories/WORKLOAD.jsonl  Op
 //	  leaders.jsonl         LeaderPoll
 //	  readiness.jsonl       Readiness, on change
+//	  surroundings.jsonl    Surroundings, twice a second under load
 //	  calls.jsonl           Call, of the links that the plan observes
 //	  metrics/              a Prometheus TSDB; any Prometheus opens it
-//	  logs/NODE.log         what the node's programs printed, all rounds in one file
+//	  logs/NODE.log         what the node's programs printed, all rounds in one file; round.begin and round.end say how long
+//	                        it was then (LogMark)
 //	  findings.json         written by check
 //
 // All times are offsets from the start of the run on one monotonic clock, in nanoseconds. A directory that was cut off at any

@@ -40,6 +40,7 @@ func Run(t *testing.T, d cluster.Driver) {
 		t.FailNow()
 	}
 	t.Run("star", s.star)
+	t.Run("calls", s.calls)
 	t.Run("order", s.order)
 	t.Run("ready", s.ready)
 	t.Run("policies", s.policies)

@@ -30,21 +30,13 @@ type core struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
+	names sync.Map // of the nodes, by address
+
 	mu    sync.Mutex
+	taps  func(tapConn) tap // the tap of a new connection, or nil
 	conns map[*coreConn]struct{}
 	rules map[AddrLink][]*toxicLink
 	count map[AddrLink]uint64 // connections that came
-}
-
-// coreConn is a connection through the core.
-type coreConn struct {
-	link   AddrLink
-	n      uint64 // of its link, from 0
-	client *net.TCPConn
-	ctx    context.Context // ends when the connection is to be given up
-	cancel context.CancelFunc
-	up     *pipe // nil until the server has accepted
-	down   *pipe
 }
 
 func newCore(timeout time.Duration) (*core, error) {
@@ -129,7 +121,10 @@ func addrOf(a net.Addr) netip.AddrPort {
 
 // enter registers a connection, before it is connected: none that exists escapes a rule or a reset.
 func (c *core) enter(conn *net.TCPConn) *coreConn {
-	cc := &coreConn{link: AddrLink{From: addrOf(conn.RemoteAddr()).Addr(), To: addrOf(conn.LocalAddr()).Addr()}, client: conn}
+	from, to := addrOf(conn.RemoteAddr()), addrOf(conn.LocalAddr())
+	cc := &coreConn{client: conn, connInfo: connInfo{
+		link: AddrLink{From: from.Addr(), To: to.Addr()}, from: c.nameOf(from.Addr()), to: c.nameOf(to.Addr()), client: from, port: to.Port(), began: time.Now(),
+	}}
 	cc.ctx, cc.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,50 +134,25 @@ func (c *core) enter(conn *net.TCPConn) *coreConn {
 	return cc
 }
 
+// setTaps sets where the taps of connections to come are from; a connection for which f returns nil has none. No lock
+// is held when f is called.
+func (c *core) setTaps(f func(tapConn) tap) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.taps = f
+}
+
+func (c *core) nameOf(a netip.Addr) string {
+	name, _ := c.names.Load(a)
+	s, _ := name.(string)
+	return s
+}
+
 func (c *core) leave(cc *coreConn) {
 	cc.cancel()
 	c.mu.Lock()
 	delete(c.conns, cc)
 	c.mu.Unlock()
-}
-
-func (c *core) serve(cc *coreConn) {
-	server, err := c.dial(cc)
-	if err != nil {
-		abort(cc.client)
-		return
-	}
-	c.mu.Lock()
-	cc.up, cc.down = newPipe(cc.client, server, nil), newPipe(server, cc.client, nil)
-	for _, tl := range c.rules[cc.link] {
-		cc.add(tl)
-	}
-	c.mu.Unlock()
-	// Whoever gives the connection up, both ends are reset, and the pipes end.
-	stop := context.AfterFunc(cc.ctx, func() { abort(cc.client, server) })
-	defer stop()
-	var down sync.WaitGroup
-	down.Go(func() {
-		if cc.down.run() != nil {
-			cc.cancel()
-		}
-	})
-	if cc.up.run() != nil {
-		cc.cancel()
-	}
-	down.Wait()
-	if stop() { // both streams have ended
-		_ = cc.client.Close()
-		_ = server.Close()
-	}
-}
-
-// abort resets connections.
-func abort(conns ...*net.TCPConn) {
-	for _, c := range conns {
-		_ = c.SetLinger(0) // of a closed socket, an error that says nothing new
-		_ = c.Close()
-	}
 }
 
 // dial connects to the server from the client's own address and port. It gives up when the client was reset meanwhile.
@@ -235,34 +205,6 @@ func watchReset(conn *net.TCPConn, f func()) (stop func()) {
 	}
 }
 
-// add puts a toxic on the connection if the draw says so, and returns what to wait for. The core is locked.
-func (cc *coreConn) add(tl *toxicLink) <-chan struct{} {
-	p := cc.direction(tl)
-	s := tl.stageFor(cc.n)
-	if p == nil || s == nil {
-		return nil
-	}
-	return p.set(func(stages []*stage) []*stage { return append(stages, s) })
-}
-
-// remove takes a toxic off the connection, and returns what to wait for. The core is locked.
-func (cc *coreConn) remove(tl *toxicLink) <-chan struct{} {
-	p := cc.direction(tl)
-	if p == nil {
-		return nil
-	}
-	return p.set(func(stages []*stage) []*stage {
-		return slices.DeleteFunc(stages, func(s *stage) bool { return s.of == tl })
-	})
-}
-
-func (cc *coreConn) direction(tl *toxicLink) *pipe {
-	if tl.upstream {
-		return cc.up
-	}
-	return cc.down
-}
-
 // changeTimeout is how long a change waits for the connections that exist. They take it within microseconds, except on
 // a busy machine, or when a peer does not read: then when it does.
 const changeTimeout = 250 * time.Millisecond
@@ -274,7 +216,7 @@ func (c *core) addToxics(tls []*toxicLink) {
 	}))
 }
 
-// removeToxics takes them off again. What they hold goes on at once.
+// removeToxics takes them off again. What comes from now on passes without them; what they hold goes on before it.
 func (c *core) removeToxics(tls []*toxicLink) {
 	await(c.eachConn(tls, (*coreConn).remove, func(tl *toxicLink) {
 		c.rules[tl.link] = slices.DeleteFunc(c.rules[tl.link], func(x *toxicLink) bool { return x == tl })

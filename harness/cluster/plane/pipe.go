@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2/stream"
@@ -15,18 +16,34 @@ import (
 // pipe is one direction of a connection through the link core. Without toxics the kernel splices the bytes from
 // socket to socket; with toxics they pass through a chain. It changes from one to the other, and from chain to chain,
 // between two writes, so that a change never waits for a peer that does not read.
+//
+// It belongs to a connection, which a toxic may end.
 type pipe struct {
 	src, dst *net.TCPConn
+	ends     ends
+	tap      half        // or nil
+	cutLater atomic.Bool // when what is on its way has been passed on, the connection is to be closed
 
 	mu      sync.Mutex
 	want    []*stage
-	changed chan struct{} // holds one token when want is new
+	changed chan struct{} // holds one token when want is new, or when the tap has something to send
 	taken   chan struct{} // closed when it was taken; nil when it is not new
+	timers  []*time.Timer
+	cutNow  bool
 	over    bool
 }
 
-func newPipe(src, dst *net.TCPConn, stages []*stage) *pipe {
-	return &pipe{src: src, dst: dst, want: stages, changed: make(chan struct{}, 1)}
+// ends is how a connection is ended otherwise than by its peers.
+type ends struct {
+	reset func() // resets both ends
+	close func() // closes both ends, in an orderly way; what is on its way is lost
+}
+
+// errCut says that a toxic ended the connection: both ends are to be closed.
+var errCut = errors.New("a toxic closed the connection")
+
+func newPipe(src, dst *net.TCPConn) *pipe {
+	return &pipe{src: src, dst: dst, changed: make(chan struct{}, 1)}
 }
 
 // longAgo as a deadline ends a read that is under way. No byte is lost by it.
@@ -42,11 +59,7 @@ func (p *pipe) set(f func([]*stage) []*stage) <-chan struct{} {
 	if p.over {
 		return nil
 	}
-	_ = p.src.SetReadDeadline(longAgo) // a closed socket needs no waking
-	select {
-	case p.changed <- struct{}{}:
-	default:
-	}
+	p.poke()
 	if p.taken != nil {
 		return nil
 	}
@@ -54,12 +67,63 @@ func (p *pipe) set(f func([]*stage) []*stage) <-chan struct{} {
 	return p.taken
 }
 
-// take returns the stages that are wanted now, and lets reads go on.
-func (p *pipe) take() []*stage {
+// wake has the tap asked for what it has to send.
+func (p *pipe) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.poke()
+	}
+}
+
+func (p *pipe) poke() {
+	_ = p.src.SetReadDeadline(longAgo) // a closed socket needs no waking
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// cut ends the pipe at once, whatever is on its way: a write that waits for the peer too.
+func (p *pipe) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	p.cutNow = true
+	_ = p.dst.SetWriteDeadline(longAgo)
+	p.poke()
+}
+
+// after calls f in a while, unless the pipe has ended by then.
+func (p *pipe) after(d time.Duration, f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.timers = append(p.timers, time.AfterFunc(d, f))
+	}
+}
+
+// stageOf returns the stage of a toxic, or nil.
+func (p *pipe) stageOf(tl *toxicLink) *stage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.IndexFunc(p.want, func(s *stage) bool { return s.of == tl }); i >= 0 {
+		return p.want[i]
+	}
+	return nil
+}
+
+// take returns the stages that are wanted now, and lets reads go on; or errCut.
+func (p *pipe) take() ([]*stage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.accept()
-	return p.want
+	if p.cutNow {
+		return nil, errCut
+	}
+	return p.want, nil
 }
 
 // end says that nothing is carried any more.
@@ -68,6 +132,9 @@ func (p *pipe) end() {
 	defer p.mu.Unlock()
 	p.over = true
 	p.accept()
+	for _, t := range p.timers {
+		t.Stop()
+	}
 }
 
 func (p *pipe) accept() {
@@ -82,31 +149,77 @@ func (p *pipe) accept() {
 	}
 }
 
-// run carries bytes until src has ended and everything was passed on; then it ends dst's stream and returns nil. An
-// error means that the connection is broken: both ends are to be reset.
+// carry runs the pipe. What ends it otherwise than in good order ends the connection.
+func (p *pipe) carry() error {
+	err := p.run()
+	switch {
+	case errors.Is(err, errCut):
+		p.ends.close()
+	case err != nil:
+		p.ends.reset()
+	}
+	return err
+}
+
+// run carries bytes until src has ended and everything was passed on; then it ends dst's stream and returns nil. It
+// returns errCut when a toxic has ended the connection. Another error means that the connection is broken: both ends
+// are to be reset.
 func (p *pipe) run() error {
 	defer p.end()
 	for {
-		stages := p.take()
-		var err error
-		if len(stages) == 0 {
-			_, err = p.dst.ReadFrom(p.src)
+		stages, err := p.take()
+		if err != nil {
+			return err
+		}
+		if len(stages) == 0 && p.tap == nil {
+			_, err = p.dst.ReadFrom(p.src) // splice
 		} else {
 			err = p.through(stages)
 		}
 		switch {
+		case err == nil && p.cutLater.Load():
+			return errCut
 		case err == nil:
-			return p.dst.CloseWrite()
+			return p.finish()
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		}
 	}
 }
 
-// through carries bytes through chains of toxics. It returns os.ErrDeadlineExceeded when there is none any more.
+// finish passes the end of the stream on.
+func (p *pipe) finish() error {
+	if p.tap != nil {
+		if b := p.tap.ended(); len(b) > 0 {
+			if _, err := p.dst.Write(b); err != nil {
+				return err
+			}
+		}
+	}
+	return p.dst.CloseWrite()
+}
+
+// write passes bytes on; nil asks the tap for its own.
+func (p *pipe) write(b []byte) error {
+	if p.tap != nil {
+		b = p.tap.leaving(b)
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := p.dst.Write(b)
+	return err
+}
+
+// through carries bytes through chains of toxics, or past the tap alone. It returns os.ErrDeadlineExceeded when neither
+// is left, or when the pipe was cut.
 func (p *pipe) through(stages []*stage) error {
-	c := newChain(stages, flow{held: make([][]*stream.StreamChunk, len(stages)+1), ended: -1})
-	in := startIntake(p.src, c)
+	f := flow{held: make([][]*stream.StreamChunk, len(stages)+1), ended: -1}
+	if err := p.own(&f); err != nil {
+		return err
+	}
+	c := newChain(stages, f)
+	in := p.startIntake(c)
 	defer func() {
 		in.stop()
 		c.stop(nil)
@@ -118,31 +231,52 @@ func (p *pipe) through(stages []*stage) error {
 				in.stop()
 				return in.failure
 			}
-			if _, err := p.dst.Write(x.Data); err != nil {
+			if err := p.write(x.Data); err != nil {
 				return err
 			}
 		case <-p.changed:
 			in.stop()
-			stages = p.take()
+			var err error
+			if stages, err = p.take(); err != nil {
+				return err
+			}
 			f := c.stop(stages)
 			if in.left != nil { // read, but not yet in the chain
 				f.held[0] = append(f.held[0], in.left)
 				in.left = nil
 			}
-			if len(stages) == 0 {
-				return p.finish(f, in)
+			if err := p.own(&f); err != nil {
+				return err
+			}
+			if len(stages) == 0 && p.tap == nil {
+				return p.let(f, in)
 			}
 			if c = newChain(stages, f); f.ended < 0 {
-				in = startIntake(p.src, c)
+				in = p.startIntake(c)
 			}
 		}
 	}
 }
 
-// finish writes what is left of a chain that has no stage any more.
-func (p *pipe) finish(f flow, in *intake) error {
+// own asks the tap for what it has to send of its own. Nothing is being read meanwhile.
+func (p *pipe) own(f *flow) error {
+	if p.tap == nil {
+		return nil
+	}
+	if b := p.tap.arrived(nil); len(b) > 0 && f.ended < 0 { // what comes after the stream's end has no way to go
+		f.held[0] = append(f.held[0], newChunk(b))
+	}
+	return p.write(nil)
+}
+
+func newChunk(b []byte) *stream.StreamChunk {
+	return &stream.StreamChunk{Data: slices.Clone(b), Timestamp: time.Now()}
+}
+
+// let writes what is left of a chain that has no stage any more.
+func (p *pipe) let(f flow, in *intake) error {
 	for _, x := range f.held[0] {
-		if _, err := p.dst.Write(x.Data); err != nil {
+		if err := p.write(x.Data); err != nil {
 			return err
 		}
 	}
@@ -154,7 +288,7 @@ func (p *pipe) finish(f flow, in *intake) error {
 
 // intake reads from a socket into a chain.
 type intake struct {
-	src      *net.TCPConn
+	pipe     *pipe
 	chain    *chain
 	stopping chan struct{}
 	done     chan struct{}
@@ -166,8 +300,8 @@ type intake struct {
 	failure error               // why, unless by its peer's close
 }
 
-func startIntake(src *net.TCPConn, c *chain) *intake {
-	in := &intake{src: src, chain: c, stopping: make(chan struct{}), done: make(chan struct{})}
+func (p *pipe) startIntake(c *chain) *intake {
+	in := &intake{pipe: p, chain: c, stopping: make(chan struct{}), done: make(chan struct{})}
 	go in.run()
 	return in
 }
@@ -176,7 +310,7 @@ func startIntake(src *net.TCPConn, c *chain) *intake {
 func (in *intake) stop() {
 	in.once.Do(func() {
 		close(in.stopping)
-		_ = in.src.SetReadDeadline(longAgo)
+		_ = in.pipe.src.SetReadDeadline(longAgo)
 	})
 	<-in.done
 }
@@ -185,13 +319,9 @@ func (in *intake) run() {
 	defer close(in.done)
 	buf := make([]byte, 32<<10)
 	for {
-		n, err := in.src.Read(buf)
-		if n > 0 {
-			x := &stream.StreamChunk{Data: slices.Clone(buf[:n]), Timestamp: time.Now()}
-			for _, s := range in.chain.stages {
-				s.of.chunks.Add(1)
-				s.of.bytes.Add(uint64(n))
-			}
+		n, err := in.pipe.src.Read(buf)
+		if b := in.arrived(buf[:n]); len(b) > 0 {
+			x := newChunk(b)
 			select {
 			case in.chain.head() <- x:
 			case <-in.stopping:
@@ -212,4 +342,11 @@ func (in *intake) run() {
 		close(in.chain.links[0])
 		return
 	}
+}
+
+func (in *intake) arrived(b []byte) []byte {
+	if in.pipe.tap == nil || len(b) == 0 {
+		return b
+	}
+	return in.pipe.tap.arrived(b)
 }

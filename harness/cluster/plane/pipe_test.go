@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -41,10 +42,24 @@ func pipeEnds(t require.TestingT) (in, src, dst, out *net.TCPConn, closeAll func
 	}
 }
 
-// testStage makes a stage of any toxic that has no draws of its own.
-func testStage(kind string, tx toxics.Toxic) *stage {
-	tl := &toxicLink{kind: kind, toxicity: 1, make: func(uint64) toxics.Toxic { return tx }}
-	return tl.stageFor(0)
+// testStage makes a stage of any toxic.
+func testStage(p *pipe, kind string, mk func(*strike) toxics.Toxic) *stage {
+	tl := &toxicLink{kind: kind, toxicity: 1, make: mk}
+	return tl.stageFor(0, p)
+}
+
+// theirs makes toxiproxy's own toxic.
+func theirs(tx toxics.Toxic) func(*strike) toxics.Toxic {
+	return func(*strike) toxics.Toxic { return tx }
+}
+
+// ours makes a toxic of the table.
+func ours(kind, attributes string) func(*strike) toxics.Toxic {
+	mk, err := toxicKinds[kind].parse([]byte(attributes))
+	if err != nil {
+		panic(err)
+	}
+	return mk
 }
 
 // TestPipeLosesNothing sends bytes through a pipe whose stages change at random, toxiproxy's own toxics among them,
@@ -60,7 +75,7 @@ func TestPipeLosesNothing(t *testing.T) {
 			binary.LittleEndian.PutUint64(data[i:], rnd.Uint64())
 		}
 		piece := rapid.IntRange(1<<9, 1<<17).Draw(t, "piece")
-		p := newPipe(src, dst, nil)
+		p := newPipe(src, dst)
 		var running sync.WaitGroup
 		var runErr error
 		running.Go(func() { runErr = p.run() })
@@ -78,23 +93,33 @@ func TestPipeLosesNothing(t *testing.T) {
 			got <- b
 		})
 		mk := map[string]func() *stage{
-			"latency": func() *stage {
-				return testStage("latency", &latency{LatencyToxic: toxics.LatencyToxic{Latency: 3, Jitter: 2}})
-			},
-			"theirs": func() *stage { return testStage("latency", &toxics.LatencyToxic{Latency: 2}) },
-			"noop":   func() *stage { return testStage("noop", &toxics.NoopToxic{}) },
+			"bandwidth": func() *stage { return testStage(p, "bandwidth", ours("bandwidth", `{"rate": 500000}`)) },
 			"slicer": func() *stage {
-				return testStage("slicer", &toxics.SlicerToxic{AverageSize: 40000, SizeVariation: 10, Delay: 1})
+				return testStage(p, "slicer", ours("slicer", `{"average_size": 5000, "size_variation": 4999, "delay": 1}`))
 			},
-			"slow_close": func() *stage { return testStage("slow_close", &toxics.SlowCloseToxic{Delay: 2}) },
-			"bandwidth":  func() *stage { return testStage("bandwidth", &toxics.BandwidthToxic{Rate: 500000}) },
+			"slow_close": func() *stage { return testStage(p, "slow_close", ours("slow_close", `{"delay": 2}`)) },
+			"limit_data": func() *stage { return testStage(p, "limit_data", ours("limit_data", `{"bytes": 1000000000}`)) },
+			"reset_peer": func() *stage { return testStage(p, "reset_peer", ours("reset_peer", `{"timeout": 600000}`)) },
+			"latency":    func() *stage { return testStage(p, "latency", ours("latency", `{"latency": 3, "jitter": 2}`)) },
+			"theirs":     func() *stage { return testStage(p, "latency", theirs(&toxics.LatencyToxic{Latency: 2})) },
+			"noop":       func() *stage { return testStage(p, "noop", theirs(&toxics.NoopToxic{})) },
+			"their slicer": func() *stage {
+				return testStage(p, "slicer", theirs(&toxics.SlicerToxic{AverageSize: 40000, SizeVariation: 10, Delay: 1}))
+			},
+			"their slow_close": func() *stage { return testStage(p, "slow_close", theirs(&toxics.SlowCloseToxic{Delay: 2})) },
+			"their bandwidth":  func() *stage { return testStage(p, "bandwidth", theirs(&toxics.BandwidthToxic{Rate: 500000})) },
 		}
+		defer p.end() // its timers
 		for range rapid.IntRange(0, 40).Draw(t, "changes") {
-			kind := rapid.SampledFrom([]string{"remove", "remove", "latency", "theirs", "noop", "slicer", "slow_close", "bandwidth"}).Draw(t, "change")
+			kind := rapid.SampledFrom(append(slices.Sorted(maps.Keys(mk)), "remove", "remove")).Draw(t, "change")
 			which := rapid.IntRange(0, 9).Draw(t, "which")
+			var next *stage
+			if kind != "remove" {
+				next = mk[kind]()
+			}
 			p.set(func(ss []*stage) []*stage {
-				if kind != "remove" {
-					return append(ss, mk[kind]())
+				if next != nil {
+					return append(ss, next)
 				}
 				if len(ss) == 0 {
 					return ss
@@ -123,7 +148,7 @@ func TestPipeLosesNothing(t *testing.T) {
 func TestPipeDoesNotWaitForAReader(t *testing.T) {
 	in, src, dst, out, closeAll := pipeEnds(t)
 	defer closeAll()
-	p := newPipe(src, dst, nil)
+	p := newPipe(src, dst)
 	ran := make(chan error, 1)
 	go func() { ran <- p.run() }()
 	chunk := make([]byte, 1<<20)
@@ -139,7 +164,7 @@ func TestPipeDoesNotWaitForAReader(t *testing.T) {
 	}
 	start := time.Now()
 	for range 1000 {
-		s := testStage("latency", &latency{LatencyToxic: toxics.LatencyToxic{Latency: 1}})
+		s := testStage(p, "latency", ours("latency", `{"latency": 1}`))
 		p.set(func(ss []*stage) []*stage { return append(ss, s) })
 		p.set(func(ss []*stage) []*stage { return slices.DeleteFunc(ss, func(x *stage) bool { return x == s }) })
 	}
@@ -155,7 +180,9 @@ func TestPipeDoesNotWaitForAReader(t *testing.T) {
 func TestPipeEndsWithItsPeers(t *testing.T) {
 	for _, who := range []string{"source", "destination"} {
 		in, src, dst, out, closeAll := pipeEnds(t)
-		p := newPipe(src, dst, []*stage{testStage("latency", &latency{LatencyToxic: toxics.LatencyToxic{Latency: 20}})})
+		p := newPipe(src, dst)
+		s := testStage(p, "latency", ours("latency", `{"latency": 20}`))
+		p.set(func([]*stage) []*stage { return []*stage{s} })
 		ran := make(chan error, 1)
 		go func() { ran <- p.run() }()
 		_, err := in.Write([]byte("x"))

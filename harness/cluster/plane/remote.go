@@ -20,6 +20,9 @@ const (
 	methodRelease   = "router.release"
 	methodIntercept = "router.intercept"
 	methodAudit     = "router.audit"
+	methodObserve   = "router.observe"
+	methodCalls     = "router.calls"
+	methodCallsEnd  = "router.calls.end"
 )
 
 type applyBody struct {
@@ -33,6 +36,11 @@ type ruleBody struct {
 
 type linksBody struct {
 	Links []AddrLink `json:"links"`
+}
+
+type observeBody struct {
+	Links   []AddrLink `json:"links"`
+	Replied bool       `json:"replied"`
 }
 
 type refusalBody struct {
@@ -76,6 +84,15 @@ func HandlersOf(router func() (*Router, error)) map[string]Handler {
 		}),
 		methodIntercept: routed(router, func(_ context.Context, r *Router, b linksBody) (any, error) {
 			return nil, r.Intercept(b.Links)
+		}),
+		methodObserve: routed(router, func(_ context.Context, r *Router, b observeBody) (any, error) {
+			return nil, r.Observe(b.Links, b.Replied)
+		}),
+		methodCalls: routed(router, func(_ context.Context, r *Router, _ struct{}) (any, error) {
+			return r.Calls(), nil
+		}),
+		methodCallsEnd: routed(router, func(ctx context.Context, r *Router, _ struct{}) (any, error) {
+			return r.CallsEnd(ctx), nil
 		}),
 		methodAudit: routed(router, func(_ context.Context, r *Router, _ struct{}) (any, error) {
 			return r.Audit()
@@ -161,6 +178,24 @@ func (r RemoteRouter) release(ctx context.Context, id uint64) error {
 func (r RemoteRouter) Intercept(ctx context.Context, links []AddrLink) error {
 	_, err := r.Client.Call(ctx, methodIntercept, linksBody{links}, nil)
 	return err
+}
+
+// Observe is Router.Observe.
+func (r RemoteRouter) Observe(ctx context.Context, links []AddrLink, replied bool) error {
+	_, err := r.Client.Call(ctx, methodObserve, observeBody{links, replied}, nil)
+	return err
+}
+
+// Calls is Router.Calls.
+func (r RemoteRouter) Calls(ctx context.Context) (out Calls, err error) {
+	_, err = r.Client.Call(ctx, methodCalls, struct{}{}, &out)
+	return out, err
+}
+
+// CallsEnd is Router.CallsEnd.
+func (r RemoteRouter) CallsEnd(ctx context.Context) (out []Observed, err error) {
+	_, err = r.Client.Call(ctx, methodCallsEnd, struct{}{}, &out)
+	return out, err
 }
 
 // Audit is Router.Audit.

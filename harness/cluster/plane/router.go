@@ -6,6 +6,7 @@
 package plane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -58,11 +59,12 @@ type AddrCounter struct {
 
 // Router is the network half of the plane. Its methods may be called from several goroutines.
 type Router struct {
-	filter *filter
-	queue  *queue
-	core   *core
-	zone   *zone
-	undo   []func() error // in the order of the set-up
+	filter   *filter
+	queue    *queue
+	core     *core
+	zone     *zone
+	observer *observer
+	undo     []func() error // in the order of the set-up
 
 	mu        sync.Mutex
 	nodes     map[netip.Addr]*node
@@ -108,6 +110,8 @@ func New(cfg Config) (r *Router, err error) {
 		return r, err
 	}
 	r.undo = append(r.undo, r.core.close)
+	r.observer = newObserver()
+	r.core.setTaps(r.observer.tap)
 	unroute, err := coreRoute()
 	if err != nil {
 		return r, err
@@ -198,6 +202,7 @@ func (r *Router) AddNode(n Node) error {
 	}
 	r.nodes[n.Addr] = nd
 	r.zone.add(n)
+	r.core.names.Store(n.Addr, n.Name)
 	return nil
 }
 
@@ -219,6 +224,7 @@ func (r *Router) RemoveNode(name string) error {
 		n.forget()
 		delete(r.nodes, addr)
 		r.zone.remove(n.Node)
+		r.core.names.Delete(addr)
 		r.core.end(func(l AddrLink) bool { return l.From == addr || l.To == addr })
 		return nil
 	}
@@ -297,6 +303,8 @@ func (r *Router) Apply(links []AddrLink, what cluster.Rule) (cluster.RuleID, err
 	switch {
 	case what.Toxic != nil:
 		return r.applyToxic(ru)
+	case what.Reply != nil:
+		return r.applyReply(ru)
 	case what.Delay != nil:
 		if err := validateDelay(*what.Delay); err != nil {
 			return 0, err
@@ -318,6 +326,45 @@ func (r *Router) applyToxic(ru *rule) (cluster.RuleID, error) {
 	r.core.addToxics(tls)
 	return ru.id, nil
 }
+
+// applyReply registers links as applyToxic does: connections that were made before, or before the link was known to be
+// replied on, are left alone.
+func (r *Router) applyReply(ru *rule) (cluster.RuleID, error) {
+	rep, err := newReply(*ru.what.Reply)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.intercept(ru.links); err != nil {
+		return 0, err
+	}
+	ru.reply = rep
+	r.rules.add(ru)
+	r.observer.addReply(rep, ru.links)
+	return ru.id, nil
+}
+
+// Observe registers links whose calls are read, and, when replied is set, answered by a Reply where one holds. It
+// concerns connections to come.
+func (r *Router) Observe(links []AddrLink, replied bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	links, err := r.known(links)
+	if err != nil {
+		return err
+	}
+	if err := r.intercept(links); err != nil {
+		return err
+	}
+	r.observer.observe(links, replied)
+	return nil
+}
+
+// Calls returns calls that nobody has taken yet, a few thousand at most.
+func (r *Router) Calls() Calls { return r.observer.take() }
+
+// CallsEnd waits a little for connections on observed links to end, gives those that go on up for ended, and says how
+// much of each link was read. What Calls returns afterwards is the rest.
+func (r *Router) CallsEnd(ctx context.Context) []Observed { return r.observer.end(ctx) }
 
 func (r *Router) applyPackets(ru *rule) (cluster.RuleID, error) {
 	if err := r.setBase(ru); err != nil {
@@ -411,7 +458,8 @@ func (r *Router) rule(id cluster.RuleID) (*rule, error) {
 	return ru, nil
 }
 
-// Remove takes a rule away. Packets and chunks that it held back go on, in order.
+// Remove takes a rule away. Packets and chunks that it held back go on, in order: packets at once, those of the toxic
+// latency when they are due.
 func (r *Router) Remove(id cluster.RuleID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -423,6 +471,9 @@ func (r *Router) Remove(id cluster.RuleID) error {
 	switch {
 	case ru.what.Toxic != nil:
 		r.core.removeToxics(ru.live)
+		return nil
+	case ru.reply != nil:
+		r.observer.removeReply(ru.reply, ru.links)
 		return nil
 	case ru.does == delay:
 		r.setDelays(ru.links) // what is held goes before later packets pass by the queue
@@ -450,6 +501,13 @@ func (r *Router) Counters(id cluster.RuleID) ([]AddrCounter, error) {
 	if ru.what.Toxic != nil {
 		for i, tl := range ru.live {
 			cs[i] = AddrCounter{tl.link, tl.chunks.Load(), tl.bytes.Load()}
+		}
+		return cs, nil
+	}
+	if ru.reply != nil {
+		for i, l := range ru.links {
+			given, asked := ru.reply.on(l)
+			cs[i] = AddrCounter{l, given, asked}
 		}
 		return cs, nil
 	}

@@ -21,7 +21,7 @@ var actionNames = [...]string{"pass", "delay", "reject", "drop"}
 
 func (a action) String() string { return actionNames[a] }
 
-// actionOf returns what a rule asks of the packet filter: pass for a toxic, which is not its business.
+// actionOf returns what a rule asks of the packet filter: pass for what works on streams, which is not its business.
 func actionOf(r cluster.Rule) (action, error) {
 	var set []string
 	a := pass
@@ -37,8 +37,11 @@ func actionOf(r cluster.Rule) (action, error) {
 	if r.Toxic != nil {
 		set, a = append(set, "toxic"), pass
 	}
+	if r.Reply != nil {
+		set, a = append(set, "reply"), pass
+	}
 	if len(set) != 1 {
-		return pass, fmt.Errorf("a rule has exactly one of drop, reject, delay and toxic; this one has %d: %v", len(set), set)
+		return pass, fmt.Errorf("a rule has exactly one of drop, reject, delay, toxic and reply; this one has %d: %v", len(set), set)
 	}
 	return a, nil
 }
@@ -51,12 +54,16 @@ type rule struct {
 	links  []AddrLink              // without duplicates
 	base   []counts                // of each link: what the filter had counted for other rules before
 	live   []*toxicLink            // of a toxic, link by link
+	reply  *reply                  // of a reply
 	delays map[AddrLink]*delayRule // of a delay
 }
 
 func (r *rule) kind() string {
 	if r.what.Toxic != nil {
 		return "toxic " + r.what.Toxic.Type
+	}
+	if r.reply != nil {
+		return "reply"
 	}
 	return r.does.String()
 }

@@ -16,6 +16,9 @@ func (t *Topology) Down(ctx context.Context) (left []string, err error) {
 		t.end() // no restart, no probe, no new connection from now on
 		t.mu.Unlock()
 		t.stopAll(ctx)
+		if t.calls != nil {
+			t.calls.end(ctx)
+		}
 		t.left, t.downErr = t.clear()
 	})
 	return t.left, t.downErr

@@ -44,6 +44,9 @@ type Router interface {
 	Counters(ctx context.Context, id cluster.RuleID) ([]plane.AddrCounter, error)
 	Reset(ctx context.Context, links []plane.AddrLink) (int, error)
 	Intercept(ctx context.Context, links []plane.AddrLink) error
+	Observe(ctx context.Context, links []plane.AddrLink, replied bool) error
+	Calls(ctx context.Context) (plane.Calls, error)
+	CallsEnd(ctx context.Context) ([]plane.Observed, error)
 }
 
 // Place is a node as its carrier has it: where programs run. Only one of its methods that change the program is called at a
@@ -117,6 +120,8 @@ type Topology struct {
 	next  int     // index of the next node
 	turn  map[string]int
 	rules map[cluster.RuleID][]cluster.Link
+
+	calls *calls // nil when no link is observed
 
 	died   chan struct{} // closed when it ended without Down
 	reason error         // why; guarded by mu

@@ -71,6 +71,13 @@ func (t *Topology) up(ctx context.Context) error {
 			return fmt.Errorf("lead links through the link core: %w", err)
 		}
 	}
+	if err := t.observe(ctx); err != nil {
+		return err
+	}
+	if len(t.cfg.Options.Observed) > 0 && t.cfg.Options.Calls != nil {
+		t.calls = newCalls(t.carrier, t.cfg.Options.Calls)
+		t.background.Go(func() { t.calls.run(t.life) })
+	}
 	return t.startAll(ctx)
 }
 

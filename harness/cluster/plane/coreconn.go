@@ -1,0 +1,138 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// connInfo says which connection it is.
+type connInfo struct {
+	link     AddrLink
+	from, to string         // names of the nodes
+	client   netip.AddrPort // the client's end
+	port     uint16         // the server's
+	n        uint64         // of its link, from 0
+	began    time.Time
+}
+
+// coreConn is a connection through the core.
+type coreConn struct {
+	connInfo
+	client *net.TCPConn
+	ctx    context.Context // ends when the connection is to be given up
+	cancel context.CancelFunc
+	up     *pipe // nil until the server has accepted
+	down   *pipe
+}
+
+// serve connects to the server and carries bytes until both streams have ended.
+func (c *core) serve(cc *coreConn) {
+	server, err := c.dial(cc)
+	if err != nil {
+		abort(cc.client)
+		return
+	}
+	up, down := newPipe(cc.client, server), newPipe(server, cc.client)
+	cut := func() { up.cut(); down.cut() }
+	up.ends, down.ends = ends{cc.cancel, cut}, ends{cc.cancel, cut}
+	c.mu.Lock()
+	taps := c.taps
+	c.mu.Unlock()
+	if taps != nil {
+		if t := taps(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel, cc.endUp}); t != nil {
+			defer t.closed()
+			up.tap, down.tap = upTap{t}, downTap{t}
+		}
+	}
+	c.mu.Lock()
+	cc.up, cc.down = up, down
+	for _, tl := range c.rules[cc.link] {
+		cc.add(tl)
+	}
+	c.mu.Unlock()
+	// Whoever gives the connection up, both ends are reset, and the pipes end.
+	stop := context.AfterFunc(cc.ctx, func() { abort(cc.client, server) })
+	defer stop()
+	var running sync.WaitGroup
+	var upErr, downErr error
+	running.Go(func() { downErr = down.carry() })
+	upErr = up.carry()
+	running.Wait()
+	if errors.Is(upErr, errCut) || errors.Is(downErr, errCut) {
+		farewell(cc.client, server)
+	}
+	if stop() {
+		_ = cc.client.Close()
+		_ = server.Close()
+	}
+}
+
+// endUp ends the stream from the client as if the client had.
+func (cc *coreConn) endUp() { _ = cc.client.CloseRead() } // of a socket that has ended there is nothing to end
+
+// abort resets connections.
+func abort(conns ...*net.TCPConn) {
+	for _, c := range conns {
+		_ = c.SetLinger(0) // of a closed socket, an error that says nothing new
+		_ = c.Close()
+	}
+}
+
+// farewellTime is how long the peers have to end a connection that was closed here.
+const farewellTime = time.Second
+
+// farewell ends streams to both peers and waits a little for theirs. A socket that is closed while something comes in
+// answers with a reset, which may destroy what the peer has not yet read.
+func farewell(conns ...*net.TCPConn) {
+	var reading sync.WaitGroup
+	for _, c := range conns {
+		_ = c.CloseWrite() // of a socket that is closed or reset, nothing is left to say
+		_ = c.SetReadDeadline(time.Now().Add(farewellTime))
+		reading.Go(func() { _, _ = io.Copy(io.Discard, c) })
+	}
+	reading.Wait()
+}
+
+// add puts a toxic on the connection if the draw says so, and returns what to wait for. The core is locked.
+func (cc *coreConn) add(tl *toxicLink) <-chan struct{} {
+	p := cc.direction(tl)
+	if p == nil {
+		return nil
+	}
+	s := tl.stageFor(cc.n, p)
+	if s == nil {
+		return nil
+	}
+	return p.set(func(stages []*stage) []*stage { return append(stages, s) })
+}
+
+// remove takes a toxic off the connection, and returns what to wait for. The core is locked.
+func (cc *coreConn) remove(tl *toxicLink) <-chan struct{} {
+	p := cc.direction(tl)
+	if p == nil {
+		return nil
+	}
+	s := p.stageOf(tl)
+	if s == nil {
+		return nil // it was spared
+	}
+	if h, ok := s.wrapper.Toxic.(healer); ok && h.heal() {
+		return nil // it leaves by itself
+	}
+	return p.set(func(stages []*stage) []*stage {
+		return slices.DeleteFunc(stages, func(x *stage) bool { return x == s })
+	})
+}
+
+func (cc *coreConn) direction(tl *toxicLink) *pipe {
+	if tl.upstream {
+		return cc.up
+	}
+	return cc.down
+}

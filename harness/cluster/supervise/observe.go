@@ -1,0 +1,132 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/plane"
+)
+
+// observe registers the observed links between the nodes that there are.
+func (t *Topology) observe(ctx context.Context) error {
+	replied := t.between(t.cfg.Options.Replied)
+	for _, links := range []struct {
+		of      []plane.AddrLink
+		replied bool
+	}{{t.between(t.cfg.Options.Observed), false}, {replied, true}} {
+		if len(links.of) == 0 {
+			continue
+		}
+		if err := t.carrier.Observe(ctx, links.of, links.replied); err != nil {
+			return fmt.Errorf("read the calls of links: %w", err)
+		}
+	}
+	return nil
+}
+
+// between are the links from a node of each first end to one of the second, among the nodes that are made.
+func (t *Topology) between(ends []cluster.Link) (links []plane.AddrLink) {
+	nodes := t.all()
+	for _, e := range ends {
+		for _, from := range nodes {
+			for _, to := range nodes {
+				if from != to && from.where() != nil && to.where() != nil && from.isOf(e.From) && to.isOf(e.To) {
+					links = append(links, plane.AddrLink{From: from.Info.Addr, To: to.Info.Addr})
+				}
+			}
+		}
+	}
+	return links
+}
+
+func (n *Node) isOf(name string) bool {
+	return n.Info.Name == name || n.Info.Service == name || n.Info.Group == name
+}
+
+// calls brings what the plane reads to whoever wants it.
+type calls struct {
+	router Router
+	tell   func(cluster.CallBatch)
+	ended  chan struct{} // run has ended
+
+	mu sync.Mutex // held while a batch is fetched and told
+	// zero is the moment of the plane's clock's zero, as the answer that came quickest says: half its way bounds the error.
+	zero time.Time
+	took time.Duration
+}
+
+// callsEvery is how often calls are fetched: far within what the plane keeps.
+const callsEvery = 100 * time.Millisecond
+
+func newCalls(r Router, tell func(cluster.CallBatch)) *calls {
+	return &calls{router: r, tell: tell, ended: make(chan struct{})}
+}
+
+func (c *calls) run(ctx context.Context) {
+	defer close(c.ended)
+	for range 5 { // to set the clock
+		if c.fetch(ctx) != nil {
+			return
+		}
+	}
+	every := time.NewTicker(callsEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+		if c.fetch(ctx) != nil {
+			return // the plane is gone, which others tell
+		}
+	}
+}
+
+// fetch tells of all calls that there are now.
+func (c *calls) fetch(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		begin := time.Now()
+		got, err := c.router.Calls(ctx)
+		if err != nil {
+			return err
+		}
+		if took := time.Since(begin); c.zero.IsZero() || took < c.took {
+			c.took, c.zero = took, begin.Add(took/2-got.Now)
+		}
+		var b cluster.CallBatch
+		for _, x := range got.Calls {
+			b.Calls = append(b.Calls, cluster.Call{
+				Begin: c.zero.Add(x.Begin), End: c.zero.Add(x.End), Link: cluster.Link{From: x.From, To: x.To}, Port: x.Port, Conn: x.Conn,
+				Proto: x.Proto, Method: x.Method, Path: x.Path, RequestID: x.RequestID, TraceID: x.TraceID,
+				Status: x.Status, GRPCStatus: x.GRPCStatus, Injected: x.Injected, Error: x.Error,
+			})
+		}
+		if len(b.Calls) > 0 {
+			c.tell(b)
+		}
+		if !got.More {
+			return nil
+		}
+	}
+}
+
+// end tells of what is left, and how much of each link was read. The programs have stopped.
+func (c *calls) end(ctx context.Context) {
+	<-c.ended
+	read, err := c.router.CallsEnd(ctx)
+	if err == nil {
+		err = c.fetch(ctx)
+	}
+	var b cluster.CallBatch
+	for _, o := range read {
+		b.Read = append(b.Read, cluster.Observed{Link: cluster.Link{From: o.From, To: o.To}, Calls: o.Calls, Dropped: o.Dropped, Unreadable: o.Unreadable, Why: o.Why})
+	}
+	b.Err = err
+	c.tell(b)
+}

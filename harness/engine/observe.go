@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/hasvc/gauntlet/faults"
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// observed are the links whose calls the plan wants, by their ends.
+func observed(p *plan.Plan) (links []cluster.Link) {
+	for _, l := range p.Observe {
+		links = append(links, cluster.Link(l))
+	}
+	return links
+}
+
+// repliedOn are the links on which the round's faults answer requests.
+func repliedOn(r plan.Round) (links []cluster.Link) {
+	for _, f := range r.Faults {
+		kind, ok := faults.ByName(f.Kind)
+		if !ok {
+			continue
+		}
+		for _, o := range f.Occurrences {
+			params, ok := kind.New().(faults.ReplyLinks)
+			if !ok || json.Unmarshal(o.Params, params) != nil {
+				continue // the fault itself says what is wrong with its parameters
+			}
+			if l := cluster.Link(params.ReplyLinks()); !slices.Contains(links, l) {
+				links = append(links, l)
+			}
+		}
+	}
+	return links
+}
+
+// calls writes what was read on observed links.
+func (rd *round) calls(b cluster.CallBatch) {
+	for _, c := range b.Calls {
+		rd.w.Call(record.Call{
+			Round: rd.plan.N, Begin: rd.w.At(c.Begin), End: rd.w.At(c.End), From: c.Link.From, To: c.Link.To, Port: c.Port, Conn: c.Conn,
+			Proto: c.Proto, Method: c.Method, Path: c.Path, RequestID: c.RequestID, TraceID: c.TraceID,
+			Status: c.Status, GRPCStatus: c.GRPCStatus, Injected: c.Injected, Error: c.Error,
+		})
+	}
+	for _, o := range b.Read {
+		data, err := json.Marshal(record.Observed{Calls: o.Calls, Dropped: o.Dropped, Unreadable: o.Unreadable, Why: o.Why})
+		if err != nil {
+			rd.w.Event(record.Event{Kind: record.Failure, Error: err.Error()})
+			continue
+		}
+		ev := record.Event{Kind: record.ObserveEnd, ID: o.Link.String(), Data: data, Evidence: fmt.Sprintf("%d calls were read", o.Calls)}
+		if o.Unreadable > 0 {
+			ev.Evidence += fmt.Sprintf("; %d connections could not be read to their end: %s", o.Unreadable, o.Why)
+		}
+		if o.Dropped > 0 {
+			ev.Evidence += fmt.Sprintf("; %d of them are not in the record", o.Dropped)
+		}
+		rd.w.Event(ev)
+	}
+	if b.Err != nil {
+		rd.w.Event(record.Event{Kind: record.Failure, Error: fmt.Sprintf("the last calls on observed links could not be fetched: %v", b.Err)})
+	}
+}
