@@ -54,6 +54,8 @@ func TestWhenABreakerLeftClosed(t *testing.T) {
 		{lived("ccoc", 0, 0, 1, 3), 20, 30, Window{20, 30}, true}, // it moved on
 		{lived("cchc", 0, 0, 0, 0), 0, 30, Window{10, 20}, true},
 		{lived("cccc", 0, 0, 1, 1), 0, 30, Window{10, 20}, true},
+		{lived("coc", 0, 1, 1), 5, 20, Window{0, 10}, true},
+		{lived("ccc", 0, 1, 1), 5, 20, Window{0, 10}, true},
 		{lived("cccc", 7, 7, 7, 7), -1, 30, Window{}, false},
 		{lived("occc", 1, 1, 1, 1), -5, 30, Window{-5, 0}, true},
 	} {
@@ -78,6 +80,7 @@ func TestWhenABreakerClosedForGood(t *testing.T) {
 		{lived("ccc", 0, 0, 0), Window{}, true},
 		{lived("ccc", 0, 3, 3), Window{0, 10}, true},
 		{lived("ccc", 3, 3, 3), Window{}, true},
+		{lived("oc", 1, 2), Window{0, 10}, true},
 	} {
 		got, ok := c.life.closedFrom()
 		require.Equal(t, c.want, got)
@@ -108,6 +111,7 @@ func TestHalfOpenEpisodes(t *testing.T) {
 		{lived("coc", 0, 1, 3), 0, []episode{hidden(10, 1)}},
 		{lived("coc", 0, 1, 3), 10, nil},
 		{lived("co", 0, 1), 0, nil},
+		{lived("oo", 1, 3), -1, []episode{e(0, 10, 1)}},
 		{lived("chc", 0, 1, 2), 0, nil},
 	} {
 		require.Equal(t, c.want, c.life.episodes(c.from))

@@ -26,6 +26,7 @@ type settings struct {
 	limit  time.Duration // of the tests of one mutant
 	least  float64       // percent that must be killed
 	list   bool
+	quick  bool // only mutants that one compilation does for
 }
 
 func main() {
@@ -37,6 +38,7 @@ func main() {
 	flag.Uint64Var(&s.seed, "seed", 1, "of the draw")
 	flag.DurationVar(&s.limit, "limit", 2*time.Minute, "of the tests of one mutant; one that takes longer is killed")
 	flag.Float64Var(&s.least, "least", 0, "fail when fewer percent are killed")
+	flag.BoolVar(&s.quick, "quick", false, "only mutants that share one compilation")
 	flag.BoolVar(&s.list, "list", false, "print the mutants and run nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -48,11 +50,15 @@ func main() {
 	}
 }
 
-// mutate tries the mutants one after the other: each uses all cores while it is compiled.
+// mutate tries the mutants one after the other.
 func mutate(ctx context.Context, s settings, out io.Writer) error {
 	all, err := read(s.dir, s.files)
 	if err != nil {
 		return err
+	}
+	every := all
+	if s.quick {
+		all = slices.DeleteFunc(slices.Clone(all), func(m mutant) bool { return m.switched == nil })
 	}
 	if s.sample > 0 && s.sample < len(all) {
 		r := rand.New(rand.NewPCG(s.seed, 0))
@@ -72,6 +78,9 @@ func mutate(ctx context.Context, s settings, out io.Writer) error {
 	}
 	defer os.RemoveAll(tmp)
 	t := trial{settings: s, tmp: tmp}
+	if err := t.build(ctx, every); err != nil {
+		return err
+	}
 	if o, said := t.try(ctx, nil); o != survived {
 		return fmt.Errorf("the tests do not pass unchanged: %s\n%s", o, said)
 	}

@@ -13,15 +13,30 @@ import (
 
 // mutant is one change to one file.
 type mutant struct {
+	id       int // from 1
 	file     string
 	line     int
 	from, to int // bytes that are replaced
 	old, new string
+	shown    string // what old becomes, where new is more than that
 	source   []byte // of the unchanged file
+	// switched writes the change so that it is there when the program runs as mutant id and not otherwise. inner writes a part of
+	// the file with all such changes in it. Nil where a change cannot be written so: it takes a compilation of its own.
+	switched func(id int, inner func(from, to int) string) string
 }
 
-func (m mutant) where() string  { return fmt.Sprintf("%s:%06d:%06d", m.file, m.line, m.from) }
-func (m mutant) String() string { return fmt.Sprintf("%s:%d: %s -> %s", m.file, m.line, m.old, m.new) }
+func (m mutant) where() string { return fmt.Sprintf("%s:%06d:%06d", m.file, m.line, m.from) }
+
+func (m mutant) String() string {
+	return fmt.Sprintf("%s:%d: %s -> %s", m.file, m.line, m.old, m.change())
+}
+
+func (m mutant) change() string {
+	if m.shown != "" {
+		return m.shown
+	}
+	return m.new
+}
 
 // text is the changed file.
 func (m mutant) text() []byte {
@@ -52,6 +67,9 @@ func read(dir, pattern string) ([]mutant, error) {
 	if len(all) == 0 {
 		return nil, fmt.Errorf("no file of %s matches %s and has anything to change", dir, pattern)
 	}
+	for i := range all {
+		all[i].id = i + 1
+	}
 	return all, nil
 }
 
@@ -72,27 +90,42 @@ func mutants(file string, src []byte) ([]mutant, error) {
 		return nil, fmt.Errorf("parsing %s: %w", file, err)
 	}
 	var all []mutant
-	add := func(from, to token.Pos, text string) {
+	at := func(p token.Pos) int { return fset.Position(p).Offset }
+	ints, constant := plainInts(fset, f)
+	add := func(from, to token.Pos, text string) *mutant {
 		a, b := fset.Position(from), fset.Position(to)
-		all = append(all, mutant{file, a.Line, a.Offset, b.Offset, string(src[a.Offset:b.Offset]), text, src})
+		all = append(all, mutant{file: file, line: a.Line, from: a.Offset, to: b.Offset, old: string(src[a.Offset:b.Offset]), new: text, source: src})
+		return &all[len(all)-1]
 	}
 	verdict := func(e ast.Expr) {
 		if id, ok := e.(*ast.Ident); ok && verdicts[id.Name] != "" {
-			add(id.Pos(), id.End(), verdicts[id.Name])
+			m := add(id.Pos(), id.End(), verdicts[id.Name])
+			m.switched = pick(m.from, m.to, m.new)
 		}
 	}
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.BinaryExpr:
 			if op, ok := swapped[n.Op]; ok {
-				add(n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), op.String())
+				m := add(n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), op.String())
+				if !constant[n] {
+					m.shown = m.new
+					m.switched = operands(n.Op, [4]int{at(n.X.Pos()), at(n.X.End()), at(n.Y.Pos()), at(n.Y.End())})
+					m.from, m.to = at(n.X.Pos()), at(n.Y.End())
+					m.new = string(src[m.from:at(n.OpPos)]) + op.String() + string(src[at(n.OpPos)+len(n.Op.String()):m.to])
+				}
 			}
 		case *ast.IfStmt:
-			cond := string(src[fset.Position(n.Cond.Pos()).Offset:fset.Position(n.Cond.End()).Offset])
-			add(n.Cond.Pos(), n.Cond.End(), "false && ("+cond+")")
+			from, to := at(n.Cond.Pos()), at(n.Cond.End())
+			add(n.Cond.Pos(), n.Cond.End(), "false && ("+string(src[from:to])+")").switched = func(id int, inner func(from, to int) string) string {
+				return fmt.Sprintf("!mutant(%d) && (%s)", id, inner(from, to))
+			}
 		case *ast.BasicLit:
 			for _, v := range beside(n) {
-				add(n.Pos(), n.End(), v)
+				m := add(n.Pos(), n.End(), v)
+				if ints[n] && !constant[n] {
+					m.switched = pick(m.from, m.to, v)
+				}
 			}
 		case *ast.ReturnStmt:
 			for _, e := range n.Results {

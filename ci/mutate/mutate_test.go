@@ -38,6 +38,20 @@ func TestMutants(t *testing.T) {
 		"p.go:7: Fail -> Pass", "p.go:9: Pass -> Fail",
 	}, got)
 	require.Contains(t, string(ms[0].text()), "const limit = 11")
+	for i := range ms {
+		ms[i].id = i + 1
+	}
+	require.Equal(t, `package p
+
+const limit = 10
+
+func Judge(n int) Verdict {
+	if !mutant(3) && (mutantAnd(4, func() bool { return mutantLess(5, n, limit) }, func() bool { return (mutant(6) != (n != mutantPick(7, mutantPick(8, 3, 2), 4))) })) {
+		return mutantPick(9, Fail, Pass)
+	}
+	return mutantPick(10, Pass, Fail)
+}
+`, together([]byte(sample), ms))
 	_, err = mutants("p.go", []byte("package"))
 	require.Error(t, err)
 }
