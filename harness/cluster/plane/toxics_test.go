@@ -206,9 +206,12 @@ func TestTimeout(t *testing.T) {
 			_, err := roundTrip(live, patient)
 			require.NoError(t, err)
 			id := s.apply(toxic("timeout", stream, `{"timeout": 150}`), s.link(1, 2))
-			for _, c := range []*net.TCPConn{a.mustDial(b, 9000), live} {
+			struck := []*net.TCPConn{live, a.mustDial(b, 9000)}
+			for _, c := range struck {
 				_, err := c.Write([]byte("lost"))
 				require.NoError(t, err)
+			}
+			for _, c := range struck {
 				_, err = ends(c)
 				require.ErrorIs(t, err, io.EOF, "closed, not reset")
 			}
@@ -393,7 +396,7 @@ func TestWhatLatencyHoldsIsNotLetGoAtOnce(t *testing.T) {
 	})
 }
 
-// TestOthersAreNotHeldUp has a server behind a black hole, and a toxic of each kind on connections to it, beside
+// TestNoToxicHangsOnABlackHole has a server behind a black hole, and a toxic of each kind on connections to it, beside
 // connections to another.
 func TestNoToxicHangsOnABlackHole(t *testing.T) {
 	inPlane(t, func() {

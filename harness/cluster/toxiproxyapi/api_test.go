@@ -188,7 +188,7 @@ func TestToxiproxysClientDrivesATopology(t *testing.T) {
 		return err == nil
 	})
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(3*time.Minute)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Minute)))
 
 	var stop atomic.Bool
 	var sent, got atomic.Uint64 // numbers of 8 bytes
