@@ -104,7 +104,7 @@ var Table = []Variable{
 	{"HASVC_BREAKER_INTERVAL", "10s", "what the breaker looks back on", func(c *Config, v string) error { return duration(&c.Breaker.Interval, v, 10*time.Millisecond) }},
 	{"HASVC_BREAKER_OPEN", "30s", "how long an open breaker refuses before it tries again", func(c *Config, v string) error { return duration(&c.Breaker.Open, v, time.Millisecond) }},
 	{"HASVC_BREAKER_PROBES", "10", "calls that a half-open breaker lets through; it closes when they all succeed", func(c *Config, v string) error { return count(&c.Breaker.Probes, v, 1, 10_000) }},
-	{"HASVC_LIMIT", "off", "what one client may ask of one route of the gateway: off, counter, sliding, token or leaky", func(c *Config, v string) error {
+	{"HASVC_LIMIT", "off", "what one client may ask of one route of this edge or gateway: off, counter, sliding, token or leaky", func(c *Config, v string) error {
 		return oneOf(&c.Limit.Kind, v, "off", "counter", "sliding", "token", "leaky")
 	}},
 	{"HASVC_LIMIT_RATE", "50", "requests per second", func(c *Config, v string) error { return number(&c.Limit.Rate, v, 0.01, 1e6) }},

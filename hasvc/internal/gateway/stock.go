@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 )
 
 type stockReply struct {
@@ -22,7 +23,7 @@ func (s *Server) getStock(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if err != nil {
 		return err
 	}
-	reply(w, http.StatusOK, stock(got))
+	reply.JSON(w, http.StatusOK, stock(got))
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
@@ -26,8 +27,8 @@ const (
 // Service implements the generated interface.
 type Service struct {
 	ordersv1.UnimplementedOrdersServer
-	Store     *store.Store
 	Config    config.Config
+	Store     *store.Store
 	Inventory inventoryv1.InventoryClient // nil: orders take no stock, and nobody can ask for it
 }
 
@@ -41,6 +42,7 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 	case req.GetQuantity() < 1 || req.GetQuantity() > MaxQuantity:
 		return nil, status.Errorf(codes.InvalidArgument, "quantity must be from 1 to %d", MaxQuantity)
 	}
+	recovery.Poison(s.Config, req.GetSku())
 	begins, err := s.reserve(ctx, req)
 	if err != nil {
 		return nil, err

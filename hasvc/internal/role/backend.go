@@ -19,6 +19,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
@@ -137,6 +138,8 @@ func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server
 	if !b.cfg.Defects.Has(defect.StreamCut) {
 		stream = append(stream, streams.Server)
 	}
+	guard := recovery.New(b.cfg, b.reg, b.log) // next to the handler: what stands before it sees INTERNAL
+	unary, stream = append(unary, guard.Unary), append(stream, guard.Stream)
 	server := grpc.NewServer(append(rpc.ServerOptions(), b.tracer.Server(),
 		grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...))...)
 	h := grpchealth.NewServer()

@@ -17,7 +17,7 @@ import (
 // registry, when HASVC_INVENTORY is on.
 func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	return serveBackend(ctx, "orders", cfg, log, listening, func(b *backend) (func(*grpc.Server), func(), error) {
-		service := &orders.Service{Store: b.db, Config: cfg}
+		service := &orders.Service{Config: cfg, Store: b.db}
 		register := func(s *grpc.Server) { ordersv1.RegisterOrdersServer(s, service) }
 		if !cfg.Inventory {
 			return register, func() {}, nil

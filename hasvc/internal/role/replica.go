@@ -28,8 +28,8 @@ type Role func(ctx context.Context, cfg config.Config, log *zap.Logger, listenin
 
 // Names of the roles, with the default address of their HTTP port.
 var (
-	Roles = map[string]Role{"gateway": Gateway, "orders": Orders, "inventory": Inventory}
-	HTTP  = map[string]string{"gateway": ":8080", "orders": ":8081", "inventory": ":8081"}
+	Roles = map[string]Role{"edge": Edge, "gateway": Gateway, "orders": Orders, "inventory": Inventory}
+	HTTP  = map[string]string{"edge": ":8080", "gateway": ":8080", "orders": ":8081", "inventory": ":8081"}
 )
 
 const (

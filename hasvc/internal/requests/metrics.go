@@ -1,4 +1,5 @@
-package gateway
+// Package requests counts HTTP requests and times them.
+package requests
 
 import (
 	"context"
@@ -30,34 +31,45 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// counted is a response that remembers its status.
-type counted struct {
+// Counted is a response that remembers what became of it.
+type Counted struct {
 	http.ResponseWriter
-	m      *Metrics
-	route  string
-	begin  time.Time
-	status int
+	Status int
+	Wrote  bool // the status has been sent: another answer is not possible
+
+	m     *Metrics
+	route string
+	begin time.Time
 }
 
-func (m *Metrics) begin(w http.ResponseWriter, route string) *counted {
+// Begin counts a request that is now in hand. End it.
+func (m *Metrics) Begin(w http.ResponseWriter, route string) *Counted {
 	m.inFlight.Inc()
-	return &counted{ResponseWriter: w, m: m, route: route, begin: time.Now(), status: http.StatusOK}
+	return &Counted{ResponseWriter: w, Status: http.StatusOK, m: m, route: route, begin: time.Now()}
 }
 
 // WriteHeader implements http.ResponseWriter.
-func (c *counted) WriteHeader(status int) {
-	c.status = status
+func (c *Counted) WriteHeader(status int) {
+	if status >= http.StatusOK { // the others come before the answer
+		c.Status, c.Wrote = status, true
+	}
 	c.ResponseWriter.WriteHeader(status)
 }
 
-// Unwrap lets http.ResponseController reach the connection.
-func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+// Write implements http.ResponseWriter.
+func (c *Counted) Write(b []byte) (int, error) {
+	c.Wrote = true
+	return c.ResponseWriter.Write(b)
+}
 
-// end measures, and leaves the trace as an exemplar. As a label it would make a series of each request.
-func (c *counted) end(ctx context.Context) {
+// Unwrap lets http.ResponseController reach the connection.
+func (c *Counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// End measures, and leaves the trace as an exemplar. As a label it would make a series of each request.
+func (c *Counted) End(ctx context.Context) {
 	c.m.inFlight.Dec()
 	took := time.Since(c.begin).Seconds()
-	to := c.m.seconds.WithLabelValues(c.route, strconv.Itoa(c.status))
+	to := c.m.seconds.WithLabelValues(c.route, strconv.Itoa(c.Status))
 	if e, ok := to.(prometheus.ExemplarObserver); ok {
 		e.ObserveWithExemplar(took, prometheus.Labels{"trace_id": trace.ID(ctx)})
 		return
