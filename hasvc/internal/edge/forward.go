@@ -14,6 +14,7 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 const (
@@ -39,15 +40,17 @@ const (
 type forward struct {
 	pool      *pool
 	transport *http.Transport
+	attempt   http.RoundTripper // the transport, with a span of each attempt
 }
 
-func newForward(p *pool) *forward {
-	return &forward{pool: p, transport: &http.Transport{
+func newForward(p *pool, tracer *trace.Tracer) *forward {
+	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		MaxIdleConnsPerHost: idlePerHost,
 		IdleConnTimeout:     idleTimeout,
 		DisableCompression:  true, // bodies pass as they are
-	}}
+	}
+	return &forward{pool: p, transport: transport, attempt: tracer.Transport(transport)}
 }
 
 // errNoGateway: no gateway is ready.
@@ -93,7 +96,7 @@ func (f *forward) once(r *http.Request, g *gateway) (*http.Response, error) {
 		}
 		out.Body = body
 	}
-	resp, err := f.transport.RoundTrip(out)
+	resp, err := f.attempt.RoundTrip(out)
 	if err != nil {
 		g.inFlight.Add(-1)
 		return nil, err

@@ -49,19 +49,23 @@ type Server struct {
 	tracer   *trace.Tracer
 	access   logs.Access
 	mux      *http.ServeMux
+
+	departing context.Context // ends the streams
+	depart    context.CancelFunc
 }
 
 // New returns an edge without gateways; routes may add paths that it serves itself.
 func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, draining: draining, mux: http.NewServeMux(),
-		tracer: tracer, access: logs.Access{Log: log, Defects: cfg.Defects},
+	s := &Server{cfg: cfg, draining: draining, tracer: tracer, mux: http.NewServeMux(),
+		access:  logs.Access{Log: log, Defects: cfg.Defects},
 		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg)}
+	s.departing, s.depart = context.WithCancel(context.Background())
 	s.checks = newChecker(cfg.Ready, log)
 	s.pool = &pool{choose: choosers[cfg.EdgeBalancer], noChecks: cfg.Defects.Has(defect.EdgeNoChecks), check: s.checks.watch}
 	reg.MustRegister(s.pool)
-	s.forward = newForward(s.pool)
+	s.forward = newForward(s.pool, tracer)
 	s.proxy = &httputil.ReverseProxy{
-		Transport:      tracer.Transport(s.forward), // it sends the ids along
+		Transport:      s.forward,
 		Rewrite:        rewrite,
 		ModifyResponse: begun,
 		FlushInterval:  -1, // a stream's line is of use when it is sent, not when a buffer is full
@@ -89,8 +93,12 @@ func (s *Server) Ping(context.Context) error {
 	return nil
 }
 
+// EndStreams cuts all streams and those to come.
+func (s *Server) EndStreams() { s.depart() }
+
 // Close ends the checks and waits for them.
 func (s *Server) Close() {
+	s.depart()
 	s.pool.set(nil)
 	s.checks.close()
 	s.forward.transport.CloseIdleConnections()
@@ -147,10 +155,15 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
+		defer context.AfterFunc(s.departing, func() { cancel(errDeparting) })()
 	}
 	s.proxy.ServeHTTP(w, r)
 	return nil
 }
+
+// errDeparting cuts streams when the edge leaves: it would wait for them in vain, and their readers go on elsewhere after the
+// last line that they saw.
+var errDeparting = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "this edge is about to stop"}
 
 var errLate = &reply.Problem{Status: http.StatusGatewayTimeout, Message: "the deadline has passed"}
 
@@ -207,7 +220,7 @@ func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
 	var p *reply.Problem
 	cause := context.Cause(r.Context())
 	switch {
-	case errors.As(err, &p):
+	case errors.As(err, &p), errors.As(cause, &p):
 	case errors.Is(cause, context.DeadlineExceeded):
 		p = errLate
 	case cause != nil:

@@ -13,7 +13,6 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -47,15 +46,15 @@ type Server struct {
 
 // New returns the API on top of orders. draining says whether the replica is about to stop; routes may add more.
 func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, orders: orders, draining: draining, mux: http.NewServeMux(),
-		metrics: requests.NewMetrics(reg), tracer: tracer, access: logs.Access{Log: log, Defects: cfg.Defects},
-		guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg), shedder: shed.New(cfg, reg)}
+	s := &Server{cfg: cfg, orders: orders, draining: draining, tracer: tracer, mux: http.NewServeMux(),
+		access:  logs.Access{Log: log, Defects: cfg.Defects},
+		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg), shedder: shed.New(cfg, reg)}
 	s.mux.HandleFunc("POST /orders", s.handle("create_order", s.createOrder))
 	s.mux.HandleFunc("GET /orders/{id}", s.handle("get_order", s.getOrder))
 	s.mux.HandleFunc("GET /registers/{key}", s.handle("get_register", s.getRegister))
 	s.mux.HandleFunc("PUT /registers/{key}", s.handle("put_register", s.putRegister))
 	s.mux.HandleFunc("GET /stock/{sku}", s.handle("get_stock", s.getStock))
-	s.mux.HandleFunc("GET /stream/stock/{sku}", s.handleStream("stream_stock", s.streamStock))
+	s.mux.HandleFunc("GET /stream/stock/{sku}", s.observed("stream_stock", s.streamStock))
 	s.mux.HandleFunc("/stream/stock/{sku}", s.wrongMethod(http.MethodGet))
 	s.mux.HandleFunc("/stock/{sku}", s.wrongMethod(http.MethodGet))
 	s.mux.HandleFunc("/orders", s.wrongMethod(http.MethodPost))
@@ -86,39 +85,26 @@ func (s *Server) handle(route string, h func(ctx context.Context, w http.Respons
 			return err
 		}
 		defer cancel()
-		return s.admit(ctx, r, route, func() error {
-			return s.guard.Run(ctx, func() error { return h(ctx, w, r) })
-		})
+		return s.admit(ctx, r, route, func() error { return h(ctx, w, r) })
 	})
 }
 
-// handleStream does the same for a stream, which has no deadline.
-func (s *Server) handleStream(route string, h func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
-	return s.observed(route, func(w http.ResponseWriter, r *http.Request) error {
-		return s.admit(r.Context(), r, route, func() error {
-			return s.guard.Run(r.Context(), func() error { return h(w, r) })
-		})
-	})
-}
-
-// observed is what surrounds every route: span, access log, metrics, and the answer to an error.
+// observed is what surrounds every route: span, access log, metrics.
 func (s *Server) observed(route string, h func(w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
 	return s.tracer.HTTP(route, s.access.HTTP(route, func(w http.ResponseWriter, r *http.Request) {
 		counted := s.metrics.Begin(w, route)
 		defer counted.End(r.Context())
-		if err := h(counted, r); err != nil {
+		if err := s.guard.Run(r.Context(), func() error { return h(counted, r) }); err != nil {
 			s.fail(counted, r, err)
 		}
 	})).ServeHTTP
 }
 
-// admit runs a request that its client may send and that there is room for.
+// admit runs a request that its client may send and that there is room for. (Streams are limited, but not shed: they live for
+// long and do little, so they are neither a measure of the load nor a part of it.)
 func (s *Server) admit(ctx context.Context, r *http.Request, route string, handle func() error) error {
 	if err := s.limiter.Wait(ctx, r, route); err != nil {
 		return err
-	}
-	if strings.HasPrefix(r.URL.Path, "/stream/") {
-		return handle() // a stream lives for long and does little: it is neither a measure of the load nor a part of it
 	}
 	return s.shedder.Run(ctx, r, handle)
 }

@@ -71,9 +71,14 @@ func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
+	return New(cfg, f, func() bool { return draining }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+}
+
+func tracerOf(t testing.TB, cfg config.Config) *trace.Tracer {
+	t.Helper()
 	tracer, err := trace.New("", "gateway", "test", cfg.Defects)
 	require.NoError(t, err)
-	return New(cfg, f, func() bool { return draining }, prometheus.NewRegistry(), tracer, zap.NewNop(), func(*http.ServeMux) {})
+	return tracer
 }
 
 type want map[string]any
@@ -311,9 +316,7 @@ func TestLimit(t *testing.T) {
 		for _, d := range defects {
 			cfg.Defects[d] = true
 		}
-		tracer, err := trace.New("", "gateway", "test", cfg.Defects)
-		require.NoError(t, err)
-		s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracer, zap.NewNop(), func(*http.ServeMux) {})
+		s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 		var last *http.Response
 		for range 3 {
 			w := httptest.NewRecorder()
@@ -338,9 +341,7 @@ func TestShed(t *testing.T) {
 	f := &gate{open: make(chan struct{})}
 	cfg, err := config.Parse([]string{"HASVC_SHED=on", "HASVC_DEADLINE=20s"}, ":0")
 	require.NoError(t, err)
-	tracer, err := trace.New("", "gateway", "test", cfg.Defects)
-	require.NoError(t, err)
-	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracer, zap.NewNop(), func(*http.ServeMux) {})
+	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 	ask := func(priority string) int {
 		r := httptest.NewRequest("GET", "/orders/x", nil)
 		r.Header.Set("X-Priority", priority)

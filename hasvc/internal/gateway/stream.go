@@ -9,11 +9,12 @@ import (
 	"strconv"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
-	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 )
 
@@ -33,7 +34,7 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if v := r.URL.Query().Get("after"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || n < 0 {
-			return &reply.Problem{Status: http.StatusBadRequest, Message: "after is a revision that was answered before"}
+			return problem(http.StatusBadRequest, "after is a revision that was answered before")
 		}
 		lines.after = n
 	}
@@ -52,8 +53,11 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 		return nil // nobody is left to tell
 	case s.Streams != nil && s.Streams.Err() != nil:
 		return lines.write(streamEnd{End: "this replica is about to stop; go on at another one", After: lines.after})
+	case !lines.begun:
+		return err
 	}
-	return err
+	logs.From(r.Context()).Warn("a stream broke off", zap.Error(err))
+	panic(http.ErrAbortHandler) // the only way to tell the client, who would take a proper end for the end
 }
 
 // followStock reads one stream of orders to its end.

@@ -18,12 +18,18 @@ func (s *Service) reserve(ctx context.Context, req *ordersv1.CreateOrderRequest)
 	if s.Inventory == nil {
 		return store.Accepted, nil
 	}
-	_, err := s.Inventory.Reserve(ctx, &inventoryv1.ReserveRequest{
+	within, cancel := s.Fallback.within(ctx)
+	defer cancel()
+	got, err := s.Inventory.Reserve(within, &inventoryv1.ReserveRequest{
 		OrderId: store.OrderID(req.GetIdempotencyKey()), Sku: req.GetSku(), Quantity: req.GetQuantity(),
 	})
 	if err != nil {
+		if s.Fallback.pending(ctx, err) {
+			return store.Pending, nil
+		}
 		return "", behind(ctx, "inventory", err)
 	}
+	s.Fallback.remember(stock(got))
 	return store.Accepted, nil
 }
 

@@ -30,6 +30,7 @@ type Service struct {
 	Config    config.Config
 	Store     *store.Store
 	Inventory inventoryv1.InventoryClient // nil: orders take no stock, and nobody can ask for it
+	Fallback  *Fallback                   // where there is an inventory
 }
 
 // CreateOrder makes the one order that belongs to the idempotency key.

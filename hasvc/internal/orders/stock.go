@@ -16,16 +16,23 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
 
-// GetStock asks inventory for the level of a SKU.
+// GetStock asks inventory for the level of a SKU; while it is away, the answer is the level known last.
 func (s *Service) GetStock(ctx context.Context, req *ordersv1.GetStockRequest) (*ordersv1.Stock, error) {
 	if err := s.askable(req.GetSku()); err != nil {
 		return nil, err
 	}
-	got, err := s.Inventory.Level(ctx, &inventoryv1.LevelRequest{Sku: req.GetSku()})
+	within, cancel := s.Fallback.within(ctx)
+	defer cancel()
+	answer, err := s.Inventory.Level(within, &inventoryv1.LevelRequest{Sku: req.GetSku()})
 	if err != nil {
+		if known, ok := s.Fallback.stale(ctx, req.GetSku(), err); ok {
+			return known, nil
+		}
 		return nil, behind(ctx, "inventory", err)
 	}
-	return stock(got), nil
+	got := stock(answer)
+	s.Fallback.remember(got)
+	return got, nil
 }
 
 // WatchStock hands on what inventory says of a SKU, for as long as the caller listens, from one replica of inventory after

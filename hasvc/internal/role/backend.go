@@ -134,12 +134,13 @@ func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server
 	if !b.cfg.Defects.Has(defect.NoDeadline) {
 		unary = append(unary, rpc.Deadline(b.cfg.Deadline))
 	}
+	guard := recovery.New(b.cfg, b.reg, b.log)
+	unary = append(unary, guard.Unary) // next to the handler: what stands before it sees INTERNAL
 	stream := []grpc.StreamServerInterceptor{access.Stream, served.Stream}
 	if !b.cfg.Defects.Has(defect.StreamCut) {
 		stream = append(stream, streams.Server)
 	}
-	guard := recovery.New(b.cfg, b.reg, b.log) // next to the handler: what stands before it sees INTERNAL
-	unary, stream = append(unary, guard.Unary), append(stream, guard.Stream)
+	stream = append(stream, guard.Stream)
 	server := grpc.NewServer(append(rpc.ServerOptions(), b.tracer.Server(),
 		grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...))...)
 	h := grpchealth.NewServer()

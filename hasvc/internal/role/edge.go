@@ -81,6 +81,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
+		endStreams: server.EndStreams,
 		finish:     hs.finish,
 		abort:      hs.abort,
 	}.leave()

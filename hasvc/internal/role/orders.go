@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"sync"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -17,7 +18,7 @@ import (
 // registry, when HASVC_INVENTORY is on.
 func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	return serveBackend(ctx, "orders", cfg, log, listening, func(b *backend) (func(*grpc.Server), func(), error) {
-		service := &orders.Service{Config: cfg, Store: b.db}
+		service := &orders.Service{Store: b.db, Config: cfg}
 		register := func(s *grpc.Server) { ordersv1.RegisterOrdersServer(s, service) }
 		if !cfg.Inventory {
 			return register, func() {}, nil
@@ -27,12 +28,19 @@ func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening f
 		if err != nil {
 			return nil, nil, err
 		}
-		service.Inventory = inventoryv1.NewInventoryClient(conn)
+		service.Inventory, service.Fallback = inventoryv1.NewInventoryClient(conn), orders.NewFallback(cfg, b.reg)
 		b.check.Pulses = append(b.check.Pulses, watching)
 		b.check.Dependencies = append(b.check.Dependencies, health.Dependency{
 			Name: "inventory", Ping: func(ctx context.Context) error { return pingService(ctx, "inventory", conn) },
 			Optional: true, // most of what orders does goes on without it
 		})
-		return register, func() { _ = conn.Close() }, nil // an error would say that it is closed already
+		confirm, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var confirming sync.WaitGroup
+		confirming.Go(func() { service.Confirm(confirm, log) })
+		return register, func() {
+			stop()
+			confirming.Wait()
+			_ = conn.Close() // an error would say that it is closed already
+		}, nil
 	})
 }

@@ -31,7 +31,7 @@ func (s *Store) CreateOrder(ctx context.Context, idempotencyKey, sku string, qua
 			if err != nil {
 				return err
 			}
-			if _, err = s.etcd.Do(ctx, put); err == nil && !early {
+			if _, err = s.etcd.Txn(ctx).Then(append(markPending(next), put)...).Commit(); err == nil && !early {
 				result = next
 			}
 			return err
@@ -70,7 +70,7 @@ func (s *Store) createOnce(ctx context.Context, idempotencyKey string, o Order) 
 	k := keyPrefix + hex.EncodeToString(sum[:])
 	resp, err := s.etcd.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(k), "=", 0)).
-		Then(clientv3.OpPut(k, string(body)), put).
+		Then(append(markPending(o), clientv3.OpPut(k, string(body)), put)...).
 		Else(clientv3.OpGet(k)).
 		Commit()
 	if err != nil {

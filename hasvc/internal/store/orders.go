@@ -17,10 +17,11 @@ type Order struct {
 	CreatedAt string `json:"createdAt"` // RFC 3339
 }
 
-// What an order can begin with.
+// What an order can be. A pending one becomes one of the others.
 const (
 	Accepted = "accepted" // it is stored, and so is what it takes from the stock
 	Pending  = "pending"  // it is stored; inventory was away
+	Rejected = "rejected" // it was pending, and there is not enough in stock
 )
 
 // GetOrder reads an order.

@@ -18,6 +18,7 @@ import (
 const (
 	orderPrefix    = "/hasvc/orders/by-id/"
 	keyPrefix      = "/hasvc/orders/by-idempotency-key/"
+	pendingPrefix  = "/hasvc/orders/pending/"
 	registerPrefix = "/hasvc/registers/"
 	stockPrefix    = "/hasvc/inventory/stock/"
 	movePrefix     = "/hasvc/inventory/moves/"
