@@ -32,8 +32,10 @@ func verbs() []verb {
 		{"gateway", "", "serve the HTTP API; orders is looked up in etcd", serve("gateway")},
 		{"orders", "", "serve orders and registers over gRPC, on top of etcd", serve("orders")},
 		{"inventory", "", "serve the stock over gRPC, on top of etcd", serve("inventory")},
+		{"dev", "", "start one of each role, and an etcd, for a look around; Ctrl-C ends it all", dev},
 		{"probe", "URL", "exit with 0 when a GET is answered with 2xx, for health checks", probe},
 		{"config", "", "list the environment variables", listConfig},
+		{"api", "", "describe the HTTP API", describeAPI},
 		{"defects", "", "list what HASVC_DEFECT can switch on", listDefects},
 		{"version", "", "print the versions of this build and its modules", version},
 	}

@@ -151,6 +151,10 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.Path, streams) {
 		r = r.WithContext(context.WithValue(ctx, begunKey{}, func() { late.Stop() }))
+		// The server's time to read a request does not end with the request: it would end the stream.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
 		defer context.AfterFunc(s.departing, func() { cancel(errDeparting) })()
 	}
 	s.proxy.ServeHTTP(w, r)
@@ -182,10 +186,12 @@ func (s *Server) deadline(r *http.Request) (time.Duration, error) {
 // begunKey is for what to call when the answer has begun.
 type begunKey struct{}
 
-// rewrite leaves the request as it is: headers of tracing, ids, priority and the client's own pass. The gateway sees the
+// rewrite leaves the request as it is: ids, priority and the client's own pass. The gateway sees the
 // edge's address, so it is told the client's.
 func rewrite(p *httputil.ProxyRequest) {
 	p.SetXForwarded()
+	p.Out.Header.Del(trace.Header) // the transport says which trace it is
+	p.Out.Header.Del("Traceparent")
 	if p.Out.Header.Get("X-Client-ID") == "" {
 		p.Out.Header.Set("X-Client-ID", limit.Client(p.In))
 	}

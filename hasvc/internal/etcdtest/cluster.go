@@ -1,3 +1,4 @@
+// Package etcdtest starts real etcd members for tests, on loopback.
 package etcdtest
 
 import (
@@ -17,6 +18,8 @@ import (
 
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/etcdbin"
 )
 
 // startWithin bounds the start of a member on a busy machine.
@@ -43,7 +46,7 @@ type Member struct {
 // Start starts n members and waits until every one answers a linearizable read.
 func Start(t testing.TB, n int) *Cluster {
 	t.Helper()
-	bin, err := binary()
+	bin, err := etcdbin.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,10 @@ func startWhole(t *testing.T, etcd *etcdtest.Cluster, defects []defect.Name) *wh
 	t.Helper()
 	w := &whole{spans: filepath.Join(t.TempDir(), "spans.jsonl")}
 	for _, name := range []string{"inventory", "orders", "gateway"} {
-		r := start(t, name, etcd.URLs(), func(c *config.Config) { c.Inventory, c.Traces = true, w.spans }, defects...)
+		r := start(t, name, etcd.URLs(), func(c *config.Config) {
+			c.Inventory, c.Traces = true, w.spans
+			c.Deadline, c.Try = soon, soon // it is not about time
+		}, defects...)
 		r.waitReady()
 		w.services = append(w.services, r)
 	}

@@ -121,6 +121,29 @@ func TestStreamCut(t *testing.T) {
 	})
 }
 
+// A stream lives longer than a server gives a client for its request, through every hop.
+func TestStreamLives(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	for _, name := range []string{"inventory", "orders", "gateway"} {
+		start(t, name, etcd.URLs(), withInventory).waitReady()
+	}
+	e := start(t, "edge", etcd.URLs(), nil)
+	e.waitReady()
+	e.order(t, 0)
+	lines, broken := e.listen("/stream/stock/a")
+	first := <-lines
+	time.Sleep(readTimeout + 500*time.Millisecond) // that long, and not until anything
+	e.order(t, 1)
+	select {
+	case l := <-lines:
+		assert.Equal(t, first.Level-1, l.Level, "broken: %v", l.End)
+	case <-time.After(soon):
+		t.Fatal("the change does not come")
+	}
+	assert.False(t, broken())
+}
+
 func inventoryAt(t *testing.T, r *running) inventoryv1.InventoryClient {
 	t.Helper()
 	conn, err := grpc.NewClient(r.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // propagator carries the ids and the W3C trace context from hop to hop, in HTTP headers and gRPC metadata alike: one place for
@@ -11,6 +12,7 @@ import (
 type propagator struct {
 	w3c    propagation.TraceContext
 	broken bool
+	alone  bool // no spans are made here, so whoever is called needs something to be the child of
 }
 
 // Inject implements propagation.TextMapPropagator.
@@ -30,6 +32,12 @@ func (p propagator) Inject(ctx context.Context, to propagation.TextMapCarrier) {
 // Extract implements propagation.TextMapPropagator: after it, ctx has both ids.
 func (p propagator) Extract(ctx context.Context, from propagation.TextMapCarrier) context.Context {
 	ctx = With(p.w3c.Extract(ctx, from), identify(from.Get("traceparent"), from.Get(Header)))
+	if p.alone && !trace.SpanContextFromContext(ctx).IsValid() {
+		id := otelID(ID(ctx))
+		ctx = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
+			TraceID: id, SpanID: generator{}.NewSpanID(ctx, id), Remote: true,
+		}))
+	}
 	request := from.Get(RequestHeader)
 	if !clean(request) {
 		request = newID()

@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"net/http"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -28,10 +29,11 @@ func TestIdentify(t *testing.T) {
 }
 
 // hops passes a request on from one service to the next, n times.
-func hops(t *testing.T, n int, header http.Header, defects defect.Set) (ctx context.Context) {
+func hops(t *testing.T, n int, header http.Header, spans string, defects defect.Set) (ctx context.Context) {
 	t.Helper()
-	tracer, err := New("", "x", "x", defects)
+	tracer, err := New(spans, "x", "x", defects)
 	require.NoError(t, err)
+	defer func() { require.NoError(t, tracer.Close()) }()
 	for range n {
 		ctx = tracer.ids.Extract(t.Context(), propagation.HeaderCarrier(header))
 		ctx, _ = tracer.provider.Tracer("test").Start(ctx, "hop")
@@ -52,22 +54,24 @@ func TestIDsTravel(t *testing.T) {
 		in.Set("traceparent", test.traceparent)
 		in.Set(Header, test.trace)
 		in.Set(RequestHeader, test.request)
-		ctx := hops(t, 3, in, nil)
-		assert.Equal(t, test.want, ID(ctx))
-		assert.Equal(t, test.request, RequestID(ctx))
-		assert.Equal(t, otelID(test.want), trace.SpanContextFromContext(ctx).TraceID(), "spans are of the same trace")
+		for _, spans := range []string{"", filepath.Join(t.TempDir(), "spans")} {
+			ctx := hops(t, 3, in, spans, nil)
+			assert.Equal(t, test.want, ID(ctx))
+			assert.Equal(t, test.request, RequestID(ctx))
+			assert.Equal(t, otelID(test.want), trace.SpanContextFromContext(ctx).TraceID(), "spans are of the same trace")
+		}
 	}
-	ctx := hops(t, 3, http.Header{RequestHeader: {"not clean"}}, nil)
+	ctx := hops(t, 3, http.Header{RequestHeader: {"not clean"}}, "", nil)
 	assert.Len(t, ID(ctx), 32)
 	assert.Len(t, RequestID(ctx), 32)
 }
 
 func TestTraceBroken(t *testing.T) {
 	for _, wrong := range []bool{false, true} {
-		in := http.Header{Header: {"own"}, RequestHeader: {"r1"}}
+		in := http.Header{}
 		in.Set(Header, "own")
 		in.Set(RequestHeader, "r1")
-		ctx := hops(t, 2, in, defect.Set{defect.TraceBroken: wrong})
+		ctx := hops(t, 2, in, "", defect.Set{defect.TraceBroken: wrong})
 		assert.Equal(t, wrong, ID(ctx) != "own")
 		assert.Equal(t, wrong, trace.SpanContextFromContext(ctx).TraceID() != otelID("own"))
 		assert.Equal(t, "r1", RequestID(ctx), "the request is still the same")

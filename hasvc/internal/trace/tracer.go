@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	notrace "go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/stats"
@@ -28,39 +30,39 @@ const (
 
 // Tracer makes the spans of a replica. Without a file to write them to it makes none, and passes the ids on all the same.
 type Tracer struct {
-	provider *sdk.TracerProvider
+	provider trace.TracerProvider
 	ids      propagator
-	file     *os.File
+	close    func(context.Context) error
 }
 
 // New returns a tracer that appends spans to the file, a JSON object to the line; an empty path: none are made.
 func New(path, service, node string, defects defect.Set) (*Tracer, error) {
 	t := &Tracer{ids: propagator{broken: defects.Has(defect.TraceBroken)}}
-	options := []sdk.TracerProviderOption{sdk.WithIDGenerator(generator{}), sdk.WithSampler(sdk.NeverSample())}
-	if path != "" {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return nil, fmt.Errorf("opening the file for spans: %w", err)
-		}
-		t.file = f
-		options = append(options, sdk.WithSampler(sdk.AlwaysSample()),
-			sdk.WithBatcher(&writer{to: f, service: service, node: node}, sdk.WithBatchTimeout(writeEvery)))
+	if path == "" {
+		// A caller's traceparent passes as it is: that this service writes no spans is no reason for others not to.
+		t.provider, t.ids.alone = notrace.NewTracerProvider(), true
+		t.close = func(context.Context) error { return nil }
+		return t, nil
 	}
-	t.provider = sdk.NewTracerProvider(options...)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening the file for spans: %w", err)
+	}
+	provider := sdk.NewTracerProvider(sdk.WithIDGenerator(generator{}), sdk.WithSampler(sdk.AlwaysSample()),
+		sdk.WithBatcher(&writer{to: f, service: service, node: node}, sdk.WithBatchTimeout(writeEvery)))
+	t.provider = provider
+	t.close = func(ctx context.Context) error { return errors.Join(provider.Shutdown(ctx), f.Close()) }
 	return t, nil
 }
 
 // Close writes what has not been written.
 func (t *Tracer) Close() error {
-	if t.file == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
-	if err := t.provider.Shutdown(ctx); err != nil {
+	if err := t.close(ctx); err != nil {
 		return fmt.Errorf("writing the last spans: %w", err)
 	}
-	return t.file.Close()
+	return nil
 }
 
 // Server makes a span of each call that comes in.

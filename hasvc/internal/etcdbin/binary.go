@@ -1,5 +1,5 @@
-// Package etcdtest starts real etcd members for tests, on loopback.
-package etcdtest
+// Package etcdbin builds the etcd server, for tests and for `hasvc dev`.
+package etcdbin
 
 import (
 	"fmt"
@@ -14,8 +14,8 @@ const (
 	version = "v3.7.3"
 )
 
-// binary returns the etcd server, built once per machine and user.
-func binary() (string, error) {
+// Path of the etcd server, built once per machine and user with the go command, which must be there.
+func Path() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("looking for a place to keep etcd: %w", err)

@@ -1,0 +1,38 @@
+package command
+
+import (
+	"context"
+	"fmt"
+)
+
+// api is what edge and gateway serve.
+const api = `POST /orders                {"sku", "quantity"} -> 201 {"id", "sku", "quantity", "status", "createdAt"}
+                            Idempotency-Key: the same key gives the same order; 409 with another body.
+                            status is accepted, or pending: inventory was away.
+GET  /orders/{id}           200, or 404
+GET  /registers/{key}       200 {"key", "value", "revision"}, or 404
+                            ?consistency=serializable reads what one member of the store knows
+PUT  /registers/{key}       {"value", "expectRevision"} -> 200, or 409: the comparison failed, certainly not applied
+                            expectRevision 0: it must not exist; none: write in any case
+GET  /stock/{sku}           200 {"sku", "level", "revision", "stale"}; 501 with HASVC_INVENTORY=off
+GET  /stream/stock/{sku}    200, such a line for each change; ?after=REVISION goes on behind a line that was read.
+                            A last line {"end", "after"} says that the replica stops: go on elsewhere.
+GET  /healthz /readyz       200 or 503, JSON with a latency for each dependency
+GET  /metrics               Prometheus
+
+Headers in:   Request-Timeout (ms), X-Request-ID, traceparent, X-Trace-ID, X-Priority (high, normal, low), X-Client-ID
+Headers out:  X-Request-ID, X-Trace-ID; Retry-After with 429 and 503
+Errors:       {"error", "traceId"}: 400 bad request, 404, 405, 409, 413 too large, 415 no JSON, 429 too many,
+              503 and 504: whether a write took effect is open; ask again with the same Idempotency-Key
+`
+
+func describeAPI(_ context.Context, c call) int {
+	if !c.noArguments("api") {
+		return exitUsage
+	}
+	if _, err := fmt.Fprint(c.stdout, api); err != nil {
+		fmt.Fprintf(c.stderr, "hasvc: writing: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
