@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -101,44 +100,26 @@ func (s *source) plainKeys(n *yaml.Node, errs Errors) Errors {
 	return errs
 }
 
-var (
-	yamlPlace = regexp.MustCompile(`\bline (\d+)(?:, column (\d+))?`)
-	yamlNoise = regexp.MustCompile(`^(?:yaml: )?(?:while )?(.*?)(?: (?:at|in) (?:<unknown position>|line \d+(?:, column \d+)?))?(?:: line \d+(?:, column \d+)?)?: (.*)$`)
-)
-
-// yamlErrors gives the parser's errors the place that they name in their text: of two, the second is where it stopped.
+// yamlErrors gives the parser's errors their places.
 func (s *source) yamlErrors(err error) Errors {
-	texts := []string{err.Error()}
+	var one *yaml.LoadError
 	var several *yaml.LoadErrors
-	if errors.As(err, &several) {
-		texts = texts[:0]
-		for _, e := range several.Errors {
-			texts = append(texts, e.Error())
-		}
+	var all []*yaml.LoadError
+	switch {
+	case errors.As(err, &several):
+		all = several.Errors
+	case errors.As(err, &one):
+		all = []*yaml.LoadError{one}
+	default:
+		return Errors{s.errorAt(0, 0, "this is no valid YAML: "+err.Error(), "")}
 	}
 	var out Errors
-	for _, t := range texts {
-		line, col := 0, 0
-		// Lines are named before the last colon but one; what follows may name another line, such as that of a first key.
-		head := t
-		if i := strings.LastIndex(t, ": "); i > 0 {
-			head = t[:i]
+	for _, e := range all {
+		text := e.Message
+		if e.ContextMsg != "" {
+			text = strings.TrimPrefix(e.ContextMsg, "while ") + ": " + text
 		}
-		if m := yamlPlace.FindAllStringSubmatch(head, -1); len(m) > 0 {
-			last := m[len(m)-1]
-			line, _ = strconv.Atoi(last[1])
-			col, _ = strconv.Atoi(last[2])
-			// The parser of yaml v4 counts lines from 0 in its own errors; its scanner and decoder count from 1.
-			if strings.Contains(head, "while parsing a ") && !strings.Contains(head, "parsing a tag") {
-				line++
-			}
-		}
-		if m := yamlNoise.FindStringSubmatch(t); m != nil {
-			if t = m[2]; m[1] != "" && !strings.HasPrefix(m[1], "line ") && m[1] != "yaml" {
-				t = m[1] + ": " + t
-			}
-		}
-		out = append(out, s.errorAt(line, col, "this is no valid YAML: "+t, ""))
+		out = append(out, s.errorAt(e.Mark.Line, e.Mark.Column, "this is no valid YAML: "+text, ""))
 	}
 	return out
 }
