@@ -1,6 +1,7 @@
 package harness_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/hasvc/gauntlet/harness"
@@ -12,10 +13,12 @@ import (
 // `make soak`, and those by environment and flags with the database of examples/mydb.
 var controlled = map[string]string{"store-leader-kill": "ack-early in orders"}
 
+// TestShippedScenarios runs those that carry the tag smoke: all of them, one after the other, take longer than a test may. `make soak`
+// runs all of them, each with its controls.
 func TestShippedScenarios(t *testing.T) {
-	shipped := scenarios.Shipped()
+	shipped := slices.DeleteFunc(scenarios.Shipped(), func(s scenarios.Entry) bool { return !slices.Contains(s.Tags, "smoke") })
 	if len(shipped) == 0 {
-		t.Fatal("no scenario is shipped")
+		t.Fatal("no scenario that ships has the tag smoke")
 	}
 	for _, s := range shipped {
 		t.Run(s.Name, func(t *testing.T) {
