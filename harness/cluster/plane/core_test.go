@@ -44,6 +44,8 @@ func (s *star) toxicsOn(c *net.TCPConn) int {
 	defer s.r.core.mu.Unlock()
 	for cc := range s.r.core.conns {
 		if cc.client.RemoteAddr().String() == c.LocalAddr().String() {
+			cc.down.mu.Lock()
+			defer cc.down.mu.Unlock()
 			return len(cc.down.want)
 		}
 	}
