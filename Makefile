@@ -2,8 +2,9 @@
 GO ?= go
 N ?= 20
 FUZZTIME ?= 1m
+SAMPLE ?= 0
 
-.PHONY: help build images test lint bench soak verdicts fuzz generate
+.PHONY: help build images test lint bench soak verdicts fuzz mutate generate
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +36,9 @@ verdicts: ## docs/verdicts.md: the soak on every driver (N=20)
 
 fuzz: ## each parser for FUZZTIME (1m)
 	$(GO) run ./ci/fuzz -time $(FUZZTIME)
+
+mutate: ## what the tests of assertions/ do not notice; SAMPLE=40 tries so many changes (0: all, for hours)
+	$(GO) run ./ci/mutate -sample $(SAMPLE)
 
 generate: ## generated code and documents
 	$(GO) generate ./...

@@ -128,4 +128,5 @@ type Scope struct {
 	Services []string
 	Groups   []string
 	Leaders  []string // groups that have a leader
+	Metrics  MetricScope
 }

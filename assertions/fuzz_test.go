@@ -28,9 +28,13 @@ func FuzzJudge(f *testing.F) {
 	ask("linearizable", Linearizable{Workload: "regs"})
 	ask("unique-leader", UniqueLeader{Group: "store"})
 	ask("exec", Exec{Exec: []string{"check"}})
+	ask("zero-drop", &ZeroDrop{Load: "orders"})
+	ask("logs", &Logs{Load: "orders", Hops: []string{"edge"}})
+	s.reqs[0].ID = "r-0"
+	s.says(&s.reqs[0], "edge-1", ms, "accepted", nil)
 	s.reqs, s.ops = s.reqs[:50], s.ops[:40]
 	run := s.write(f)
-	files := []string{"events.jsonl", "plan.json", record.HistoryFile("regs"), record.LeadersFile(), "meta.json"}
+	files := []string{"events.jsonl", "plan.json", record.HistoryFile("regs"), record.LeadersFile(), "meta.json", record.LogFile("edge-1")}
 	for i, name := range files {
 		b, err := os.ReadFile(filepath.Join(run.Dir, name))
 		if err != nil {

@@ -99,13 +99,27 @@ func (j *judge) round(ctx context.Context, pr plan.Round, r *record.Round) []Fin
 	all := j.asked()
 	pre := j.premises(pr, r, all)
 	fs := pre.findings
+	starved, seen := surroundings(r)
+	excused := false
+	var asserted []Finding
 	for _, a := range all {
 		f := j.guarded(ctx, a, r)
 		j.gate(&f, a, r, pre)
+		if _, ok := a.params.(measurer); ok && starved != "" && f.Verdict == Fail {
+			f.Verdict, f.Reason, excused = Invalid, "it would be FAIL, but "+starved, true
+		}
 		f.ID, f.Kind, f.Class, f.Round = a.ID, a.Kind, a.kind.Class, r.N
-		fs = append(fs, f)
+		asserted = append(asserted, f)
 	}
-	return fs
+	if seen != nil {
+		// What was kept in spite of it stands, so the premise is broken only where something rests on it.
+		var why []string
+		if excused {
+			why = []string{starved}
+		}
+		fs = append(fs, premise("surroundings", "surroundings", r.N, fmt.Sprintf("other programs took %s of the machine under load", percent(seen.Values["others"])), why, *seen))
+	}
+	return append(fs, asserted...)
 }
 
 // measurer is an assertion about service level.
@@ -113,13 +127,22 @@ type measurer interface{ measures() measured }
 
 // measured says what a finding about service level rests on.
 type measured struct {
-	src          Source
-	baselineOnly bool // it measures the baseline and nothing else
-	relative     bool // a bound is a multiple of the baseline
+	src          Source // the zero Source: every load of the plan
+	baselineOnly bool   // it measures the baseline and nothing else
+	relative     bool   // a bound is a multiple of the baseline
 }
 
-// whole is the source without a choice among its requests: that is what is steady or not.
-func (m measured) whole() Source { return Source{Load: m.src.Load, Workload: m.src.Workload} }
+// sources are what must have been steady, without a choice among their requests.
+func (m measured) sources(p *plan.Plan) []Source {
+	if m.src.Load != "" || m.src.Workload != "" {
+		return []Source{{Load: m.src.Load, Workload: m.src.Workload}}
+	}
+	var all []Source
+	for _, l := range p.Loads {
+		all = append(all, Source{Load: l.Name})
+	}
+	return all
+}
 
 // historian is an assertion about the history of a workload.
 type historian interface{ history() string }
@@ -179,14 +202,18 @@ func (j *judge) gate(f *Finding, a asked, r *record.Round, pre premises) {
 	if m, ok := a.params.(measurer); ok && a.err == nil {
 		rest := m.measures()
 		why = append(why, j.cut...)
-		why = append(why, pre.generator[rest.src.Load]...)
+		for _, src := range rest.sources(j.run.Plan) {
+			why = append(why, pre.generator[src.Load]...)
+		}
 		if rest.baselineOnly {
 			why = append(why, pre.baseline...)
 		} else {
 			why = append(why, pre.phases...)
-			why = append(why, pre.steady[rest.whole()]...)
-			if rest.relative {
-				why = append(why, pre.drift[rest.whole()]...)
+			for _, src := range rest.sources(j.run.Plan) {
+				why = append(why, pre.steady[src]...)
+				if rest.relative {
+					why = append(why, pre.drift[src]...)
+				}
 			}
 			why = append(why, pre.faults...)
 			why = append(why, pre.required...)

@@ -396,9 +396,9 @@ func misbehave(t *testing.T, run *record.Run) {
 
 func TestAssertionsThatCannotBeRead(t *testing.T) {
 	for kind, c := range map[string]struct{ params, says string }{
-		"nonsense": {`{}`, `no assertion is called "nonsense"`},
-		"slo":      {`{"success": 3}`, "cannot be read"},
-		"promql":   {`{"query": "up"}`, "cannot judge it yet"},
+		"nonsense":  {`{}`, `no assertion is called "nonsense"`},
+		"slo":       {`{"success": 3}`, "cannot be read"},
+		"autoscale": {`{"service": "orders"}`, "cannot judge it yet"},
 	} {
 		s := newStory()
 		s.plan.Assert = []plan.Assert{{ID: "it", Kind: kind, Params: json.RawMessage(c.params)}}

@@ -158,9 +158,11 @@ func (j *judge) premises(pr plan.Round, r *record.Round, all []asked) premises {
 			continue
 		}
 		rest := m.measures()
-		once(pre.generator, rest.src.Load, rest.src.Load != "", add, func() Finding { return punctual(rest.src.Load, r) })
-		once(pre.steady, rest.whole(), !rest.baselineOnly, add, func() Finding { return steady(rest.whole(), r) })
-		once(pre.drift, rest.whole(), rest.relative, add, func() Finding { return drift(rest.whole(), r) })
+		for _, src := range rest.sources(j.run.Plan) {
+			once(pre.generator, src.Load, src.Load != "", add, func() Finding { return punctual(src.Load, r) })
+			once(pre.steady, src, !rest.baselineOnly, add, func() Finding { return steady(src, r) })
+			once(pre.drift, src, rest.relative, add, func() Finding { return drift(src, r) })
+		}
 	}
 	return pre
 }

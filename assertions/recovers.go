@@ -41,7 +41,12 @@ func (a *Recovers) moment() plan.EventRef {
 
 // Validate returns every error.
 func (a *Recovers) Validate(s Scope) error {
-	errs := []error{a.Source.validate(s), a.Bounds.validate()}
+	return errors.Join(a.Source.validate(s), a.Bounds.validate(), a.times(s))
+}
+
+// times checks the moment from which the time counts, and the lengths of time.
+func (a *Recovers) times(s Scope) error {
+	var errs []error
 	events := []plan.FaultEvent{plan.Started, plan.InEffect, plan.Undone, plan.Gone}
 	switch ref := a.moment(); {
 	case a.After == "":

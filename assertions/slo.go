@@ -4,26 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"strings"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// SLO bounds success, latency and throughput.
+// SLO bounds success, latency and throughput, and how fast an error budget is spent.
 type SLO struct {
 	Source
 	During string `json:"during,omitempty" desc:"baseline, fault, recovery, or the id of a fault: from the start of each occurrence until it is undone. Left out: all the time under load."`
 	Bounds
+	Budget
+}
+
+// asked checks what is asked of the answers: bounds, a budget, or both.
+func (a *SLO) asked() error {
+	if len(a.figures()) == 0 && !a.Budget.isZero() {
+		return a.Budget.validate()
+	}
+	return errors.Join(a.Bounds.validate(), a.Budget.validate())
 }
 
 // Validate returns every error.
 func (a *SLO) Validate(s Scope) error {
-	err := errors.Join(a.Source.validate(s), a.Bounds.validate())
-	if a.During != "" && !slices.Contains(phases, a.During) {
-		err = errors.Join(err, oneOf("phase or fault", a.During, append(slices.Clone(phases), faultNames(s.Plan)...)))
-	}
+	err := errors.Join(a.Source.validate(s), a.asked(), duringNamed(a.During, s))
 	if a.During == plan.PhaseBaseline && a.relative() {
 		err = errors.Join(err, errors.New("a bound relative to the baseline means nothing in the baseline"))
 	}
@@ -37,7 +43,7 @@ func (a *SLO) measures() measured {
 
 // Judge measures.
 func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
-	if err := a.Bounds.validate(); err != nil {
+	if err := a.asked(); err != nil {
 		return invalid("%v", err) // a plan may come from elsewhere than our own validation
 	}
 	ws, err := during(a.During, r)
@@ -82,6 +88,18 @@ func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
 			f.Verdict = Fail
 		}
 	}
+	parts, values, burning := a.Budget.judge(ss, ws)
+	maps.Copy(ev.Values, values)
+	for _, p := range parts {
+		switch p.verdict {
+		case Invalid:
+			missing = append(missing, p.text)
+			continue
+		case Fail:
+			f.Verdict = Fail
+		}
+		said = append(said, p.text)
+	}
 	if len(missing) > 0 && f.Verdict == Pass {
 		f.Verdict, f.Reason = Invalid, strings.Join(missing, "; ")
 	}
@@ -95,6 +113,10 @@ func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
 				break
 			}
 		}
+		f.Evidence = append(f.Evidence, e)
+	}
+	for _, e := range burning {
+		e.File = a.file()
 		f.Evidence = append(f.Evidence, e)
 	}
 	return f

@@ -1,9 +1,12 @@
 package assertions
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -21,13 +24,26 @@ const ms = time.Millisecond
 //
 //	0s baseline 3s fault 7s recovery 12s verify 13s; 200 requests a second of 5 ms; kill holds from 3s to 7s
 type story struct {
-	plan   plan.Plan
-	meta   record.Meta
-	events []record.Event
-	reqs   []record.Request
-	ops    []record.Op
-	polls  []record.LeaderPoll
-	noEnd  bool
+	plan    plan.Plan
+	meta    record.Meta
+	events  []record.Event
+	reqs    []record.Request
+	ops     []record.Op
+	polls   []record.LeaderPoll
+	calls   []record.Call
+	scrape  *fakeMetrics
+	machine []record.Surroundings
+	logs    []storyLine
+	metrics record.Metrics
+	noEnd   bool
+}
+
+// storyLine is a line of a node's log: a JSON object with fields, dated at; or text, as it is.
+type storyLine struct {
+	node   string
+	at     time.Duration
+	fields map[string]any
+	text   string
 }
 
 func flag(b bool) *bool { return &b }
@@ -175,13 +191,49 @@ func (s *story) write(t testing.TB) *record.Run {
 	for _, p := range s.polls {
 		w.Leader(p)
 	}
+	for _, m := range s.machine {
+		w.Surroundings(m)
+	}
+	for _, c := range s.calls {
+		c.Round = 1
+		w.Call(c)
+	}
 	if !s.noEnd {
 		w.Event(record.Event{Kind: record.RunEnd, T: 15 * time.Second})
 	}
 	require.NoError(t, w.Close())
 	run, err := record.Open(w.Dir())
 	require.NoError(t, err)
+	if s.scrape != nil {
+		s.scrape.start = run.Meta.Start
+		run.Metrics = s.scrape
+	}
+	s.writeLogs(t, run)
+	if s.metrics != nil {
+		run.Metrics = s.metrics
+	}
 	return run
+}
+
+func (s *story) writeLogs(t testing.TB, run *record.Run) {
+	files := map[string]*bytes.Buffer{}
+	for _, l := range s.logs {
+		if files[l.node] == nil {
+			files[l.node] = &bytes.Buffer{}
+		}
+		if l.fields == nil {
+			fmt.Fprintln(files[l.node], l.text)
+			continue
+		}
+		fields := maps.Clone(l.fields)
+		fields["time"] = run.Meta.Start.Add(l.at).Format(time.RFC3339Nano)
+		require.NoError(t, json.NewEncoder(files[l.node]).Encode(fields))
+	}
+	for node, b := range files {
+		file := filepath.Join(run.Dir, filepath.FromSlash(record.LogFile(node)))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, b.Bytes(), 0o644))
+	}
 }
 
 // judge returns the findings by id, and the verdict of the run.

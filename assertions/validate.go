@@ -47,6 +47,22 @@ func faultNames(p *plan.Plan) []string {
 	return names
 }
 
+// loadNamed validates the parameter load.
+func loadNamed(name string, s Scope) error {
+	if name == "" {
+		return fmt.Errorf("load is missing: name the load whose requests are judged")
+	}
+	return oneOf("load", name, loadNames(s.Plan))
+}
+
+// duringNamed validates the parameter during.
+func duringNamed(word string, s Scope) error {
+	if word == "" || slices.Contains(phases, word) {
+		return nil
+	}
+	return oneOf("phase or fault", word, append(slices.Clone(phases), faultNames(s.Plan)...))
+}
+
 // workloadNamed validates the parameter workload.
 func workloadNamed(name string, s Scope) error {
 	if name == "" {

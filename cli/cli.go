@@ -67,7 +67,7 @@ Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 INVALID (nothing was shown either way
 
 // verbs are all commands. Each sets the exit code when it ends without an error.
 var verbs = []func(code *int) *cobra.Command{
-	runCommand, checkCommand, reportCommand, listCommand, explainCommand, validateCommand, exportCommand, schemaCommand, doctorCommand, cleanCommand, versionCommand,
+	runCommand, upCommand, checkCommand, reportCommand, queryCommand, listCommand, explainCommand, validateCommand, exportCommand, schemaCommand, doctorCommand, cleanCommand, versionCommand,
 }
 
 // codeOf is the exit code of an error: bad input, unless the environment failed.

@@ -51,7 +51,7 @@ was done and judges what there is (130); a second one ends at once.`,
 		},
 	}
 	c.Flags().BoolVar(&f.all, "all", false, "run every shipped scenario")
-	c.Flags().BoolVar(&f.controls, "controls", false, "also run each scenario's controls (the same run with one thing made wrong, which must fail), and print the mutation score")
+	c.Flags().BoolVar(&f.controls, "controls", false, "also run each scenario's controls (the same run with one thing made wrong, which must fail, and without a fault, which must not), and print the mutation score")
 	c.Flags().IntVar(&f.count, "count", 1, "run each scenario `N` times, the seed advancing by one")
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "draw everything random from this `SEED` (default: the scenario's own, or a new one)")
 	c.Flags().StringVar(&f.driver, "driver", "", "run the topology on this `DRIVER`: "+driverNames())
@@ -226,14 +226,12 @@ func summary(w io.Writer, results []reports.Result) {
 	fmt.Fprintln(w)
 	for _, r := range results {
 		line := fmt.Sprintf("%-8s %s (seed %d)  %s", r.Verdict, r.Run.Plan.Name, r.Run.Plan.Seed, filepath.Clean(r.Run.Dir))
-		if n := len(r.Controls); n > 0 {
-			killed := 0
-			for _, c := range r.Controls {
-				if c.Killed {
-					killed++
-				}
+		if len(r.Controls) > 0 {
+			s := reports.ScoreOf(r)
+			line += fmt.Sprintf("  controls killed: %d of %d", s.Killed, s.Run)
+			if s.Noise != "" {
+				line += ", without a fault: " + s.Noise
 			}
-			line += fmt.Sprintf("  controls killed: %d of %d", killed, n)
 		}
 		fmt.Fprintln(w, line)
 	}

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/workload/program"
@@ -22,6 +24,14 @@ func tiny() {
 	switch os.Args[1] {
 	case "serve":
 		serve()
+	case "get": // asks a URL
+		res, err := http.Get(os.Args[2])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(res.Status)
+		_, _ = io.Copy(os.Stdout, res.Body)
 	case "slow": // is ready after a while
 		time.Sleep(time.Second)
 		serve()
@@ -56,7 +66,14 @@ func tiny() {
 }
 
 func serve() {
-	err := http.ListenAndServe(":8080", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	var requests atomic.Int64
+	err := http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			fmt.Fprintf(w, "# TYPE tiny_requests_total counter\ntiny_requests_total %d\n", requests.Load())
+			return
+		}
+		requests.Add(1)
+	}))
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }

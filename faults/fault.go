@@ -18,7 +18,7 @@ import (
 type Kind struct {
 	Name  string // the key in a scenario file
 	Doc   string // one or two sentences for the reference
-	Layer string // packets | stream | node | action
+	Layer string // packets | stream | node | load | action
 	// Undo says whether the fault holds until it is undone; the others end by themselves and take neither for nor until.
 	Undo  bool
 	Needs []cluster.Capability
@@ -48,6 +48,8 @@ type Env struct {
 	// Undo registers a step of the way back. Steps run in reverse order, once, with a deadline of their own.
 	Undo func(what string, step func(context.Context) error)
 	Seed uint64
+	// Loads are the loads that run; nil where there are none, as when faults are injected by hand.
+	Loads Loads
 }
 
 // Effect is a fault that was injected.

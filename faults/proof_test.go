@@ -25,6 +25,7 @@ type links struct {
 	mu              sync.Mutex
 	at              map[string]string // address -> node
 	dial            func(ctx context.Context, l cluster.Link) error
+	wrap            func(net.Conn) net.Conn // what a toxic does to a probe; nil: nothing
 	dials           map[cluster.Link]int
 	counted         map[cluster.Link]uint64
 	apply           func(ctx context.Context) error
@@ -63,7 +64,11 @@ func (c *links) Dial(ctx context.Context, from, network, addr string) (net.Conn,
 		}
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, network, addr)
+	conn, err := d.DialContext(ctx, network, addr)
+	if err == nil && c.wrap != nil {
+		conn = c.wrap(conn)
+	}
+	return conn, err
 }
 
 func (c *links) Apply(ctx context.Context, ls []cluster.Link, r cluster.Rule) (cluster.RuleID, error) {

@@ -22,7 +22,7 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		opt.Control, opt.Dir = c.Name, dir(c.Name)
+		opt.Control, opt.Dir, opt.Unchanged = c.Name, dir(c.Name), unchanged.Run
 		if opt.Progress != nil {
 			opt.Progress("control " + c.Name)
 		}
@@ -30,12 +30,12 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		if err != nil {
 			return fmt.Errorf("control %s: %w", c.Name, err)
 		}
-		killed, why := Killed(unchanged.Verdict, c, r.Findings)
+		right, why := Right(unchanged.Verdict, p, c, r.Findings)
 		if opt.Progress != nil {
-			opt.Progress("control " + c.Name + map[bool]string{true: " is killed: ", false: " lives: "}[killed] + why)
+			opt.Progress("control " + c.Name + became(c, right) + why)
 		}
 		unchanged.Controls = append(unchanged.Controls, reports.ControlResult{
-			Name: c.Name, Killed: killed, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
+			Name: c.Name, NoFault: c.NoFault, Killed: right, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
 		})
 	}
 	return reports.Save(*unchanged)
@@ -50,19 +50,42 @@ func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Ver
 		out.Reason = "the scenario in the record has no such control"
 		return out
 	}
-	control, err := record.Open(was.Dir)
+	control, done, err := openRun(was.Dir)
 	if err != nil {
 		beside := filepath.Join(filepath.Dir(run.Dir), filepath.Base(was.Dir))
 		var besideErr error
-		if control, besideErr = record.Open(beside); besideErr != nil {
+		if control, done, besideErr = openRun(beside); besideErr != nil {
 			out.Reason = "its record cannot be read: " + err.Error()
 			return out
 		}
 		out.Dir = beside
 	}
+	defer done()
 	out.Findings, _ = assertions.Judge(ctx, control)
-	out.Killed, out.Reason = Killed(unchanged, run.Plan.Controls[i], out.Findings)
+	c := run.Plan.Controls[i]
+	out.NoFault = c.NoFault
+	out.Killed, out.Reason = Right(unchanged, run.Plan, c, out.Findings)
 	return out
+}
+
+func became(c plan.Control, right bool) string {
+	switch {
+	case c.NoFault && right:
+		return " is quiet: "
+	case c.NoFault:
+		return " is not quiet: "
+	case right:
+		return " is killed: "
+	}
+	return " lives: "
+}
+
+// Right says whether a control of a plan came out as it must: killed, or, without a fault, quiet. The reason is given either way.
+func Right(unchanged assertions.Verdict, p *plan.Plan, c plan.Control, fs []assertions.Finding) (bool, string) {
+	if c.NoFault {
+		return quiet(unchanged, p, fs)
+	}
+	return Killed(unchanged, c, fs)
 }
 
 // Killed says whether a control did its work: the unchanged run passed, the control's own faults were proved, and each

@@ -22,6 +22,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/load"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
+	"github.com/hasvc/gauntlet/harness/scrape"
 	"github.com/hasvc/gauntlet/harness/topology"
 	"github.com/hasvc/gauntlet/harness/turn"
 	"github.com/hasvc/gauntlet/harness/workload"
@@ -38,7 +39,8 @@ type Scenario struct {
 
 // Tables are all that a scenario may name.
 func Tables() scenarios.Tables {
-	return scenarios.Tables{Faults: faults.Table, Assertions: assertions.Table, Defects: scenarios.Defects}
+	return scenarios.Tables{Faults: faults.Table, Assertions: assertions.Table, Defects: scenarios.Defects,
+		Metrics: assertions.MetricScope{Parse: scrape.Validate, Interval: scrape.Interval}}
 }
 
 // Load reads a scenario file and its topology. Every error of both comes at once, each with its place.
@@ -96,6 +98,8 @@ type Options struct {
 	Driver  cluster.Driver // nil: the sandbox
 	Seed    *uint64
 	Control string // the name of the control to carry out; empty: the unchanged run
+	// Unchanged is the run that the control without faults is compared with; the others need none.
+	Unchanged *record.Run
 	// Dir is the run directory, which must not hold a run yet. Empty: runs/NAME-TIME below the current directory.
 	Dir      string
 	Keep     bool // keep the volumes of the topology, in DIR/volumes
@@ -122,6 +126,11 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	if err != nil {
 		return nil, err
 	}
+	if p.Control != nil && p.Control.NoFault {
+		if err := withoutFaults(p, opt.Unchanged); err != nil {
+			return nil, &InputError{err}
+		}
+	}
 	if err := Executable(p, driver); err != nil {
 		return nil, err
 	}
@@ -138,6 +147,7 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 		return nil, err
 	}
 	defer release()
+	settle(ctx, progress)
 	dir := opt.Dir
 	if dir == "" {
 		dir = RunDir("runs", p, opt.Control)
@@ -146,13 +156,17 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	job := engine.Job{Plan: p, Spec: spec, Bin: bin, Record: w, Progress: progress, Parts: parts(driver)}
+	metrics, err := scrape.NewRecorder(w)
+	if err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	job := engine.Job{Plan: p, Spec: spec, Bin: bin, Record: w, Progress: progress, Parts: parts(driver, metrics)}
 	if opt.Keep {
 		job.Volumes = filepath.Join(dir, "volumes")
 	}
 	// What went wrong is in the record, where judging finds it: the verdict is INVALID, with the reason.
 	execErr := engine.Execute(ctx, job)
-	if err := errors.Join(w.Close()); err != nil {
+	if err := errors.Join(metrics.Close(), w.Close()); err != nil {
 		return nil, fmt.Errorf("write the record: %w", errors.Join(err, execErr))
 	}
 	r, err := Check(context.WithoutCancel(ctx), dir)
@@ -177,10 +191,11 @@ func Executable(p *plan.Plan, driver cluster.Driver) error {
 // Check judges a run directory and those of the controls that were run with it, writes findings.json, run.json and
 // junit.xml into it and returns the result. It dials nothing.
 func Check(ctx context.Context, dir string) (*reports.Result, error) {
-	run, err := record.Open(dir)
+	run, done, err := openRun(dir)
 	if err != nil {
 		return nil, &InputError{err}
 	}
+	defer done()
 	controls, err := reports.SavedControls(dir)
 	if err != nil {
 		return nil, &InputError{err}
@@ -193,12 +208,27 @@ func Check(ctx context.Context, dir string) (*reports.Result, error) {
 	return r, errors.Join(assertions.Save(dir, findings, verdict), reports.Save(*r))
 }
 
+// openRun reads a run directory with its metrics. What these hold open is let go of by done; they open anew when they are
+// asked again.
+func openRun(dir string) (run *record.Run, done func(), err error) {
+	if run, err = record.Open(dir); err != nil {
+		return nil, nil, err
+	}
+	m := scrape.Open(run)
+	if m == nil {
+		return run, func() {}, nil
+	}
+	run.Metrics = m
+	return run, func() { _ = m.Close() }, nil // it was only read
+}
+
 // Findings reads the result of a run directory that was judged before.
 func Findings(dir string) (*reports.Result, error) {
-	run, err := record.Open(dir)
+	run, done, err := openRun(dir)
 	if err != nil {
 		return nil, &InputError{err}
 	}
+	done()
 	findings, verdict, err := assertions.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("the run %s has not been judged; \"gauntlet check %s\" does that", dir, dir)
@@ -222,10 +252,14 @@ func (s *Scenario) changed(ctx context.Context, c *plan.Control) (*cluster.Spec,
 	return topology.Load(ctx, s.file.TopologyPath(), opt)
 }
 
-// parts wires load and workloads to the engine.
-func parts(d cluster.Driver) engine.Parts {
+// The faults of loads need it: a Generator that is not Paced has no spike.
+var _ engine.Paced = (*load.Generator)(nil)
+
+// parts wires load, workloads and metrics to the engine.
+func parts(d cluster.Driver, metrics *scrape.Recorder) engine.Parts {
 	return engine.Parts{
-		Driver: d,
+		Driver:  d,
+		Metrics: func(c cluster.Cluster) (engine.Metrics, error) { return metrics.Scrape(c) },
 		Load: func(l plan.Load, e engine.Env) (engine.Generator, error) {
 			return load.New(l, load.Env{Cluster: e.Cluster, Record: e.Record, Round: e.Round, RunID: e.RunID, Ready: e.Ready, Phase: e.Phase})
 		},

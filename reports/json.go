@@ -55,7 +55,7 @@ type RoundResult struct {
 
 // PhaseResult is a phase, with what each load got in it.
 type PhaseResult struct {
-	Name  string       `json:"name"` // up, ready, baseline, fault, recovery, verify, drain, audit, down
+	Name  string       `json:"name"` // up, ready, warmup, baseline, fault, recovery, verify, drain, audit, down
 	From  float64      `json:"from"`
 	To    float64      `json:"to"`
 	Ended bool         `json:"ended"` // false: it was cut off
@@ -120,7 +120,8 @@ type EvidenceResult struct {
 // ControlOutcome is what became of a control.
 type ControlOutcome struct {
 	Name     string          `json:"name"`
-	Killed   bool            `json:"killed"`
+	NoFault  bool            `json:"noFault,omitempty"` // the A/A control
+	Killed   bool            `json:"killed"`            // of the A/A control: quiet
 	Reason   string          `json:"reason,omitempty"`
 	Dir      string          `json:"dir,omitempty"`
 	Findings []FindingResult `json:"findings,omitempty"`
@@ -163,7 +164,7 @@ func describe(r Result) RunResult {
 		out.Rounds = append(out.Rounds, roundResult(tell(pl, rd)))
 	}
 	for _, c := range r.Controls {
-		out.Controls = append(out.Controls, ControlOutcome{Name: c.Name, Killed: c.Killed, Reason: c.Reason, Dir: c.Dir, Findings: findingResults(c.Findings)})
+		out.Controls = append(out.Controls, ControlOutcome{Name: c.Name, NoFault: c.NoFault, Killed: c.Killed, Reason: c.Reason, Dir: c.Dir, Findings: findingResults(c.Findings)})
 	}
 	if len(r.Controls) > 0 {
 		s := ScoreOf(r)

@@ -149,7 +149,11 @@ func controlSuite(r Result) junitSuite {
 		if c.Killed {
 			x.Out = c.Reason
 		} else {
-			x.Failure = &junitProblem{Message: "not killed: " + clean(c.Reason), Type: "control", Text: c.Dir}
+			word := "not killed: "
+			if c.NoFault {
+				word = "not quiet: "
+			}
+			x.Failure = &junitProblem{Message: word + clean(c.Reason), Type: "control", Text: c.Dir}
 		}
 		s.Cases = append(s.Cases, x)
 	}

@@ -19,7 +19,8 @@ type Result struct {
 // ControlResult is one control and what became of it.
 type ControlResult struct {
 	Name     string
-	Killed   bool
+	NoFault  bool   // the A/A control, in which nothing may fail
+	Killed   bool   // it came out as it must; of the A/A control: quiet
 	Reason   string // why not, or which assertions killed it
 	Dir      string // its run directory
 	Findings []assertions.Finding

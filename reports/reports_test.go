@@ -132,6 +132,35 @@ func TestScore(t *testing.T) {
 	assert.Equal(t, Score{}, ScoreOf(r))
 }
 
+// The control without a fault is no mutant: it is told apart, and counts for nothing in the score.
+func TestNoise(t *testing.T) {
+	for quiet, want := range map[bool]struct{ noise, says, junit string }{
+		true:  {"quiet", "  quiet    no-fault: 3 findings hold", "no-fault"},
+		false: {"noisy", "  NOISY    no-fault: 3 findings hold", "not quiet: 3 findings hold"},
+	} {
+		r := passed().result(t)
+		before := ScoreOf(r)
+		// What failed in it made no assertion worth anything.
+		r.Controls = append(r.Controls, ControlResult{Name: "no-fault", NoFault: true, Killed: quiet, Reason: "3 findings hold",
+			Findings: []assertions.Finding{finding(assertions.Fail, assertions.Service, "steady", "slo", 1, "x")}})
+		before.Noise = want.noise
+		assert.Equal(t, before, ScoreOf(r))
+		var text, junit bytes.Buffer
+		require.NoError(t, Text(&text, []Result{r}))
+		assert.Contains(t, text.String(), want.says)
+		assert.Contains(t, text.String(), "(1 of 2 killed: a resilience mutation score of 50 %)")
+		assert.Contains(t, text.String(), "Noise: no-fault is the same run without a fault.")
+		assert.Equal(t, !quiet, strings.Contains(text.String(), "is not quiet, and the exit code"))
+		require.NoError(t, JUnit(&junit, []Result{r}))
+		assert.Contains(t, junit.String(), want.junit)
+		r.Controls = r.Controls[2:]
+		assert.Equal(t, Score{Noise: want.noise}, ScoreOf(r))
+		text.Reset()
+		require.NoError(t, Text(&text, []Result{r}))
+		assert.NotContains(t, text.String(), "mutation score")
+	}
+}
+
 func TestPhaseQuantilesNeedSamples(t *testing.T) {
 	r := passed().result(t)
 	st := tell(r.Run.Plan, r.Run.Rounds[0])

@@ -64,7 +64,11 @@ func (p *page) verdict(v assertions.Verdict) string {
 func (p *page) head(r Result) {
 	pl, m := r.Run.Plan, r.Run.Meta
 	p.styled(p.verdict(r.Verdict)+"  ", r.Verdict.String()+"  ", pl.Name)
-	if pl.Control != nil {
+	switch {
+	case pl.Control == nil:
+	case pl.Control.NoFault:
+		p.line("  ", "This is the control without a fault: the same load for the same time. Steps in the life of a fault are told where they came in the run it is compared with.")
+	default:
 		p.line("  ", "This is a control: the same scenario with "+change(*pl.Control)+", in which must fail: "+strings.Join(pl.Control.MustFail, ", ")+".")
 	}
 	if pl.Summary != "" {
@@ -180,6 +184,7 @@ func (p *page) moment(t time.Duration, indent, text string) {
 var phaseWords = map[string]string{
 	plan.PhaseUp:       "the topology is started",
 	plan.PhaseReady:    "waiting until every node is ready",
+	plan.PhaseWarmup:   "load that does not count, until it is answered as it should be",
 	plan.PhaseBaseline: "nothing is broken yet",
 	plan.PhaseFault:    "faults are injected",
 	plan.PhaseRecovery: "the faults are gone; time to recover",
@@ -387,6 +392,8 @@ func sentence(e record.Event, phase string, lives []*life) (string, bool) {
 			return e.Node + " " + how, watched(phase)
 		}
 		return e.Node + " " + how + ", which nothing had announced", true
+	case record.NodeSignalled:
+		return e.Node + " is sent " + e.Signal, watched(phase)
 	case record.NodeStarted, record.NodePaused, record.NodeResumed, record.NodeRemoved, "node.ready", "node.healthy", "node.unhealthy":
 		word := map[record.EventKind]string{
 			record.NodeStarted: "is started", record.NodePaused: "is stopped by SIGSTOP", record.NodeResumed: "goes on",

@@ -195,6 +195,8 @@ func evidence(e assertions.Evidence) string {
 // change says what a control changes.
 func change(c plan.Control) string {
 	switch {
+	case c.NoFault:
+		return "no fault"
 	case c.Defect != "" && c.Service != "":
 		return "the defect " + c.Defect + " in " + c.Service
 	case c.Defect != "":
@@ -218,11 +220,23 @@ func change(c plan.Control) string {
 func (p *page) controls(r Result) {
 	s := ScoreOf(r)
 	p.blank()
-	p.write(p.paint("1", "Controls") + fmt.Sprintf(" (%d of %d killed: a resilience mutation score of %d %%)\n", s.Killed, s.Run, 100*s.Killed/max(1, s.Run)))
-	p.line("  ", "Each is the same run with one thing made wrong. It is killed when the assertions that must notice it FAIL.")
+	if s.Run > 0 {
+		p.write(p.paint("1", "Controls") + fmt.Sprintf(" (%d of %d killed: a resilience mutation score of %d %%)\n", s.Killed, s.Run, 100*s.Killed/s.Run))
+		p.line("  ", "Each is the same run with one thing made wrong. It is killed when the assertions that must notice it FAIL.")
+	} else {
+		p.write(p.paint("1", "Controls") + "\n")
+	}
+	if s.Noise != "" {
+		p.line("  ", "Noise: "+plan.NoFaultControl+" is the same run without a fault. It is quiet when everything holds: a bound that it breaks is wrong.")
+	}
 	for _, c := range r.Controls {
 		word, color := "killed", "32"
-		if !c.Killed {
+		switch {
+		case c.NoFault && c.Killed:
+			word = "quiet"
+		case c.NoFault:
+			word, color = "NOISY", "31"
+		case !c.Killed:
 			word, color = "ALIVE", "31"
 		}
 		plain := fmt.Sprintf("  %-7s  ", word)
@@ -233,6 +247,9 @@ func (p *page) controls(r Result) {
 	}
 	if alive := s.Run - s.Killed; alive > 0 && r.Verdict == assertions.Pass {
 		p.line("  ", fmt.Sprintf("%d of them lived: what the scenario asserts does not notice that, and the exit code is that of FAIL.", alive))
+	}
+	if s.Noise == "noisy" && r.Verdict == assertions.Pass {
+		p.line("  ", "The run without a fault is not quiet, and the exit code is that of FAIL.")
 	}
 	if len(s.Worthless) > 0 {
 		p.line("  Worthless so far: ", strings.Join(s.Worthless, ", ")+". No control made them fail, so that they pass proves little.")

@@ -17,6 +17,7 @@ import (
 // Defaults of what a scenario may leave out.
 const (
 	DefaultBaseline    = 3 * time.Second
+	DefaultWarmup      = 10 * time.Second // at most; it ends as soon as the service is warm
 	DefaultRecovery    = 5 * time.Second
 	DefaultLoadTimeout = time.Second
 	DefaultTrigger     = 60 * time.Second // timeout of at, until and the like
@@ -59,6 +60,9 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 	for _, name := range inOrder(f.Load, f.root.get("load")) {
 		l := load(name, f.Load[name], src.of("load", name).value())
 		l.Targets = f.beside(l.Targets)
+		if l.GRPC != nil {
+			l.GRPC.Descriptors = f.beside(l.GRPC.Descriptors)
+		}
 		p.Loads = append(p.Loads, l)
 	}
 	f.steady(p)
@@ -78,6 +82,9 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 	}
 	p.Observe = f.observed()
 	p.Controls = controls(f.Controls)
+	if len(f.Faults) > 0 {
+		p.Controls = append(p.Controls, plan.Control{Name: plan.NoFaultControl, NoFault: true})
+	}
 	for n := 1; n <= rounds; n++ {
 		p.Rounds = append(p.Rounds, f.round(src, n, occurrences))
 	}
@@ -88,6 +95,12 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 }
 
 func (f *File) steady(p *plan.Plan) {
+	switch {
+	case f.Warmup != nil:
+		p.Warmup = *f.Warmup
+	case len(p.Loads) > 0:
+		p.Warmup = plan.Duration(DefaultWarmup)
+	}
 	p.Baseline = plan.Baseline{AtLeast: plan.Duration(DefaultBaseline)}
 	if b := f.Baseline; b != nil {
 		p.Baseline.AtLeast = b.AtLeast
@@ -158,13 +171,22 @@ func load(name string, l Stream, seed uint64) plan.Load {
 		}
 		out.Stages = append(out.Stages, plan.Stage{For: s.For, From: float64(from), To: float64(to)})
 	}
+	if l.GRPC != nil {
+		out.GRPC = &plan.GRPC{Descriptors: l.GRPC.Descriptors}
+	}
 	for _, r := range l.Requests {
-		q := plan.Request{ID: requestID(r), Weight: 1, Method: method(r), Path: r.Path, Headers: r.Headers, Body: r.Body}
+		q := plan.Request{ID: requestID(r), Weight: 1, Path: r.Path, Headers: r.Headers, Body: r.Body, Call: r.Call, Message: r.Message, Metadata: r.Metadata}
+		if l.GRPC == nil {
+			q.Method = method(r)
+		}
+		if r.Stream != nil {
+			q.Stream = &plan.Stream{Send: r.Stream.Send, Receive: r.Stream.Receive, Pause: r.Stream.Pause}
+		}
 		if r.Weight != nil {
 			q.Weight = *r.Weight
 		}
 		if r.Expect != nil {
-			q.Expect = plan.Expect{Status: r.Expect.Status, Matches: r.Expect.Matches}
+			q.Expect = plan.Expect{Status: r.Expect.Status, Codes: r.Expect.Code, Matches: r.Expect.Matches}
 		}
 		out.Requests = append(out.Requests, q)
 	}
@@ -322,7 +344,7 @@ func controlName(c Control) string {
 // enough is a timeout for a scenario that leaves it out: twice what is planned, each wait at its longest, and a minute and
 // a half for what is not: start, verify, drain, down.
 func enough(p *plan.Plan) plan.Duration {
-	sum := p.Baseline.AtLeast + p.Baseline.Timeout + p.Recovery + p.RecoveryTimeout
+	sum := p.Warmup + p.Baseline.AtLeast + p.Baseline.Timeout + p.Recovery + p.RecoveryTimeout
 	var longest plan.Duration
 	for _, r := range p.Rounds {
 		for _, f := range r.Faults {

@@ -69,7 +69,9 @@ func TestFormats(t *testing.T) {
 	require.Len(t, p.Workloads, 1)
 	assert.Equal(t, "exec", p.Workloads[0].Kind)
 	assert.Equal(t, "client", p.Workloads[0].In)
-	require.Len(t, p.Loads, 1)
+	require.Len(t, p.Loads, 2)
+	assert.Equal(t, &plan.GRPC{}, p.Loads[1].GRPC)
+	assert.Equal(t, &plan.Stream{Send: 5, Pause: plan.Duration(20 * time.Millisecond)}, p.Loads[1].Requests[2].Stream)
 	assert.Equal(t, []plan.Stage{{For: plan.Duration(2 * time.Second), From: 50, To: 50}, {For: plan.Duration(5 * time.Second), From: 50, To: 400}}, p.Loads[0].Stages)
 	assert.False(t, p.Loads[0].KeepAlive)
 	assert.Equal(t, filepath.Join("testdata", "targets.http"), p.Loads[0].Targets, "relative to the scenario")
@@ -83,9 +85,10 @@ func TestFormats(t *testing.T) {
 	assert.Equal(t, "end", p.Require[1].By)
 	assert.Equal(t, "$cut.target", p.Require[1].Condition.Log.Node)
 	require.Len(t, p.Abort, 1)
-	require.Len(t, p.Controls, 2)
+	require.Len(t, p.Controls, 3)
 	assert.Equal(t, "MYDB_VERSION=v1.0.0", p.Controls[0].Name)
 	assert.Equal(t, "mydb --ack-before-write", p.Controls[1].Name)
+	assert.Equal(t, plan.Control{Name: "no-fault", NoFault: true}, p.Controls[2], "what has faults has a control without")
 	assert.JSONEq(t, `{"exec":["mydbload","check"],"in":"client"}`, string(p.Assert[4].Params))
 
 	byID := map[string]plan.Fault{}
@@ -132,15 +135,36 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, "dir/t.yaml", p.Topology)
 	assert.Equal(t, plan.Duration(DefaultBaseline), p.Baseline.AtLeast)
 	assert.Equal(t, plan.Duration(DefaultRecovery), p.Recovery)
-	assert.Equal(t, plan.Duration(110*time.Second), p.Timeout)
+	assert.Equal(t, plan.Duration(130*time.Second), p.Timeout)
+	assert.Equal(t, plan.Duration(DefaultWarmup), p.Warmup)
 	assert.Len(t, p.Rounds, 1)
 	assert.Empty(t, p.Rounds[0].Faults)
+	assert.Empty(t, p.Controls, "without faults there is nothing to leave out")
 	w := p.Workloads[0]
 	assert.Equal(t, []any{DefaultClients, DefaultKeys, float64(DefaultRate), plan.Duration(DefaultLoadTimeout)}, []any{w.Clients, w.Keys, w.Rate, w.Timeout})
 	l := p.Loads[0]
 	assert.True(t, l.KeepAlive)
 	assert.Equal(t, []plan.Stage{{From: 5, To: 5}}, l.Stages)
 	assert.Equal(t, []plan.Request{{ID: "GET /", Weight: 1, Method: "GET", Path: "/"}}, l.Requests)
+}
+
+// A warm-up is for loads: without one there is none, and 0s turns it off.
+func TestWarmup(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"warmup: 0s\nload: {l: {to: gateway, rate: 5/s, requests: [{path: /}]}}": 0,
+		"warmup: 2s\nload: {l: {to: gateway, rate: 5/s, requests: [{path: /}]}}": 2 * time.Second,
+		"workloads: {w: {kind: registers, to: gateway}}":                         0,
+	} {
+		f, err := Parse("x.yaml", []byte("version: 1\ntopology: t.yaml\n"+text+"\n"), fakeTables())
+		require.NoError(t, err)
+		p, err := Compile(f, reference(), 3)
+		require.NoError(t, err, text)
+		assert.Equal(t, plan.Duration(want), p.Warmup, text)
+	}
+	f, err := Parse("x.yaml", []byte("version: 1\ntopology: t.yaml\nwarmup: 2s\nworkloads: {w: {kind: registers, to: gateway}}\n"), fakeTables())
+	require.NoError(t, err)
+	_, err = Compile(f, reference(), 3)
+	require.ErrorContains(t, err, "3:1: a warm-up without a load has nothing to warm the service with")
 }
 
 func TestCompileRefusesWhatValidateRefuses(t *testing.T) {
@@ -159,21 +183,20 @@ func TestControlsHaveDifferentNames(t *testing.T) {
 	for _, c := range p.Controls {
 		names = append(names, c.Name)
 	}
-	require.Equal(t, []string{"ack-early in orders", "ack-early in orders#2", "ack-early"}, names)
+	require.Equal(t, []string{"ack-early in orders", "ack-early in orders#2", "ack-early", "no-fault"}, names)
 }
 
 func TestUnsupported(t *testing.T) {
 	src := strings.Replace(good, "delay: {from: client, to: gateway, time: 50ms}", "loss: {from: client, to: gateway, share: 5%}", 1)
-	src = strings.Replace(src, "no-lost-writes: {workload: registers}", "promql: {query: up, is: \"= 1\"}", 1)
-	src = strings.Replace(src, "baseline: 3s", "baseline: {at-least: 1s, until: {when: {metric: up, is: \"= 1\"}}}", 1)
+	src = strings.Replace(src, "no-lost-writes: {workload: registers}", "autoscale: {service: orders}", 1)
 	src = strings.Replace(src, "  - id: second\n", "  - id: second\n    at-most: 50%\n", 1)
 	f, err := Parse("x.yaml", []byte(src), realTables())
 	require.NoError(t, err)
 	p, err := Compile(f, reference(), 1)
 	require.NoError(t, err, "what this version knows but cannot do is valid")
 	why := Unsupported(p, realTables())
-	require.Len(t, why, 4)
-	for i, want := range []string{"loss", "assertion kept", "at-most", "metric"} {
+	require.Len(t, why, 3)
+	for i, want := range []string{"loss", "assertion kept", "at-most"} {
 		require.Contains(t, why[i], want)
 	}
 	require.JSONEq(t, `{"from":"client","to":"gateway","share":"5%"}`, string(p.Rounds[0].Faults[1].Occurrences[0].Params), "kept for a version that can")

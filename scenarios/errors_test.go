@@ -78,6 +78,7 @@ func TestErrors(t *testing.T) {
 		{"not a number", "baseline: 3s", "seed: -3", `12:7: seed is a whole number of zero or more, not "-3"`},
 		{"too long", "baseline: 3s", "baseline: 30000h", `12:11: baseline: 30000h0m0s is more than a day`},
 		{"not a bool", "    to: gateway\n    rate", "    keepalive: yes\n    to: gateway\n    rate", `6:16: keepalive is true or false, not "yes"`},
+		{"warm-up", "baseline: 3s", "warmup: soon", `12:9: warmup: "soon" is no time; write it as 2s, 150ms or 0s..2s`},
 		{"timeout", "baseline: 3s", "timeout: 0s", `12:10: a timeout of 0s leaves no time`},
 		// Load and workloads.
 		{"service", "    to: gateway\n    rate", "    to: gatewy\n    rate", `6:9: the topology has no service, group or node called "gatewy"; did you mean "gateway"?`},

@@ -64,7 +64,7 @@ func (x *explainer) head() {
 		}
 		x.line("rounds    %d, each from up to down, each with draws of its own; the worst verdict wins%s", n, fresh)
 	}
-	if c := p.Control; c != nil {
+	if c := p.Control; c != nil && !c.NoFault {
 		x.line("control   %s: these must FAIL: %s", c.Name, strings.Join(c.MustFail, ", "))
 	}
 	x.line("")
@@ -87,6 +87,10 @@ func (x *explainer) before() {
 }
 
 func (x *explainer) baseline() {
+	if w := x.p.Warmup; w > 0 && len(x.p.Loads) > 0 {
+		x.line("WARMUP    the first rate of each load, until it is answered as it should be; %s at most; it does not count", short(w))
+		x.line("")
+	}
 	b := x.p.Baseline
 	x.line("BASELINE  nothing is broken; at least %s%s", short(b.AtLeast), x.until(b.Until, b.Timeout, "baseline"))
 	for _, l := range x.p.Loads {
@@ -100,7 +104,11 @@ func (x *explainer) baseline() {
 		x.row("from 0s", "load %s: %s to %s, %s; timeout %s%s", l.Name, stages(l.Stages), l.To, how, short(l.Timeout),
 			map[bool]string{false: ", a new connection each", true: ""}[l.KeepAlive])
 		for _, r := range l.Requests {
-			x.more("  %s: %s %s, weight %d, good is %s", r.ID, r.Method, r.Path, r.Weight, expected(r.Expect))
+			what := r.Method + " " + r.Path
+			if l.GRPC != nil {
+				what = called(r)
+			}
+			x.more("  %s: %s, weight %d, good is %s", r.ID, what, r.Weight, expected(r.Expect, l.GRPC != nil))
 		}
 	}
 	for _, w := range x.p.Workloads {
@@ -133,8 +141,31 @@ func stages(ss []plan.Stage) string {
 	return strings.Join(parts, ", ")
 }
 
-func expected(e plan.Expect) string {
+// called says what a gRPC call does.
+func called(r plan.Request) string {
+	t := "calls " + r.Call
+	if s := r.Stream; s != nil {
+		if s.Send > 1 {
+			t += fmt.Sprintf(", sends %d messages", s.Send)
+			if s.Pause > 0 {
+				t += " " + short(s.Pause) + " apart"
+			}
+		}
+		if s.Receive > 0 {
+			t += fmt.Sprintf(", takes %d messages", s.Receive)
+		}
+	}
+	return t
+}
+
+func expected(e plan.Expect, grpc bool) string {
 	t := "any 2xx"
+	if grpc {
+		t = "OK"
+	}
+	if len(e.Codes) > 0 {
+		t = strings.Join(e.Codes, " or ")
+	}
 	if len(e.Status) > 0 {
 		var ss []string
 		for _, s := range e.Status {
@@ -435,6 +466,10 @@ func (x *explainer) controls() {
 	x.line("")
 	x.line("CONTROLS  the same run with one change; then these must FAIL, which shows that they can")
 	for _, c := range x.p.Controls {
+		if c.NoFault {
+			x.line("  %s: none; without a fault all must hold, or their bounds are broken by noise", c.Name)
+			continue
+		}
 		x.line("  %s: %s", c.Name, strings.Join(c.MustFail, ", "))
 	}
 }

@@ -22,6 +22,7 @@ type File struct {
 	Programs  map[string]Program  `json:"programs" desc:"Programs of your own, built or found before the start and on the PATH of the nodes that use them."`
 	Workloads map[string]Workload `json:"workloads" desc:"Clients that write a history of operations and read back what they wrote."`
 	Load      map[string]Stream   `json:"load" desc:"Open-loop streams of requests. Latency counts from the moment a request was due."`
+	Warmup    *plan.Duration      `json:"warmup" desc:"The most that may pass, under the load's first rate, until the service answers as it should; what is sent then does not count. 0s: none. Default 10s."`
 	Baseline  *Steady             `json:"baseline" desc:"The phase before the first fault: a time, or a least time and a condition. Default 3s."`
 	Recovery  *Steady             `json:"recovery" desc:"The phase after the last fault. Default 5s."`
 	Require   []Require           `json:"require" desc:"Preconditions. Unmet, the run is INVALID, never PASS."`
@@ -42,6 +43,8 @@ type Tables struct {
 	Assertions []assertions.Kind
 	// Defects are the reference service's; nil leaves them unchecked.
 	Defects []string
+	// Metrics is what is known of a run's metrics; of its zero value, nothing.
+	Metrics assertions.MetricScope
 }
 
 // Rounds repeats a scenario.
@@ -73,11 +76,17 @@ type Stream struct {
 	To        string        `json:"to" jsonschema:"required" desc:"A service, group or node of the topology, reached from the node client."`
 	Port      int           `json:"port" desc:"Default: the service's first port."`
 	Rate      Rate          `json:"rate" desc:"Requests per second; short for one stage."`
-	Stages    []Stage       `json:"stages" desc:"Begin with the baseline; the last rate holds to the end of recovery."`
+	Stages    []Stage       `json:"stages" desc:"Begin with the baseline; the last rate holds to the end of recovery. A soak is a load whose last stage lasts; surges on top of it are the faults spike and ramp."`
 	Timeout   plan.Duration `json:"timeout" desc:"Of a request. Default 1s."`
 	KeepAlive *bool         `json:"keepalive" desc:"Reuse connections. Default true."`
 	Requests  []Request     `json:"requests" desc:"Templates, chosen by weight."`
 	Targets   string        `json:"targets" desc:"Instead of requests: a file in vegeta's HTTP format, relative to this file."`
+	GRPC      *GRPC         `json:"grpc" desc:"Its requests are gRPC calls, to the ready replicas in turn over one connection each; {} is enough where the service has server reflection."`
+}
+
+// GRPC makes a load one of gRPC calls.
+type GRPC struct {
+	Descriptors string `json:"descriptors" desc:"A FileDescriptorSet (protoc -o FILE --include_imports), relative to this file. Default: the service's own, by server reflection."`
 }
 
 // Stage is a stretch of load.
@@ -90,19 +99,32 @@ type Stage struct {
 
 // Request is a template of a request.
 type Request struct {
-	ID      string            `json:"id" desc:"What assertions call it. Default: method and path."`
+	ID      string            `json:"id" desc:"What assertions call it. Default: method and path, or the call."`
 	Weight  *int              `json:"weight" desc:"Its share among the requests. Default 1."`
 	Method  string            `json:"method" desc:"Default GET."`
-	Path    string            `json:"path" jsonschema:"required" desc:"A template: {{.N}} is the sequence number, {{.ID}} unique in the run, {{mod .N 50}} and {{rand 50}} numbers below 50."`
+	Path    string            `json:"path" desc:"A template: {{.N}} is the sequence number, {{.ID}} unique in the run, {{mod .N 50}} and {{rand 50}} numbers below 50."`
 	Headers map[string]string `json:"headers" desc:"Their values are templates."`
 	Body    json.RawMessage   `json:"body" desc:"A text is sent as it is, any other value as JSON. A template."`
-	Expect  *Expect           `json:"expect" desc:"Which answers are good. Default: any 2xx."`
+	Expect  *Expect           `json:"expect" desc:"Which answers are good. Default: any 2xx, of gRPC OK."`
+
+	Call     string            `json:"call" desc:"Of a gRPC load, in place of method and path: PACKAGE.SERVICE/METHOD."`
+	Message  json.RawMessage   `json:"message" desc:"The call's message in protobuf's JSON form. Its texts are templates. Default: the empty message."`
+	Metadata map[string]string `json:"metadata" desc:"Of the call. Values are templates."`
+	Stream   *StreamShape      `json:"stream" desc:"The shape of a streaming call. It is one request, whose latency goes to its end."`
+}
+
+// StreamShape is the shape of a streaming call.
+type StreamShape struct {
+	Send    int           `json:"send" desc:"How often the client sends the message. Default once."`
+	Receive int           `json:"receive" desc:"How many messages the client takes before it ends the stream; fewer are not good. Default: all, to the server's end."`
+	Pause   plan.Duration `json:"pause" desc:"Between messages that are sent. Default none."`
 }
 
 // Expect says which answers are good.
 type Expect struct {
 	Status  Statuses `json:"status" desc:"A status, or several."`
-	Matches string   `json:"matches" desc:"A regular expression (RE2) on the body."`
+	Code    Codes    `json:"code" desc:"A gRPC status such as UNAVAILABLE, or several."`
+	Matches string   `json:"matches" desc:"A regular expression (RE2) on the body; of a gRPC answer on its messages as JSON, a line each."`
 }
 
 // Steady is a phase without faults: a time, or a least time and a condition that ends it.

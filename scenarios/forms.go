@@ -106,6 +106,24 @@ func (s *Statuses) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// Codes are names of gRPC statuses: one, or a list.
+type Codes []string
+
+// UnmarshalJSON reads a name or a list of names.
+func (c *Codes) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*c = Codes{one}
+		return nil
+	}
+	var many []string
+	if err := json.Unmarshal(b, &many); err != nil || len(many) == 0 {
+		return fmt.Errorf("a gRPC status is a name such as UNAVAILABLE, or a list of them")
+	}
+	*c = many
+	return nil
+}
+
 // parseEvent reads ID.EVENT; ids have no dots.
 func parseEvent(s string) (plan.EventRef, bool) {
 	id, event, ok := strings.Cut(s, ".")

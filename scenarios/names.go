@@ -12,7 +12,8 @@ import (
 
 // names are what a scenario may refer to.
 type names struct {
-	known bool // a topology was given
+	known   bool // a topology was given
+	exposed bool // a service of it exposes metrics
 	// Of the topology:
 	services, nodes, groups, zones []string
 	leaders                        []string // groups that say who leads
@@ -45,6 +46,7 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 	n.known = true
 	for _, s := range spec.Services {
 		n.services = append(n.services, s.Name)
+		n.exposed = n.exposed || s.Metrics != nil
 		nodes := nodesOf(s)
 		n.nodes = append(n.nodes, nodes...)
 		n.size["service "+s.Name] += len(nodes)
@@ -106,13 +108,16 @@ func (n *names) ends() []string {
 var phases = []string{plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery}
 
 // reserved are words that ids must leave alone.
-var reserved = []string{plan.PhaseUp, plan.PhaseReady, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify,
+var reserved = []string{plan.PhaseUp, plan.PhaseReady, plan.PhaseWarmup, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery, plan.PhaseVerify,
 	plan.PhaseDrain, plan.PhaseAudit, plan.PhaseDown, "end", "group", "all", cluster.Client}
 
 // requestID is the id of a request, made from what it does where it was left out.
 func requestID(r Request) string {
 	if r.ID != "" {
 		return r.ID
+	}
+	if r.Call != "" {
+		return r.Call
 	}
 	return method(r) + " " + r.Path
 }

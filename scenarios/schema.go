@@ -10,6 +10,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/hasvc/gauntlet/faults"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
@@ -104,9 +105,11 @@ func (s schemer) form(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Lasting]():
 		return text(`^( *`+times+` *(\.\. *`+times+` *)?|end)$`, "A time, a range from which one is drawn, or end.", "2s", "0s..2s", "end")
 	case reflect.TypeFor[plan.Bound]():
-		return text(`^\s*(<=|>=|<|>|=)\s*(`+number+`\s*(%|/s|x\s*baseline)?|`+times+`)\s*$`, "A bound.", ">= 99.9%", "<= 100ms", "<= 3x baseline", "= 0", ">= 50/s")
+		return text(`^\s*(<=|>=|<|>|=)\s*(`+number+`\s*(%(\s*baseline)?|/s|x\s*baseline)?|`+times+`)\s*$`, "A bound.", ">= 99.9%", "<= 100ms", "<= 3x baseline", "= 0", ">= 50/s")
 	case reflect.TypeFor[Rate]():
 		return text(`^\s*`+number+`\s*/s$`, "A number per second.", "200/s")
+	case reflect.TypeFor[faults.Pace]():
+		return text(`^\s*`+number+`\s*(/s|x)\s*$`, "A number per second, or a multiple of the planned rate.", "500/s", "3x")
 	case reflect.TypeFor[Share]():
 		return text(`^\s*`+number+`\s*%$`, "A share.", "30%")
 	case reflect.TypeFor[plan.Pick]():
@@ -115,6 +118,12 @@ func (s schemer) form(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Statuses]():
 		status := &jsonschema.Schema{Type: "integer", Minimum: "100", Maximum: "599"}
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{status, {Type: "array", Items: status}}}
+	case reflect.TypeFor[Codes]():
+		code := &jsonschema.Schema{Type: "string"}
+		for _, name := range plan.GRPCCodes {
+			code.Enum = append(code.Enum, name)
+		}
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{code, {Type: "array", Items: code}}}
 	case reflect.TypeFor[json.RawMessage]():
 		return &jsonschema.Schema{Type: ""} // anything
 	}

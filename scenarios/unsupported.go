@@ -16,9 +16,6 @@ var gaps = []struct {
 	{"at-most: what faults may hold at once is not bounded yet", func(p *plan.Plan) bool {
 		return anyFault(p, func(f plan.Fault) bool { return f.AtMost > 0 })
 	}},
-	{"metric: conditions on metrics need metrics of the run, which are not recorded yet", func(p *plan.Plan) bool {
-		return slices.ContainsFunc(conditions(p), func(c *plan.Condition) bool { return c.Metric != nil })
-	}},
 }
 
 // Unsupported says why this version cannot execute a plan, a line for each reason, or nothing. Such a plan is valid and can
@@ -52,28 +49,4 @@ func Unsupported(p *plan.Plan, t Tables) []string {
 
 func anyFault(p *plan.Plan, is func(plan.Fault) bool) bool {
 	return slices.ContainsFunc(p.Rounds, func(r plan.Round) bool { return slices.ContainsFunc(r.Faults, is) })
-}
-
-// conditions are all conditions of a plan.
-func conditions(p *plan.Plan) []*plan.Condition {
-	var cs []*plan.Condition
-	add := func(c *plan.Condition) {
-		if c != nil {
-			cs = append(cs, c)
-		}
-	}
-	add(p.Baseline.Until)
-	add(p.RecoveryUntil)
-	for i := range p.Require {
-		add(&p.Require[i].Condition)
-	}
-	for _, r := range p.Rounds {
-		for _, f := range r.Faults {
-			add(f.At.When)
-			if f.Until != nil {
-				add(f.Until.When)
-			}
-		}
-	}
-	return cs
 }

@@ -141,6 +141,12 @@ func (v *validator) top() {
 	if v.has("timeout") && f.Timeout <= 0 {
 		v.at(p("timeout"), "a timeout of %v leaves no time", f.Timeout)
 	}
+	if f.Warmup != nil && *f.Warmup < 0 {
+		v.at(p("warmup"), "a warm-up of %v: a time, or 0s for none", *f.Warmup)
+	}
+	if f.Warmup != nil && *f.Warmup > 0 && len(f.Load) == 0 {
+		v.key(p("warmup"), "a warm-up without a load has nothing to warm the service with")
+	}
 	if f.Rounds == nil {
 		return
 	}
@@ -291,6 +297,10 @@ func (v *validator) condition(path []any, c *Condition, refs []string) {
 	case "metric":
 		if strings.TrimSpace(c.Metric) == "" {
 			v.at(sub(path, "metric"), "which metric? a PromQL expression")
+		} else if m := v.metrics(); v.known {
+			if err := m.Check(c.Metric); err != nil {
+				v.at(sub(path, "metric"), "metric: %v", err)
+			}
 		}
 		v.bound(sub(path, "is"), c.Is, "a bound such as \">= 3\"", plan.Count, plan.Seconds, plan.Ratio, plan.PerSec)
 	case "event":

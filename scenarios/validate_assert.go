@@ -17,7 +17,7 @@ func (v *validator) asserts() {
 	for _, r := range v.f.Require {
 		seen[r.ID] = true // findings of both stand in one list
 	}
-	scope := assertions.Scope{Plan: v.f.build(0, 1, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders}
+	scope := assertions.Scope{Plan: v.f.build(0, 1, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders, Metrics: v.metrics()}
 	for i := range v.f.Assert {
 		a := &v.f.Assert[i]
 		at := p("assert", i)
@@ -37,7 +37,7 @@ func (v *validator) asserts() {
 }
 
 // premises are the ids of findings about the run itself, which stand in one list with those of assertions.
-var premises = []string{"run", "record", "phases", "faults", "undone", "audit"}
+var premises = []string{"run", "record", "phases", "faults", "undone", "audit", "surroundings"}
 
 // references checks the names that parameters of assertions refer to, by the keys that mean the same in all of them. It
 // returns the names that do not exist.
@@ -75,7 +75,11 @@ func (v *validator) references(at *node) (bad []string) {
 		case "service":
 			v.topologyName(n, "service", v.services, &bad)
 		case "in", "node":
-			v.topologyName(n, "node", v.where(), &bad)
+			exist := v.where()
+			if e.key == "in" && at.get("of") != nil {
+				exist = v.ends() // who calls a service: any of its replicas
+			}
+			v.topologyName(n, "node", exist, &bad)
 		}
 	}
 	if argv := at.get("exec"); argv != nil && argv.kind == listNode && len(argv.items) > 0 {
@@ -94,4 +98,11 @@ func (v *validator) topologyName(n *node, what string, exist []string, bad *[]st
 	}
 	*bad = append(*bad, fmt.Sprintf("%q", n.text))
 	v.doc.at(n, "the topology has no %s called %q%s", what, n.text, suggest(n.text, exist))
+}
+
+// metrics is what is known of the run's metrics.
+func (v *validator) metrics() assertions.MetricScope {
+	m := v.f.tables.Metrics
+	m.Exposed = v.exposed
+	return m
 }

@@ -29,6 +29,9 @@ func (v *validator) faults() {
 		for _, t := range f.partly.Targets() {
 			v.target(f.at, t)
 		}
+		if c, ok := f.partly.(faults.ChangesLoad); ok && c.ChangesLoad() != "" {
+			v.name(sub(at, f.Kind, "load"), "load", c.ChangesLoad(), v.names.loads)
+		}
 		if f.Params == nil {
 			continue
 		}

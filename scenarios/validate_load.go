@@ -116,6 +116,12 @@ func (v *validator) loads() {
 		if has("requests") && len(l.Requests) == 0 && v.root.find("load", name, "requests").kind == listNode {
 			v.at(sub(at, "requests"), "the list of requests is empty")
 		}
+		if l.GRPC != nil && has("targets") {
+			v.key(sub(at, "targets"), "targets are HTTP requests; a load of gRPC calls needs requests with call")
+		}
+		if v.has(sub(at, "grpc", "descriptors")...) && l.GRPC != nil && l.GRPC.Descriptors == "" {
+			v.at(sub(at, "grpc", "descriptors"), "which file? leave descriptors out to ask the service by server reflection")
+		}
 		v.requests(at, l)
 	}
 }
@@ -171,6 +177,9 @@ func (v *validator) requests(load []any, l Stream) {
 		} else if total += *r.Weight; *r.Weight < 0 || *r.Weight > 1_000_000 {
 			v.at(sub(at, "weight"), "weight is %d; it is 0 to 1000000", *r.Weight)
 		}
+		if v.call(at, l, r) {
+			continue
+		}
 		if has("method") && !validMethod(r.Method) {
 			v.at(sub(at, "method"), "%q is no HTTP method%s", r.Method, suggest(r.Method, methods))
 		}
@@ -190,6 +199,9 @@ func (v *validator) requests(load []any, l Stream) {
 			v.bodyTemplate(v.root.find(sub(at, "body")...))
 		}
 		if r.Expect != nil {
+			if v.has(sub(at, "expect", "code")...) {
+				v.key(sub(at, "expect", "code"), "code is of gRPC; HTTP has status")
+			}
 			for _, s := range r.Expect.Status {
 				if s < 100 || s > 599 {
 					v.at(sub(at, "expect", "status"), "%d is no HTTP status", s)

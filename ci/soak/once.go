@@ -10,6 +10,7 @@ import (
 	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness"
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/record"
 	"github.com/hasvc/gauntlet/reports"
 )
 
@@ -35,9 +36,10 @@ func newCarrier(ctx context.Context, name string) (carrier, error) {
 func once(ctx context.Context, s *harness.Scenario, on carrier, dir string, turn int, note func(result) error) error {
 	seed := s.Seed(nil) + uint64(turn)
 	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name(), on.Name(), turn+1))
+	var unchanged *record.Run
 	try := func(control, dir string, judge func(*reports.Result) (right bool, why string)) (*reports.Result, error) {
 		begin := time.Now()
-		r, err := s.Run(ctx, harness.Options{Driver: on.Driver, Seed: &seed, Control: control, Dir: dir})
+		r, err := s.Run(ctx, harness.Options{Driver: on.Driver, Seed: &seed, Control: control, Dir: dir, Unchanged: unchanged})
 		if err != nil || ctx.Err() != nil {
 			return nil, err // what was interrupted is no verdict
 		}
@@ -54,10 +56,11 @@ func once(ctx context.Context, s *harness.Scenario, on carrier, dir string, turn
 	if r == nil || err != nil {
 		return err
 	}
+	unchanged = r.Run
 	for i, c := range r.Run.Plan.Controls {
 		cr, err := try(c.Name, fmt.Sprintf("%s-%d", dir, i+1), func(r *reports.Result) (bool, string) {
 			// Judged against a passing run: whether the unchanged one passed has a line of its own.
-			return harness.Killed(assertions.Pass, c, r.Findings)
+			return harness.Right(assertions.Pass, unchanged.Plan, c, r.Findings)
 		})
 		if cr == nil || err != nil {
 			return err

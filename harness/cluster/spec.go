@@ -55,6 +55,14 @@ type Service struct {
 	Leader *Leader
 	Ready  *plan.Condition // x-gauntlet.ready; wins over Health
 	Drain  time.Duration   // x-gauntlet.drain: how long a node goes on serving after its stop signal; 0: not said
+	// Metrics is x-gauntlet.metrics: where each node exposes them; nil: nowhere.
+	Metrics *Endpoint
+}
+
+// Endpoint is a port and a path of a node's HTTP server.
+type Endpoint struct {
+	Port int
+	Path string
 }
 
 // Source says where a program comes from. At most one field is set; none is an error of the topology package.
@@ -166,6 +174,8 @@ const (
 	NodePaused    EventKind = "node.paused"
 	NodeResumed   EventKind = "node.resumed"
 	NodeRemoved   EventKind = "node.removed"
+	// NodeSignalled comes just before the harness sends a signal to the node's program; Detail is its name.
+	NodeSignalled EventKind = "node.signalled"
 )
 
 // Event is something that happened to a node.

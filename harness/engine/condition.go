@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
 )
 
 // conditionEvery is how often a condition is tested.
@@ -184,7 +186,39 @@ func (w *waiter) test(ctx context.Context) (ok bool, said string, err error) {
 			return false, "it has not come", nil
 		}
 	}
-	return false, "", errors.New("this version cannot test a condition on metrics yet")
+	return w.testMetric(ctx)
+}
+
+// testMetric evaluates an expression on what was scraped so far. Whatever is wrong with it may mend itself: a metric is
+// there when its program has exposed it.
+func (w *waiter) testMetric(ctx context.Context) (bool, string, error) {
+	if w.rd.metrics == nil {
+		return false, "", errors.New("this run records no metrics")
+	}
+	samples, err := w.rd.metrics.At(ctx, w.cond.Metric.Query)
+	if err != nil {
+		return false, err.Error(), nil
+	}
+	if len(samples) == 0 {
+		return false, "it has no value", nil
+	}
+	said := ""
+	for _, s := range samples {
+		if !w.cond.Metric.Is.Holds(s.Value) {
+			return false, seen(s), nil
+		}
+		said = seen(s)
+	}
+	return true, said, nil
+}
+
+// seen writes a value of a metric with its node, where it has one.
+func seen(s record.Sample) string {
+	text := strconv.FormatFloat(s.Value, 'g', -1, 64)
+	if node := s.Labels["node"]; node != "" {
+		text += " on " + node
+	}
+	return text
 }
 
 func (w *waiter) testLog() (bool, string, error) {
@@ -306,5 +340,5 @@ func describe(c *plan.Condition) string {
 	case c.Event != nil:
 		return c.Event.Fault + "." + string(c.Event.Event)
 	}
-	return "a condition on metrics"
+	return fmt.Sprintf("metric %s %s", c.Metric.Query, c.Metric.Is)
 }

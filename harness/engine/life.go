@@ -190,6 +190,7 @@ func (l *life) inflict(ctx context.Context, in *injection, params faults.Params,
 	env := &faults.Env{
 		Cluster: l.rd.cluster,
 		Seed:    seed,
+		Loads:   loads(l.rd.loads),
 		Resolve: func(ctx context.Context, t plan.Target) ([]string, error) { return l.resolve(ctx, in, t, seed) },
 		Undo:    func(what string, do func(context.Context) error) { in.steps = append(in.steps, step{what, do}) },
 	}

@@ -13,6 +13,16 @@ type Parts struct {
 	Driver   cluster.Driver
 	Load     func(l plan.Load, e Env) (Generator, error)
 	Workload func(w plan.Workload, e Env) (Workload, error)
+	// Metrics begins to record the metrics of a topology; nil: none are recorded.
+	Metrics func(c cluster.Cluster) (Metrics, error)
+}
+
+// Metrics are those of a topology that runs.
+type Metrics interface {
+	// At evaluates a PromQL expression now.
+	At(ctx context.Context, expr string) ([]record.Sample, error)
+	// Close ends the recording, before the topology goes down. The error says what could not be recorded.
+	Close() error
 }
 
 // Env is what a generator or workload is given.

@@ -22,6 +22,7 @@ type round struct {
 	w    *record.Writer
 
 	cluster   cluster.Cluster
+	metrics   Metrics // nil: none are recorded
 	phase     atomic.Pointer[string]
 	leaders   *leaders
 	readiness *readiness
@@ -117,6 +118,10 @@ func (rd *round) inside(ctx context.Context) (err error) {
 		case <-watch.Done():
 		}
 	})
+	if err := rd.record(); err != nil {
+		return err
+	}
+	defer rd.recorded()
 	// Held faults and whatever an error left are undone before the topology goes down, also after a panic.
 	defer func() {
 		if p := recover(); p != nil {
@@ -135,11 +140,17 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	if err := rd.within(ctx, plan.PhaseReady, rd.ready); err != nil {
 		return rd.cause(ctx, err)
 	}
+	if rd.Plan.Warmup > 0 && len(rd.Plan.Loads) > 0 {
+		if err := rd.within(ctx, plan.PhaseWarmup, rd.warmup); err != nil {
+			return rd.cause(ctx, err)
+		}
+	}
 	work, stopWork := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	// What an error left in effect is undone before the last answers are waited for, which it may hold up.
 	ended := func() { stopWork(); rd.life.undoUnheld(); working.Wait() }
 	defer ended()
+	owned(&working, fell, func() { rd.watchSurroundings(work) })
 	rd.startWork(work, &working)
 	abort, stopAbort := context.WithCancelCause(ctx)
 	defer stopAbort(nil)
@@ -164,6 +175,27 @@ func (rd *round) inside(ctx context.Context) (err error) {
 	return err
 }
 
+// record begins the metrics.
+func (rd *round) record() (err error) {
+	if rd.Parts.Metrics == nil {
+		return nil
+	}
+	if rd.metrics, err = rd.Parts.Metrics(rd.cluster); err != nil {
+		return fmt.Errorf("record the metrics: %w", err)
+	}
+	return nil
+}
+
+// recorded ends the metrics. What they lack is no failure of the run: a finding that rests on it says so itself.
+func (rd *round) recorded() {
+	if rd.metrics == nil {
+		return
+	}
+	if err := safely(rd.metrics.Close); err != nil {
+		rd.w.Event(record.Event{Kind: record.Warning, Error: err.Error()})
+	}
+}
+
 // owned runs f in a goroutine of wg. A panic of it ends the round as the death of the plane does: what is in effect is
 // undone, and the record can be read.
 func owned(wg *sync.WaitGroup, fell context.CancelCauseFunc, f func()) {
@@ -179,7 +211,11 @@ func (rd *round) loaded(ctx context.Context) error {
 	if err := rd.within(ctx, plan.PhaseBaseline, rd.baseline); err != nil {
 		return err
 	}
-	if err := rd.within(ctx, plan.PhaseFault, rd.life.run); err != nil {
+	fault := rd.life.run
+	if rd.plan.Quiet != nil {
+		fault = rd.quiet
+	}
+	if err := rd.within(ctx, plan.PhaseFault, fault); err != nil {
 		return err
 	}
 	return rd.within(ctx, plan.PhaseRecovery, func(ctx context.Context) error {
@@ -372,6 +408,9 @@ func (rd *round) probed() map[string]bool {
 // observe writes what the driver reports about nodes.
 func (rd *round) observe(e cluster.Event) {
 	ev := record.Event{T: rd.w.At(e.At), Kind: record.EventKind(e.Kind), Node: e.Node, Announced: e.Announced, Evidence: e.Detail}
+	if e.Kind == cluster.NodeSignalled {
+		ev.Signal, ev.Evidence = e.Detail, ""
+	}
 	if e.Exit != nil {
 		ev.Signal = e.Exit.Signal
 		if e.Exit.Signal == "" {

@@ -27,8 +27,8 @@ func sharpAlarm() *alarm {
 	return a
 }
 
-// wait returns when d has passed or ctx ended, or before: an alarm that was set earlier may still ring.
-func (a *alarm) wait(ctx context.Context, d time.Duration) {
+// wait returns when d has passed, ctx ended or other was closed, or before: an alarm that was set earlier may still ring.
+func (a *alarm) wait(ctx context.Context, d time.Duration, other <-chan struct{}) {
 	var rang <-chan struct{}
 	if a.sharp != nil && a.sharp.set(d) {
 		rang = a.sharp.rang
@@ -38,6 +38,7 @@ func (a *alarm) wait(ctx context.Context, d time.Duration) {
 	case <-a.timer.C:
 	case <-rang:
 	case <-ctx.Done():
+	case <-other:
 	}
 	a.timer.Stop()
 }

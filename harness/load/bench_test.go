@@ -55,7 +55,11 @@ func ours(b *testing.B, addr string, rate int, d time.Duration) figures {
 	defer w.Close()
 	l := web(float64(rate))
 	l.Requests[0].Path = "/" // as the peer, which has no templates
-	g, err := New(l, Env{Cluster: onLoopback{addr: addr}, Record: w, RunID: "bench"})
+	return measure(b, l, onLoopback{addr: addr}, w, d)
+}
+
+func measure(b *testing.B, l plan.Load, top replicas.Topology, w Recorder, d time.Duration) figures {
+	g, err := New(l, Env{Cluster: top, Record: w, RunID: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -66,6 +70,46 @@ func ours(b *testing.B, addr string, rate int, d time.Duration) figures {
 	}
 	share, _ := g.Success(plan.Duration(time.Hour))
 	return figures{share, g.Stats().LagP99}
+}
+
+// calling is ours with unary gRPC calls.
+func calling(b *testing.B, top replicas.Topology, rate int, d time.Duration) figures {
+	w, err := record.Create(b.TempDir()+"/run", record.Meta{}, &plan.Plan{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer w.Close()
+	return measure(b, grpcLoad(float64(rate), plan.Request{Call: testService + "EmptyCall"}), top, w, d)
+}
+
+// BenchmarkCalls prints the same for gRPC: calls a second, beside our own HTTP requests a second.
+func BenchmarkCalls(b *testing.B) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }))
+	defer srv.Close()
+	top, _ := grpcNodes(b, &testServer{}, 1, true)
+	for b.Loop() {
+		best := [2]int{}
+		for rate := 2000; rate < 100_000; rate += rate / 10 {
+			for range 2 {
+				if calling(b, top, rate, time.Second).sustained() {
+					best[0] = rate
+					break
+				}
+			}
+			for range 2 {
+				if ours(b, srv.Listener.Addr().String(), rate, time.Second).sustained() {
+					best[1] = rate
+					break
+				}
+			}
+			if max(best[0], best[1]) < rate {
+				break
+			}
+		}
+		f := calling(b, top, best[0]/2, 5*time.Second)
+		fmt.Printf("P8 gRPC load, every call recorded: %d calls/s (peer: our HTTP load %d requests/s, ratio %.2f)\n", best[0], best[1], float64(best[0])/float64(best[1]))
+		fmt.Printf("P9 gRPC load, lateness p99 at %d calls/s: %.3f ms\n", best[0]/2, f.late.Seconds()*1e3)
+	}
 }
 
 // theirs is vegeta's own command: its attacker, its pacer, every result encoded as the command does.

@@ -1,4 +1,4 @@
-// Package load sends open-loop streams of HTTP requests: each request is due at a moment that was fixed before the
+// Package load sends open-loop streams of HTTP requests or gRPC calls: each request is due at a moment that was fixed before the
 // start, whatever became of the ones before it, and its latency counts from then. Slow answers do not slow the stream down, so a
 // stall of the service shows in full (no coordinated omission).
 package load
@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -51,8 +52,13 @@ type Generator struct {
 	env   Env
 	sched *Schedule
 	src   source
-	tr    *transport
+	tr    sender
 	alarm func() *alarm
+
+	sent    atomic.Uint64 // requests begun
+	running sync.Mutex    // guards pacer and changed
+	pacer   *pacer        // nil before Run
+	changed bool          // by a fault
 
 	recent recent
 	lag    *hdrhistogram.Histogram // microseconds
@@ -79,6 +85,8 @@ func New(l plan.Load, e Env) (*Generator, error) {
 	// Every id of the run is another one: rounds share the service's volumes.
 	prefix := fmt.Sprintf("%s-%s-%d-", e.RunID, l.Name, e.Round)
 	switch {
+	case l.GRPC != nil && (l.Targets != "" || len(l.Requests) == 0):
+		errs = append(errs, errors.New("a load of gRPC calls needs requests"))
 	case l.Targets != "" && len(l.Requests) > 0:
 		errs = append(errs, errors.New("it has both requests and targets; give one of them"))
 	case l.Targets != "":
@@ -89,7 +97,11 @@ func New(l plan.Load, e Env) (*Generator, error) {
 		errs = append(errs, err)
 	case len(l.Requests) > 0:
 		var t *templates
-		if t, err = newTemplates(l.Requests, mix(l.Seed, uint64(e.Round)), prefix); err == nil {
+		rs := l.Requests
+		if l.GRPC != nil {
+			rs = httpForm(rs)
+		}
+		if t, err = newTemplates(rs, mix(l.Seed, uint64(e.Round)), prefix); err == nil {
 			g.src = t
 		}
 		errs = append(errs, err)
@@ -101,7 +113,13 @@ func New(l plan.Load, e Env) (*Generator, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("load %s: %w", l.Name, err)
 	}
-	g.tr = newTransport(g.src, set, g.load.Timeout.D(), l.KeepAlive)
+	if l.GRPC == nil {
+		g.tr = newTransport(g.src, set, g.load.Timeout.D(), l.KeepAlive)
+		return g, nil
+	}
+	if g.tr, err = newCalls(g.load, g.src.(*templates), set); err != nil {
+		return nil, fmt.Errorf("load %s: %w", l.Name, err)
+	}
 	return g, nil
 }
 
@@ -111,7 +129,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	defer g.tr.close()
 	defer keepPunctual()()
 	client := &http.Client{
-		Transport:     g.tr,
+		Transport:     counted{g.tr, &g.sent},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	// Workers stay unlimited: with a maximum, vegeta counts latency from when a worker was free and hides the wait.
@@ -123,6 +141,9 @@ func (g *Generator) Run(ctx context.Context) error {
 	wake := g.alarm()
 	defer wake.close()
 	p := newPacer(ctx, g.sched, wake, g.env.Phase)
+	g.running.Lock()
+	g.pacer = p
+	g.running.Unlock()
 	g.recent.begin(p.start)
 	// Results are taken as they come: a result that waits holds its worker, and vegeta starts another one.
 	for r := range attacker.Attack(target, p, 0, "") {
@@ -133,27 +154,33 @@ func (g *Generator) Run(ctx context.Context) error {
 }
 
 func (g *Generator) record(p *pacer, r *vegeta.Result) {
-	due, _ := g.sched.Due(r.Seq)
+	due := p.due(r.Seq)
 	dueAt := p.start.Add(due)
 	call := g.tr.done(r.Seq)
 	kind, expect := g.src.kind(r.Seq)
 	q := record.Request{
-		Seq:      r.Seq,
-		Round:    g.env.Round,
-		Phase:    p.phaseOf(r.Seq),
-		Request:  kind,
-		ID:       g.src.id(r.Seq),
-		Due:      g.env.Record.At(dueAt),
-		Sent:     g.env.Record.At(r.Timestamp),
-		Done:     g.env.Record.At(r.Timestamp.Add(r.Latency)), // vegeta's Latency starts when a worker took the request
-		Code:     int(r.Code),
-		Node:     call.node,
-		BytesIn:  call.got,
-		BytesOut: uint64(call.bytes),
+		Seq:        r.Seq,
+		Round:      g.env.Round,
+		Phase:      p.phaseOf(r.Seq),
+		Request:    kind,
+		ID:         g.src.id(r.Seq),
+		Due:        g.env.Record.At(dueAt),
+		Sent:       g.env.Record.At(r.Timestamp),
+		Done:       g.env.Record.At(r.Timestamp.Add(r.Latency)), // vegeta's Latency starts when a worker took the request
+		Code:       int(r.Code),
+		Node:       call.node,
+		Outcome:    call.outcome,
+		RetryAfter: call.retryAfter,
+		GRPC:       call.grpc,
+		BytesIn:    call.got,
+		BytesOut:   uint64(call.bytes),
 	}
-	if r.Code == 0 {
+	switch {
+	case r.Code == 0:
 		q.Error = reason(r.Error, g.load.Timeout.D())
-	} else {
+	case call.grpc != nil:
+		q.Error = expect.judgeCall(call, r.Body)
+	default:
 		q.Error = expect.judge(q.Code, r.Body)
 	}
 	q.OK = q.Error == ""

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -165,6 +166,78 @@ func TestIdsAndTemplatesReachTheService(t *testing.T) {
 	})
 }
 
+// Every hop knows a request by its id, so that what a client saw can be joined with what the servers logged.
+func TestEveryRequestCarriesItsID(t *testing.T) {
+	for name, own := range map[string]map[string]string{"none": nil, "its own": {"x-request-id": "mine-{{.N}}"}, "a fixed one": {"X-Request-ID": "mine"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top := replicastest.New(t)
+				var mu sync.Mutex
+				got := map[string]string{}
+				top.Service("api", 1, func(string) http.Handler {
+					return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						mu.Lock()
+						defer mu.Unlock()
+						got[r.URL.Path] = strings.Join(r.Header.Values("X-Request-ID"), " and ")
+					})
+				})
+				l := web(10)
+				l.Requests[0].Headers = own
+				reqs, _ := run(t, top, l, time.Second-1, nil)
+				require.Len(t, got, 10)
+				for n, r := range reqs {
+					want := map[string]string{"none": r.ID, "its own": fmt.Sprintf("mine-%d", n), "a fixed one": "mine"}[name]
+					require.Equal(t, want, got[fmt.Sprintf("/%d", n)])
+				}
+			})
+		})
+	}
+}
+
+// How a request ended is what a ledger of requests rests on: refused says that the service cannot have begun on it.
+func TestEndings(t *testing.T) {
+	for name, c := range map[string]struct {
+		handle     func(top *replicastest.Topology, w http.ResponseWriter, r *http.Request)
+		want       record.Ending
+		retryAfter bool
+	}{
+		"good": {func(_ *replicastest.Topology, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(200) }, record.Answered, false},
+		"shed": {func(_ *replicastest.Topology, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(503)
+		}, record.Answered, true},
+		"cut before the answer": {func(top *replicastest.Topology, _ http.ResponseWriter, _ *http.Request) { top.Node("api-1").Cut() }, record.Reset, false},
+		"cut within the answer": {func(top *replicastest.Topology, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			top.Node("api-1").Cut()
+		}, record.Reset, false},
+		"no answer": {func(_ *replicastest.Topology, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, record.Deadline, false},
+		"half an answer": {func(_ *replicastest.Topology, w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, record.Deadline, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top := replicastest.New(t)
+				top.Service("api", 1, func(string) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.handle(top, w, r) })
+				})
+				reqs, _ := run(t, top, web(2), time.Second-1, nil)
+				require.Len(t, reqs, 2)
+				for _, r := range reqs {
+					require.Equal(t, c.want, r.Outcome, r.Error)
+					require.Equal(t, c.retryAfter, r.RetryAfter)
+					require.Equal(t, c.want == record.Answered, r.Code != 0)
+				}
+			})
+		})
+	}
+}
+
 func TestUnexpectedAnswersCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := replicastest.New(t)
@@ -270,6 +343,11 @@ func TestRefusedDroppedAndSilent(t *testing.T) {
 		for _, r := range reqs {
 			require.False(t, r.OK)
 			require.Zero(t, r.Code)
+			want := record.Refused
+			if r.Due >= 2*time.Second {
+				want = record.Deadline
+			}
+			require.Equal(t, want, r.Outcome)
 			switch r.Due / time.Second {
 			case 0:
 				require.Equal(t, "connecting to api-1: dial tcp: connection refused", r.Error)
@@ -309,8 +387,10 @@ func TestABrokenConnectionIsNotRetried(t *testing.T) {
 			if n == 20 {
 				require.False(t, r.OK)
 				require.ErrorContains(t, fmt.Errorf("%s", r.Error), "connection lost before the answer")
+				require.Equal(t, record.Reset, r.Outcome)
 				continue
 			}
+			require.Equal(t, record.Answered, r.Outcome)
 			require.True(t, r.OK, "request %d, after its idle connection was closed, goes on another: %s", n, r.Error)
 		}
 	})
@@ -422,7 +502,13 @@ func TestAlarms(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			a.wait(ctx, time.Hour)
+			a.wait(ctx, time.Hour, nil)
 		})
 	}
+}
+
+func withTimeout(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }

@@ -31,11 +31,19 @@ type message struct {
 // expect says which answers are good.
 type expect struct {
 	status  []int // none: any 2xx
+	codes   []int // of gRPC; none: OK
 	matches *regexp.Regexp
 }
 
 func newExpect(e plan.Expect) (*expect, error) {
 	x := &expect{status: e.Status}
+	for _, name := range e.Codes {
+		c, ok := grpcCode(name)
+		if !ok {
+			return nil, fmt.Errorf("expect.code: %q is no gRPC status", name)
+		}
+		x.codes = append(x.codes, c)
+	}
 	if e.Matches != "" {
 		re, err := regexp.Compile(e.Matches)
 		if err != nil {
@@ -51,6 +59,24 @@ func (x *expect) judge(code int, body []byte) string {
 	if len(x.status) == 0 && (code < 200 || code > 299) || len(x.status) > 0 && !slices.Contains(x.status, code) {
 		return fmt.Sprintf("status %d", code)
 	}
+	return x.judgeBody(body)
+}
+
+// judgeCall likewise, for the answer to a gRPC call. Of a status that is expected but not OK there is no message to match.
+func (x *expect) judgeCall(c call, body []byte) string {
+	if code := *c.grpc; len(x.codes) == 0 && code != 0 || len(x.codes) > 0 && !slices.Contains(x.codes, code) {
+		return strings.TrimSuffix("status "+grpcName(code)+": "+c.said, ": ")
+	}
+	if *c.grpc != 0 {
+		return ""
+	}
+	if c.short != "" {
+		return c.short
+	}
+	return x.judgeBody(body)
+}
+
+func (x *expect) judgeBody(body []byte) string {
 	if x.matches != nil && !x.matches.Match(body) {
 		return fmt.Sprintf("the body does not match %q", x.matches)
 	}
@@ -125,6 +151,16 @@ func newTemplates(reqs []plan.Request, seed uint64, prefix string) (*templates, 
 	}
 	t.compiled.Put(first)
 	return t, nil
+}
+
+// sample is a message of template i.
+func (t *templates) sample(i int) (*message, error) {
+	r, ok := t.compiled.Get().(*renderer)
+	if !ok {
+		return nil, errors.New("the templates cannot be compiled")
+	}
+	defer t.compiled.Put(r)
+	return r.render(i, data{ID: "id"}, newDraw(t.seed, 0))
 }
 
 func (t *templates) pick(seq uint64) int {

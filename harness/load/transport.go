@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster/replicas"
+	"github.com/hasvc/gauntlet/harness/record"
 )
 
 // lanes is how many clients a load stands for. Each has connections of its own: http.Transport hands out the idle
@@ -40,13 +41,28 @@ type transport struct {
 
 // call is what is known of one request beside vegeta's result.
 type call struct {
-	conn  *replicas.Conn
-	mark  int64 // what conn had sent before this request
-	stop  context.CancelFunc
-	lost  error // why it was ended though an attempt was left
-	node  string
-	bytes int // of the body sent
-	got   uint64
+	conn       *replicas.Conn
+	mark       int64 // what conn had sent before this request
+	stop       context.CancelFunc
+	lost       error // why it was ended though an attempt was left
+	node       string
+	bytes      int // of the body sent
+	got        uint64
+	outcome    record.Ending
+	retryAfter bool
+
+	grpc  *int   // the status of a gRPC call, if the server made it
+	said  string // with the status
+	short string // why an answer that is otherwise good is not
+}
+
+// sender sends the requests of a load, each when vegeta asks for it.
+type sender interface {
+	http.RoundTripper
+	// done returns what is known of a request that has ended, and forgets it.
+	done(seq uint64) call
+	// close ends what is still open, and waits for it.
+	close()
 }
 
 func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAlive bool) *transport {
@@ -79,14 +95,16 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a request without a sequence number: %w", err)
 	}
-	m, err := t.src.message(seq)
-	if err != nil {
-		return nil, err
-	}
-	c := &call{bytes: len(m.body)}
+	c := &call{}
 	t.mu.Lock()
 	t.calls[seq] = c
 	t.mu.Unlock()
+	m, err := t.src.message(seq)
+	if err != nil {
+		c.outcome = record.Missed
+		return nil, err
+	}
+	c.bytes = len(m.body)
 
 	// The deadline stands here and not in http.Client.Timeout, which starts a goroutine for each request of a
 	// transport that it does not know.
@@ -102,7 +120,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if d := (*replicas.DialError)(nil); errors.As(err, &d) {
 			c.node = d.Node
 		}
-		if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
+		late := timeout(err)
+		c.outcome = c.ending(late)
+		if late {
 			err = context.DeadlineExceeded
 			if c.conn == nil {
 				err = fmt.Errorf("no connection within %v", t.timeout)
@@ -110,14 +130,37 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	c.outcome = record.Answered
+	c.retryAfter = resp.Header.Get("Retry-After") != ""
 	resp.Body = &body{resp.Body, c}
 	return resp, nil
+}
+
+func timeout(err error) bool {
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout()
+}
+
+// ending tells a request that failed before anything of it was written from one that the service may have begun on. The
+// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer.
+func (c *call) ending(late bool) record.Ending {
+	if c.conn == nil {
+		return record.Refused
+	}
+	c.conn.Refuse() // http.Transport closes it, but may not have done so yet
+	switch {
+	case c.conn.Sent() == c.mark:
+		return record.Refused
+	case late:
+		return record.Deadline
+	}
+	return record.Reset
 }
 
 func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.Request {
 	u := *m.url
 	u.Scheme, u.Host = "http", t.hosts[seq%lanes]
-	r := (&http.Request{Method: m.method, URL: &u, Host: t.host, Header: m.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	r := (&http.Request{Method: m.method, URL: &u, Host: t.host, Header: withID(m.header, m.id), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if h := m.header.Get("Host"); h != "" {
 		r.Host = h
 	}
@@ -126,6 +169,23 @@ func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.R
 		r.ContentLength = int64(len(m.body))
 	}
 	return r
+}
+
+// requestID is the header by which a request is known at every hop it passes, and in their logs.
+const requestID = "X-Request-Id"
+
+// withID is the header with the request's id, unless the template says another one. Headers without a template are shared by all
+// requests, so it is a copy.
+func withID(h http.Header, id string) http.Header {
+	out := make(http.Header, len(h)+1)
+	for name, v := range h {
+		if strings.EqualFold(name, requestID) {
+			return h
+		}
+		out[name] = v
+	}
+	out[requestID] = []string{id}
+	return out
 }
 
 // gotConn hears which connection a request uses. http.Transport sends a GET, or anything with an Idempotency-Key, again when a
@@ -168,6 +228,9 @@ type body struct {
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.call.got += uint64(n)
+	if err != nil && err != io.EOF {
+		b.call.outcome = b.call.ending(timeout(err))
+	}
 	return n, err
 }
 

@@ -18,10 +18,10 @@ const (
 	Seconds Unit = "seconds"    // written "100ms"; the value is 0.1
 	PerSec  Unit = "per-second" // written "50/s"
 	Count   Unit = "count"      // a bare number
-	Times   Unit = "times"      // written "3x baseline": a multiple of the same figure in the baseline
+	Times   Unit = "times"      // written "3x baseline" or "80% baseline": a multiple of the same figure in the baseline
 )
 
-// Bound is a comparison with a constant, such as ">= 99.9%", "<= 100ms", ">= 50/s", "= 0" or "<= 3x baseline".
+// Bound is a comparison with a constant, such as ">= 99.9%", "<= 100ms", ">= 50/s", "= 0", "<= 3x baseline" or ">= 80% baseline".
 type Bound struct {
 	Op    string // one of <, <=, =, >=, >
 	Value float64
@@ -63,12 +63,20 @@ func ParseBound(s string) (Bound, error) {
 		}
 	case strings.HasSuffix(t, "baseline"):
 		b.Unit = Times
-		x, ok := strings.CutSuffix(strings.TrimSpace(strings.TrimSuffix(t, "baseline")), "x")
-		if !ok {
-			return Bound{}, fmt.Errorf("bound %q: a multiple of the baseline is written \"3x baseline\"", s)
+		t = strings.TrimSpace(strings.TrimSuffix(t, "baseline"))
+		x, times := strings.CutSuffix(t, "x")
+		share, part := strings.CutSuffix(t, "%")
+		if !times && !part {
+			return Bound{}, fmt.Errorf("bound %q: a multiple of the baseline is written \"3x baseline\" or \"80%% baseline\"", s)
+		}
+		if part {
+			x = share
 		}
 		if err := num(x); err != nil {
 			return Bound{}, err
+		}
+		if part {
+			b.Value = math.Round(b.Value*1e10) / 1e12
 		}
 	case strings.HasSuffix(t, "/s"):
 		b.Unit = PerSec

@@ -28,8 +28,10 @@ type Plan struct {
 	Programs  []Program  `json:"programs,omitempty"`
 	Workloads []Workload `json:"workloads,omitempty"`
 	Loads     []Load     `json:"load,omitempty"`
-	Baseline  Baseline   `json:"baseline"`
-	Recovery  Duration   `json:"recovery"` // at least
+	// Warmup is the most that the phase before the baseline takes; 0: there is none.
+	Warmup   Duration `json:"warmup,omitempty"`
+	Baseline Baseline `json:"baseline"`
+	Recovery Duration `json:"recovery"` // at least
 	// RecoveryUntil, when set, prolongs the recovery until it holds.
 	RecoveryUntil   *Condition `json:"recoveryUntil,omitempty"`
 	RecoveryTimeout Duration   `json:"recoveryTimeout,omitempty"` // of RecoveryUntil
@@ -47,6 +49,27 @@ type Plan struct {
 type Round struct {
 	N      int     `json:"n"` // from 1
 	Faults []Fault `json:"faults,omitempty"`
+	// Quiet, when set, is what a control without faults does in place of them.
+	Quiet *Quiet `json:"quiet,omitempty"`
+}
+
+// Quiet is a fault phase in which nothing is done: as long as that of the run it is compared with, and with the lives of that run's
+// faults written down where they were, so that what is asked "while the fault holds" or "after it is gone" is asked of the same
+// stretches of an undisturbed run.
+type Quiet struct {
+	For     Duration `json:"for"`
+	Moments []Moment `json:"moments,omitempty"` // in the order of time
+}
+
+// Moment is a step in the life of a fault, and when it came.
+type Moment struct {
+	Fault      string     `json:"fault"`
+	Kind       string     `json:"kind,omitempty"`
+	Occurrence int        `json:"occurrence"`
+	Event      FaultEvent `json:"event"`
+	At         Duration   `json:"at"` // from the start of the fault phase
+	Targets    []string   `json:"targets,omitempty"`
+	Links      []string   `json:"links,omitempty"`
 }
 
 // Fault is one entry of a scenario's list of faults, with everything random drawn.
@@ -168,6 +191,12 @@ type Load struct {
 	Requests  []Request `json:"requests,omitempty"`
 	Targets   string    `json:"targets,omitempty"` // a file in vegeta's HTTP format, a path that can be opened; instead of Requests
 	Seed      uint64    `json:"seed"`
+	GRPC      *GRPC     `json:"grpc,omitempty"` // its requests are gRPC calls
+}
+
+// GRPC is what a load of gRPC calls needs beside its requests.
+type GRPC struct {
+	Descriptors string `json:"descriptors,omitempty"` // a FileDescriptorSet, a path that can be opened; empty: the service's own, by server reflection
 }
 
 // Stage is a stretch of load with a constant rate, or one that changes linearly.
@@ -175,6 +204,24 @@ type Stage struct {
 	For  Duration `json:"for,omitempty"` // 0 only for the last stage: to the end
 	From float64  `json:"from"`          // requests per second
 	To   float64  `json:"to"`
+}
+
+// RateChange gives a load other rates than the planned ones from some moment on: Times those of the plan, or Stages, whose last
+// rate holds.
+type RateChange struct {
+	Times  float64 `json:"times,omitempty"`
+	Stages []Stage `json:"stages,omitempty"`
+}
+
+// LoadProgress is how far a load has come.
+type LoadProgress struct {
+	At          Duration // since its start
+	Due         uint64   // requests due so far
+	Planned     uint64   // due so far if nothing had changed its rate
+	Sent        uint64   // begun so far
+	Rate        float64  // requests per second that are due now
+	PlannedRate float64
+	Ended       bool // it sends no more
 }
 
 // Request is a template of a request, chosen with its weight. Path, header values and body are text/template
@@ -187,12 +234,26 @@ type Request struct {
 	Headers map[string]string `json:"headers,omitempty"`
 	Body    json.RawMessage   `json:"body,omitempty"` // a JSON string is sent as it is, any other value as JSON
 	Expect  Expect            `json:"expect"`
+
+	// Of a gRPC call, in place of Method, Path, Headers and Body.
+	Call     string            `json:"call,omitempty"`     // PACKAGE.SERVICE/METHOD
+	Message  json.RawMessage   `json:"message,omitempty"`  // in protobuf's JSON form; its strings are templates
+	Metadata map[string]string `json:"metadata,omitempty"` // values are templates
+	Stream   *Stream           `json:"stream,omitempty"`
 }
 
-// Expect says which answers count as good. The zero value is any 2xx.
+// Stream is the shape of a streaming call, which is one request: its latency goes to its end.
+type Stream struct {
+	Send    int      `json:"send,omitempty"`    // messages that the client sends; 0: one
+	Receive int      `json:"receive,omitempty"` // messages after which the client ends the stream, fewer are not good; 0: to the server's end
+	Pause   Duration `json:"pause,omitempty"`   // between messages that are sent
+}
+
+// Expect says which answers count as good. The zero value is any 2xx, and OK of gRPC.
 type Expect struct {
-	Status  []int  `json:"status,omitempty"`
-	Matches string `json:"matches,omitempty"` // a regular expression on the body
+	Status  []int    `json:"status,omitempty"`
+	Codes   []string `json:"codes,omitempty"`   // of gRPC, by name; none: OK
+	Matches string   `json:"matches,omitempty"` // a regular expression on the body; of a gRPC answer on its messages as JSON, a line each
 }
 
 // Baseline is the phase before the first fault.
@@ -226,8 +287,8 @@ type Assert struct {
 	Line   int             `json:"line,omitempty"` // in the scenario file
 }
 
-// Control is a change to the system under test after which the named assertions must fail. One of Defect, Env and
-// Flags is set.
+// Control is a change to the system under test after which the named assertions must fail. One of Defect, Env, Flags and NoFault
+// is set.
 type Control struct {
 	Name     string              `json:"name"` // unique in the scenario; made from the change
 	Defect   string              `json:"defect,omitempty"`
@@ -235,7 +296,13 @@ type Control struct {
 	Env      map[string]string   `json:"env,omitempty"`     // interpolation of the topology
 	Flags    map[string][]string `json:"flags,omitempty"`   // service or group -> appended to its command
 	MustFail []string            `json:"mustFail"`
+	// NoFault is the A/A control: the same load for the same time and no fault. Nothing may fail in it: a bound that it breaks is
+	// broken by noise.
+	NoFault bool `json:"noFault,omitempty"`
 }
+
+// NoFaultControl is the name of the A/A control, which every scenario with faults has.
+const NoFaultControl = "no-fault"
 
 // Target selects nodes. Exactly one of Node, Service, Group, Zone is set; Pick narrows a service, group or zone down.
 type Target struct {
@@ -253,6 +320,7 @@ type Target struct {
 const (
 	PhaseUp       = "up"
 	PhaseReady    = "ready"
+	PhaseWarmup   = "warmup" // under load that does not count, until the service answers as it should
 	PhaseBaseline = "baseline"
 	PhaseFault    = "fault"
 	PhaseRecovery = "recovery"

@@ -21,6 +21,9 @@ func TestParseBound(t *testing.T) {
 		{"<=100ms", "<=", 0.1, Seconds},
 		{"< 1.5s", "<", 1.5, Seconds},
 		{"<= 3x baseline", "<=", 3, Times},
+		{">= 80% baseline", ">=", 0.8, Times},
+		{">= 99.9 %baseline", ">=", 0.999, Times},
+		{"<= 150% baseline", "<=", 1.5, Times},
 		{">= 50/s", ">=", 50, PerSec},
 		{"= 0", "=", 0, Count},
 		{"> 12", ">", 12, Count},
@@ -32,7 +35,7 @@ func TestParseBound(t *testing.T) {
 		assert.Equal(t, c.unit, b.Unit, c.text)
 		assert.Equal(t, c.text, b.String())
 	}
-	for _, bad := range []string{"", "99%", "<= 101%", "<= -1", ">= x", "<= NaN", "= Inf%", "<= 3x", "<= 3 baseline", "<= -5ms", ">= 1e999"} {
+	for _, bad := range []string{"", "99%", "<= 101%", "<= -1", ">= x", "<= NaN", "= Inf%", "<= 3x", "<= 3 baseline", "<= x% baseline", "<= -5ms", ">= 1e999"} {
 		_, err := ParseBound(bad)
 		assert.Error(t, err, bad)
 	}

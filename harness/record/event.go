@@ -3,6 +3,8 @@ package record
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 // Event is a line of events.jsonl: something that happened, with its offset from the start of the run.
@@ -60,6 +62,8 @@ const (
 	NodePaused  EventKind = "node.paused"
 	NodeResumed EventKind = "node.resumed"
 	NodeRemoved EventKind = "node.removed"
+	// NodeSignalled comes just before the harness sends Signal to the node's program, by a fault or when the topology goes down.
+	NodeSignalled EventKind = "node.signalled"
 
 	Bound       EventKind = "bound"        // a late binding was resolved: ID says which, Targets to what
 	Required    EventKind = "required"     // a precondition was tested: ID, OK, Evidence
@@ -68,6 +72,7 @@ const (
 	Failure     EventKind = "failure"      // the harness or the environment failed: INVALID
 	Audited     EventKind = "audited"      // OK; Error lists what was left
 	LoadSummary EventKind = "load"         // ID: the load's name; Data: GeneratorStats
+	LoadRate    EventKind = "load.rate"    // a fault changed a load's rate, or gave it back: ID: the load's name; Data: RateChange
 	WorkloadEnd EventKind = "workload"     // ID: the workload's name; Data: WorkloadStats; Error when it died
 	UserFinding EventKind = "user-finding" // of an exec assertion: ID; Data: the JSON line it printed
 	ExecEnd     EventKind = "exec"         // a program of an action or assertion ended: ID, ExitCode, Evidence
@@ -82,6 +87,15 @@ type GeneratorStats struct {
 	LagP99   time.Duration `json:"lagP99"`
 	LagMax   time.Duration `json:"lagMax"`
 	Missed   int           `json:"missed"` // due but never sent
+}
+
+// RateChange is what a load's rate was to be from a moment on, beside what its plan says. What was sent is in the
+// request log.
+type RateChange struct {
+	At      time.Duration `json:"at"`      // the moment, as an offset from the start of the run
+	Before  uint64        `json:"before"`  // requests that were due before
+	Stages  []plan.Stage  `json:"stages"`  // from At on
+	Planned []plan.Stage  `json:"planned"` // likewise, by the plan
 }
 
 // WorkloadStats are a workload's own figures.

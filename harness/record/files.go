@@ -4,13 +4,17 @@ import "net/url"
 
 // The files of a run directory, as paths in it.
 const (
-	metaFile      = "meta.json"
-	planFile      = "plan.json"
-	eventsFile    = "events.jsonl"
-	leadersFile   = "leaders.jsonl"
-	readinessFile = "readiness.jsonl"
-	callsFile     = "calls.jsonl"
+	metaFile         = "meta.json"
+	planFile         = "plan.json"
+	eventsFile       = "events.jsonl"
+	leadersFile      = "leaders.jsonl"
+	readinessFile    = "readiness.jsonl"
+	callsFile        = "calls.jsonl"
+	surroundingsFile = "surroundings.jsonl"
 )
+
+// MetricsDir is the directory of the run's metrics, a TSDB.
+const MetricsDir = "metrics"
 
 // requestFiles are the two files of a load. Names are escaped, so that one with a slash stays in its directory.
 func requestFiles(load string) (bin, side string) {

@@ -32,12 +32,13 @@ type Run struct {
 
 	expected map[string]int // rows by file, as run.end says
 
-	mu        sync.Mutex
-	requests  map[string]*parts[Request]
-	histories map[string]*parts[Op]
-	leaders   *parts[LeaderPoll]
-	readiness *parts[Readiness]
-	calls     *parts[Call]
+	mu           sync.Mutex
+	requests     map[string]*parts[Request]
+	histories    map[string]*parts[Op]
+	leaders      *parts[LeaderPoll]
+	readiness    *parts[Readiness]
+	calls        *parts[Call]
+	surroundings *parts[Surroundings]
 }
 
 // parts are the rows of a file by round.
@@ -246,6 +247,8 @@ func (r *Run) Lost() []string {
 	check(readinessFile, c.rows, c.torn, c.err)
 	k := r.callRows()
 	check(callsFile, k.rows, k.torn, k.err)
+	s := r.surroundingRows()
+	check(surroundingsFile, s.rows, s.torn, s.err)
 	return lost
 }
 

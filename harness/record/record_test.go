@@ -51,7 +51,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	w.Event(Event{Kind: FaultStarted, Fault: "kill", Occurrence: 1, T: 20, Targets: []string{"a"}})
 	w.Event(Event{Kind: FaultStarted, Fault: "kill", Occurrence: 2, T: 30})
 	w.Event(Event{Kind: PhaseEnd, Phase: plan.PhaseBaseline, T: 10}) // written late: the reader sorts
-	q := Request{Seq: 3, Phase: "baseline", Request: "create", ID: "x\"é\\\n", Due: 7, Sent: 8, Done: 1e9, Code: 201, OK: true, Node: "a-1", BytesIn: 5, BytesOut: 6}
+	q := Request{Seq: 3, Phase: "baseline", Request: "create", ID: "x\"é\\\n", Due: 7, Sent: 8, Done: 1e9, Code: 201, OK: true, Node: "a-1", Outcome: Answered, RetryAfter: true, GRPC: new(int), BytesIn: 5, BytesOut: 6}
 	first := Request{Seq: 2, Phase: "baseline", Due: 6, Sent: 6, Done: 2e9, Error: "refused"}
 	w.Request("web", q)
 	w.Request("web", first)
@@ -65,6 +65,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	later := Call{Begin: 8, End: 9, From: "gateway-1", To: "orders-1", Port: 9090, Conn: 2, Proto: "grpc", Method: "POST", Path: "/x.Y/Z", Status: 200, GRPCStatus: &status}
 	w.Call(later)
 	w.Call(Call{Begin: 7, From: "client", To: "gateway-1", Proto: "http/1.1", Path: "/orders"})
+	w.Surroundings(Surroundings{T: 9, For: 4, Cores: 2, Busy: 3, Own: 2, Waited: 1})
 	w.SetRound(2)
 	w.Event(Event{Kind: PhaseBegin, Phase: plan.PhaseUp, T: 40})
 	w.Event(Event{Kind: Warning, T: 50})
@@ -118,6 +119,9 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	ready, err := one.Readiness()
 	require.NoError(t, err)
 	assert.Equal(t, []Readiness{{T: 3, Round: 1, Node: "a", Ready: true}}, ready)
+	around, err := one.Surroundings()
+	require.NoError(t, err)
+	assert.Equal(t, []Surroundings{{T: 9, Round: 1, For: 4, Cores: 2, Busy: 3, Own: 2, Waited: 1}}, around)
 	calls, err := one.Calls()
 	require.NoError(t, err)
 	later.Round = 1
@@ -396,4 +400,11 @@ func TestLongLines(t *testing.T) {
 	reqs, err := r.Rounds[0].Requests("web")
 	require.NoError(t, err)
 	assert.Equal(t, long, reqs[0].ID)
+}
+
+// Records from before a field was there are read as they are.
+func TestOldSidecarsAreRead(t *testing.T) {
+	var r Request
+	require.NoError(t, parseSide([]byte(`{"due":7,"round":1,"phase":"fault","ok":true}`), &r, interner{}))
+	assert.Equal(t, Request{Due: 7, Round: 1, Phase: "fault", OK: true}, r)
 }

@@ -92,6 +92,14 @@ func appendSide(b []byte, r *Request) []byte {
 	if r.OK {
 		b = append(b, `,"ok":true`...)
 	}
+	b = appendField(b, `,"outcome":`, string(r.Outcome))
+	if r.RetryAfter {
+		b = append(b, `,"retryAfter":true`...)
+	}
+	if r.GRPC != nil {
+		b = append(b, `,"grpc":`...)
+		b = strconv.AppendInt(b, int64(*r.GRPC), 10)
+	}
 	return append(b, '}', '\n')
 }
 
@@ -153,6 +161,13 @@ func parseSide(line []byte, r *Request, in interner) error {
 			r.Node = in.get(l.UnsafeString())
 		case "ok":
 			r.OK = l.Bool()
+		case "outcome":
+			r.Outcome = Ending(in.get(l.UnsafeString()))
+		case "retryAfter":
+			r.RetryAfter = l.Bool()
+		case "grpc":
+			code := l.Int()
+			r.GRPC = &code
 		default:
 			l.SkipRecursive()
 		}

@@ -6,13 +6,15 @@
 //	  events.jsonl          Event, a line each, in the order of time, written as the run goes on
 //	  requests/LOAD.bin     vegeta's gob results: any vegeta reads it; its timestamp is when a request was sent
 //	  requests/LOAD.jsonl   for each result, in the same order, what vegeta has no word for: due time, round, phase,
-//	                        template, id, node, whether the answer was the expected one
+//	                        template, id, node, whether the answer was the expected one, how the request ended
 //	  histories/WORKLOAD.jsonl  Op
 //	  leaders.jsonl         LeaderPoll
 //	  readiness.jsonl       Readiness, on change
+//	  surroundings.jsonl    Surroundings, twice a second under load
 //	  calls.jsonl           Call, of the links that the plan observes
 //	  metrics/              a Prometheus TSDB; any Prometheus opens it
-//	  logs/NODE.log         what the node's programs printed, all rounds in one file
+//	  logs/NODE.log         what the node's programs printed, all rounds in one file; round.begin and round.end say how long
+//	                        it was then (LogMark)
 //	  findings.json         written by check
 //
 // All times are offsets from the start of the run on one monotonic clock, in nanoseconds. A directory that was cut off at any
@@ -62,8 +64,23 @@ type Request struct {
 	OK                bool   // as Expect says
 	Error             string // why not
 	Node              string // the replica that the connection went to; empty when unknown
+	Outcome           Ending // how it ended; empty in records that are older than the field
+	RetryAfter        bool   // the answer had a Retry-After header, or metadata of that name
+	GRPC              *int   // the gRPC status of the answer; nil for HTTP and where there was no answer. Code is then what HTTP has for it
 	BytesIn, BytesOut uint64
 }
+
+// Ending is how a request of a load ended, as its client can know.
+type Ending string
+
+// The endings. Only Refused says that the service certainly did not begin on it.
+const (
+	Answered Ending = "answered" // by the service, whatever it said
+	Refused  Ending = "refused"  // nothing of it was written: no connection came about, or it broke before
+	Reset    Ending = "reset"    // at least a part was written, and the connection ended before the whole answer was there
+	Deadline Ending = "deadline" // at least a part was written, and the whole answer was not there in time
+	Missed   Ending = "missed"   // the load itself could not make it. What was due and never begun has no row: GeneratorStats.Missed
+)
 
 // Latency counts from the moment the request was due.
 func (r Request) Latency() time.Duration { return r.Done - r.Due }

@@ -36,13 +36,16 @@ type Writer struct {
 	eventsMu sync.Mutex // orders events: the offset is taken under it
 	events   *appendFile
 
-	queues   sync.Mutex // guards the three maps, not their queues
-	requests map[string]*queue[Request]
-	history  map[string]*queue[Op]
-	all      []flusher
-	leaders  *queue[LeaderPoll]
-	ready    *queue[Readiness]
-	calls    *queue[Call]
+	queues       sync.Mutex // guards the three maps, not their queues
+	requests     map[string]*queue[Request]
+	history      map[string]*queue[Op]
+	all          []flusher
+	leaders      *queue[LeaderPoll]
+	ready        *queue[Readiness]
+	calls        *queue[Call]
+	surroundings *queue[Surroundings]
+
+	onRequest atomic.Pointer[func(load string, r Request)]
 
 	flushing sync.Mutex // one flush at a time
 	wake     chan struct{}
@@ -94,7 +97,8 @@ func Create(dir string, m Meta, p *plan.Plan) (*Writer, error) {
 	w.leaders = newQueue(w, leadersFile, lines[LeaderPoll](filepath.Join(dir, leadersFile)))
 	w.ready = newQueue(w, readinessFile, lines[Readiness](filepath.Join(dir, readinessFile)))
 	w.calls = newQueue(w, callsFile, lines[Call](filepath.Join(dir, callsFile)))
-	w.all = []flusher{w.leaders, w.ready, w.calls}
+	w.surroundings = newQueue(w, surroundingsFile, lines[Surroundings](filepath.Join(dir, surroundingsFile)))
+	w.all = []flusher{w.leaders, w.ready, w.calls, w.surroundings}
 	go w.run()
 	return w, nil
 }
@@ -169,6 +173,9 @@ func (w *Writer) Event(e Event) {
 	case e.Round == 0:
 		e.Round = int(w.round.Load())
 	}
+	if (e.Kind == RoundBegin || e.Kind == RoundEnd) && e.Data == nil {
+		e.Data = w.logMark()
+	}
 	if e.Kind == RunEnd {
 		w.flush()
 		e.Data = w.endData()
@@ -211,7 +218,14 @@ func (w *Writer) Request(load string, r Request) {
 		r.Round = int(w.round.Load())
 	}
 	w.requestLog(load).add(r)
+	if f := w.onRequest.Load(); f != nil {
+		(*f)(load, r)
+	}
 }
+
+// OnRequest has f told of every request that is written from now on. f is called from several goroutines, on the path
+// of the load: it must be quick.
+func (w *Writer) OnRequest(f func(load string, r Request)) { w.onRequest.Store(&f) }
 
 // requestLog and historyLog find a queue by a short critical section; their files are created by the first flush.
 func (w *Writer) requestLog(load string) *queue[Request] {

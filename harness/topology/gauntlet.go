@@ -31,6 +31,7 @@ var ExtensionKeys = []ExtensionKey{
 	{"leader", "who leads the group: etcd, or {http: http://:PORT/path, leader: FIELD, term: FIELD}, asked of each member"},
 	{"ready", "when a node is ready: one of {http: http://:PORT/path}, {tcp: :PORT}, {exec: [PROGRAM, ...]}, {log: REGEXP}; wins over healthcheck"},
 	{"drain", "how long a node goes on serving after its stop signal"},
+	{"metrics", ":PORT/path: where each node exposes its metrics to Prometheus, such as :8080/metrics, in quotes"},
 	{"tls", "certificates for the service; not in this version"},
 }
 
@@ -69,6 +70,8 @@ func (l *loading) gauntlet(s *cluster.Service, c types.ServiceConfig, base []str
 				l.fail(at(key), fmt.Sprintf("drain: %v is no time", v), "such as 500ms or 2s")
 			}
 			s.Drain = d
+		case "metrics":
+			s.Metrics = l.endpoint(v, at(key))
 		case "tls":
 			l.fail(at(key), "tls cannot be executed by this version", "remove it, or give the service its certificates as secrets")
 		default:
@@ -166,6 +169,32 @@ func (l *loading) memberURL(v any, at []string) string {
 		l.fail(at, fmt.Sprintf("%q names a host, but it is asked of each node", s), "http://:"+u.Port()+u.RequestURI())
 	}
 	return s
+}
+
+// endpoint is asked of each node, so it names a port and no host.
+func (l *loading) endpoint(v any, at []string) *cluster.Endpoint {
+	const form = "metrics: \":PORT/path\", such as \":8080/metrics\""
+	if n, ok := v.(int); ok { // YAML reads :8080 as text, and 8080 as a number
+		v = fmt.Sprint(n)
+	}
+	s := l.text(v, at)
+	if s == "" {
+		return nil
+	}
+	host, rest, ok := strings.Cut(s, ":")
+	port, path, _ := strings.Cut(rest, "/")
+	switch {
+	case !ok || !goodPort(port) || strings.ContainsAny(path, "?# "):
+		l.fail(at, fmt.Sprintf("%q is no address of a node", s), form)
+		return nil
+	case host != "":
+		l.fail(at, fmt.Sprintf("%q names a host, but it is asked of each node", s), fmt.Sprintf("metrics: %q", ":"+rest))
+		return nil
+	case path == "":
+		path = "metrics" // what everybody calls it
+	}
+	n, _ := strconv.Atoi(port)
+	return &cluster.Endpoint{Port: n, Path: "/" + path}
 }
 
 func goodPort(s string) bool { n, err := strconv.Atoi(s); return err == nil && n >= 1 && n <= 65535 }

@@ -3,6 +3,7 @@ package topology
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/schema"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
 const small = `
@@ -193,4 +196,25 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal("an error without a text")
 		}
 	})
+}
+
+func TestMetrics(t *testing.T) {
+	const form = "services:\n  web:\n    x-gauntlet: {exec: web, metrics: %s}\n"
+	for text, want := range map[string]cluster.Endpoint{
+		`":8080/metrics"`: {Port: 8080, Path: "/metrics"}, `":9100/a/b"`: {Port: 9100, Path: "/a/b"}, `":1"`: {Port: 1, Path: "/metrics"},
+	} {
+		s, err := Load(context.Background(), write(t, fmt.Sprintf(form, text)), Option{})
+		require.NoError(t, err, text)
+		assert.Equal(t, &want, find(t, s, "web").Metrics)
+	}
+	for text, says := range map[string]string{
+		`8080`: "is no address of a node", `"8080/metrics"`: "is no address of a node", `":0/metrics"`: "is no address of a node",
+		`":65536"`: "is no address of a node", `":80/m?x=y"`: "is no address of a node", `"web:8080/metrics"`: "names a host", `""`: "must be a string", `[1]`: "must be a string",
+	} {
+		_, err := Load(context.Background(), write(t, fmt.Sprintf(form, text)), Option{})
+		require.ErrorContains(t, err, says, text)
+	}
+	s, err := Load(context.Background(), write(t, small), Option{})
+	require.NoError(t, err)
+	assert.Nil(t, find(t, s, "web").Metrics)
 }

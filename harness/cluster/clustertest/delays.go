@@ -160,4 +160,5 @@ func toxics(t *testing.T, top *topology) {
 			undo()
 		}
 	})
+	eachToxic(t, top)
 }

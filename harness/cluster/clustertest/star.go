@@ -44,7 +44,7 @@ func (s *suite) star(t *testing.T) {
 		run  func(*testing.T, *topology)
 	}{
 		{"nodes", starNodes}, {"names", names}, {"streams", streams}, {"dialling", dialling}, {"exec", execs},
-		{"links", links}, {"toxics", toxics}, {"isolation", isolation}, {"lifecycle", lifecycle}, {"scale", scale},
+		{"links", links}, {"toxics", toxics}, {"isolation", isolation}, {"usage", used}, {"lifecycle", lifecycle}, {"scale", scale},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(t, top) })
 	}

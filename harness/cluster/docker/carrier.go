@@ -53,10 +53,11 @@ type carrier struct {
 	watching sync.WaitGroup
 
 	mu       sync.Mutex
-	images   map[string]*imageOf   // by service
-	places   map[netip.Addr]*place // by the node's address
-	programs map[string]*launch    // by the program container's id, while it runs
-	logs     *os.File              // what the plane and the pods say
+	images   map[string]*imageOf      // by service
+	places   map[netip.Addr]*place    // by the node's address
+	programs map[string]*launch       // by the program container's id, while it runs
+	removed  map[string]time.Duration // processor time of the nodes that were removed, and under cluster.Plane of their pods
+	logs     *os.File                 // what the plane and the pods say
 
 	gone   chan struct{}
 	goneMu sync.Once
@@ -66,6 +67,7 @@ type carrier struct {
 // peer is a container with an agent.
 type peer struct {
 	container *engine.Container
+	used      *counter
 	*agent.Session
 	stream    *engine.Stream
 	dismissed atomic.Bool // its end is wanted
@@ -79,7 +81,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	}
 	c = &carrier{
 		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
-		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, gone: make(chan struct{}),
+		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, removed: map[string]time.Duration{}, gone: make(chan struct{}),
 	}
 	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, len(cluster.Planned(spec))+1, time.Now() // and the client
 	c.life, c.end = context.WithCancel(context.Background())
@@ -169,6 +171,10 @@ func (c *carrier) start(ctx context.Context, s engine.Spec) (*peer, error) {
 		return nil, err
 	}
 	if err := container.Start(ctx); err != nil {
+		p.stream.Close()
+		return nil, err
+	}
+	if p.used, err = count(ctx, container); err != nil {
 		p.stream.Close()
 		return nil, err
 	}

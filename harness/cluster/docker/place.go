@@ -28,6 +28,7 @@ type place struct {
 	mu      sync.Mutex
 	program *engine.Container // nil before the first start
 	env     map[string]string // what restarts had added when the container was made
+	used    counter           // of the program's containers, one after the other
 }
 
 // Make implements supervise.Carrier: a pod with its routes and names, known to the plane, and the program's container.
@@ -87,7 +88,14 @@ func (p *place) startIdle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.program.Start(ctx)
+	if err := p.program.Start(ctx); err != nil {
+		return err
+	}
+	st, err := p.program.Inspect(ctx)
+	if err == nil {
+		p.used.began(p.program, st.Pid)
+	}
+	return err
 }
 
 // container returns the container of the node's program. It is made anew when a restart has changed the environment,
@@ -210,6 +218,7 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 	at := time.Now()
 	if st, err := container.Inspect(ctx); err == nil {
 		at = p.c.momentOf(st.Started, at)
+		p.used.began(container, st.Pid)
 	}
 	p.node.Topology().Go(func() { run.await(container) })
 	return at, nil
@@ -342,6 +351,7 @@ func (p *place) Pids() []int { return nil }
 
 // Remove implements supervise.Place.
 func (p *place) Remove(ctx context.Context) error {
+	p.c.keep(p)
 	var errs []error
 	if container, err := p.present(); err == nil {
 		errs = append(errs, container.Remove(ctx))

@@ -113,9 +113,13 @@ func TestPipeLosesNothing(t *testing.T) {
 		for range rapid.IntRange(0, 40).Draw(t, "changes") {
 			kind := rapid.SampledFrom(append(slices.Sorted(maps.Keys(mk)), "remove", "remove")).Draw(t, "change")
 			which := rapid.IntRange(0, 9).Draw(t, "which")
+			var next *stage
+			if kind != "remove" {
+				next = mk[kind]()
+			}
 			p.set(func(ss []*stage) []*stage {
-				if kind != "remove" {
-					return append(ss, mk[kind]())
+				if next != nil {
+					return append(ss, next)
 				}
 				if len(ss) == 0 {
 					return ss
@@ -177,7 +181,8 @@ func TestPipeEndsWithItsPeers(t *testing.T) {
 	for _, who := range []string{"source", "destination"} {
 		in, src, dst, out, closeAll := pipeEnds(t)
 		p := newPipe(src, dst)
-		p.set(func([]*stage) []*stage { return []*stage{testStage(p, "latency", ours("latency", `{"latency": 20}`))} })
+		s := testStage(p, "latency", ours("latency", `{"latency": 20}`))
+		p.set(func([]*stage) []*stage { return []*stage{s} })
 		ran := make(chan error, 1)
 		go func() { ran <- p.run() }()
 		_, err := in.Write([]byte("x"))

@@ -21,6 +21,10 @@ type Pool struct {
 
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	// Clients dial from goroutines of their own, which may come after Close.
+	mu     sync.Mutex
+	closed bool
 	open   sync.WaitGroup // dials and connections
 }
 
@@ -40,7 +44,13 @@ func newPool(s *Set, n *cluster.NodeInfo, timeout time.Duration) *Pool {
 // the request that wanted it, so that a dial whose packets are dropped would go on for minutes. Here it has a deadline of
 // its own and ends with the pool. What it returns is a *Conn; its error is a *DialError.
 func (p *Pool) Dial(context.Context, string, string) (net.Conn, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, &DialError{"", net.ErrClosed}
+	}
 	p.open.Add(1)
+	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
 	defer cancel()
 	var c net.Conn
@@ -62,6 +72,9 @@ func (p *Pool) Dial(context.Context, string, string) (net.Conn, error) {
 // Close ends the dials and waits until every connection was closed; the caller has asked its http.Transport to close
 // idle ones, and its requests have ended.
 func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	p.cancel()
 	p.open.Wait()
 }
@@ -99,15 +112,17 @@ func (c *Conn) Broken() error {
 	return nil
 }
 
-// Refuse makes every further write fail.
+// Refuse makes every further write fail. What Sent says after it is final but for writes that had begun: a write counts
+// itself before it asks whether it may, so that one of the two sees the other.
 func (c *Conn) Refuse() { c.refuse.Store(true) }
 
 // Write is part of net.Conn.
 func (c *Conn) Write(b []byte) (int, error) {
+	c.sent.Add(int64(len(b))) // before it leaves: who asks meanwhile is not told that nothing has
 	if c.refuse.Load() {
+		c.sent.Add(-int64(len(b)))
 		return 0, ErrRefused
 	}
-	c.sent.Add(int64(len(b))) // before it leaves: who asks meanwhile is not told that nothing has
 	n, err := c.Conn.Write(b)
 	c.sent.Add(int64(n - len(b)))
 	return n, err

@@ -78,13 +78,15 @@ type planeServer struct {
 	router *plane.Router
 	ns     *os.File // the plane's network namespace
 
+	meter meter
+
 	mu    sync.Mutex
 	nodes map[string]*planeNode
 }
 
 // servePlane serves the harness until it is gone. What fails at the start is the answer to sandbox.begin.
 func servePlane(conn plane.Conn) error {
-	p := &planeServer{nodes: map[string]*planeNode{}}
+	p := &planeServer{nodes: map[string]*planeNode{}, meter: newMeter()}
 	beginErr := p.begin()
 	handlers := map[string]plane.Handler{}
 	if beginErr == nil {
@@ -93,6 +95,7 @@ func servePlane(conn plane.Conn) error {
 		handlers[methodRemove] = handle(p.remove)
 		handlers[methodSockets] = handle(p.sockets)
 		handlers[methodListen] = handle(p.listen)
+		handlers[methodUsage] = handle(p.usage)
 	}
 	handlers[methodBegin] = func(context.Context, json.RawMessage, []*os.File) (any, []*os.File, error) {
 		return nil, nil, beginErr
@@ -172,6 +175,7 @@ func (p *planeServer) remove(_ context.Context, b nameBody) (any, []*os.File, er
 	if n == nil {
 		return nil, nil, fmt.Errorf("the plane has no node %s", b.Name)
 	}
+	p.meter.close(b.Name, n.pid)
 	return nil, nil, errors.Join(p.router.RemoveNode(b.Name), n.close())
 }
 

@@ -51,6 +51,7 @@ func (n *Node) kill(ctx context.Context) (cluster.Exit, error) {
 	if err != nil {
 		return cluster.Exit{}, err
 	}
+	n.emit(cluster.NodeSignalled, time.Now(), SignalName(unix.SIGKILL))
 	if err := n.where().Kill(ctx); err != nil {
 		return cluster.Exit{}, fmt.Errorf("kill node %s: %w", n.Info.Name, err)
 	}
@@ -114,6 +115,7 @@ func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 		return cluster.Exit{}, err
 	}
 	unbound := context.WithoutCancel(ctx)
+	n.emit(cluster.NodeSignalled, time.Now(), SignalName(sig))
 	if err := n.where().Terminate(unbound, sig, paused); err != nil {
 		return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.Info.Name, err)
 	}
@@ -127,6 +129,7 @@ func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 
 // killRest ends what did not end by itself.
 func (n *Node) killRest(ctx context.Context, r *run) (cluster.Exit, error) {
+	n.emit(cluster.NodeSignalled, time.Now(), SignalName(unix.SIGKILL))
 	if err := n.where().Kill(ctx); err != nil && !errors.Is(err, ErrGone) {
 		return cluster.Exit{}, fmt.Errorf("kill node %s after its grace: %w", n.Info.Name, err)
 	}
@@ -220,6 +223,7 @@ func (t *Topology) Signal(ctx context.Context, name, signal, process string) (in
 	if err != nil {
 		return 0, err
 	}
+	n.emit(cluster.NodeSignalled, time.Now(), SignalName(sig))
 	count, err := place.Signal(ctx, sig, process)
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)

@@ -28,8 +28,10 @@ type call struct {
 
 func verbs() []verb {
 	return []verb{
+		{"edge", "", "pass requests on to gateways that are ready; they are looked up in etcd", serve("edge")},
 		{"gateway", "", "serve the HTTP API; orders is looked up in etcd", serve("gateway")},
-		{"orders", "", "serve gRPC on top of etcd", serve("orders")},
+		{"orders", "", "serve orders and registers over gRPC, on top of etcd", serve("orders")},
+		{"inventory", "", "serve the stock over gRPC, on top of etcd", serve("inventory")},
 		{"probe", "URL", "exit with 0 when a GET is answered with 2xx, for health checks", probe},
 		{"config", "", "list the environment variables", listConfig},
 		{"defects", "", "list what HASVC_DEFECT can switch on", listDefects},

@@ -43,7 +43,7 @@ func TestRoles(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	env := []string{"HASVC_HTTP=127.0.0.1:0", "HASVC_GRPC=127.0.0.1:0", "HASVC_ETCD=http://127.0.0.1:1", "HASVC_DRAIN=0s"}
-	for _, name := range []string{"gateway", "orders"} {
+	for _, name := range []string{"edge", "gateway", "orders"} {
 		code, _, stderr := run(ctx, env, name)
 		assert.Equal(t, exitOK, code, stderr)
 	}

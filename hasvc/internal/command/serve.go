@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/role"
 )
 
@@ -23,7 +25,12 @@ func serve(name string) func(context.Context, call) int {
 			fmt.Fprintf(c.stderr, "hasvc %s: %v\n", name, err)
 			return exitUsage
 		}
-		log := newLog(c.stderr, cfg.Level).With(zap.String("service", name))
+		node, err := os.Hostname()
+		if err != nil {
+			fmt.Fprintf(c.stderr, "hasvc %s: asking for the host's name: %v\n", name, err)
+			return exitFailed
+		}
+		log := newLog(c.stderr, cfg.Level).With(zap.String("service", name), zap.String("node", node))
 		for d := range cfg.Defects {
 			log.Warn("this replica is wrong on purpose", zap.String("defect", string(d)))
 		}
@@ -35,9 +42,9 @@ func serve(name string) func(context.Context, call) int {
 	}
 }
 
-// newLog writes JSON lines. Nothing is sampled away and nothing is held back: after a crash the last line counts most.
+// newLog writes JSON lines. Nothing is held back: after a crash the last line counts most.
 func newLog(w io.Writer, level zapcore.Level) *zap.Logger {
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey, enc.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), level))
+	return zap.New(logs.Sampled(zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(zapcore.AddSync(w)), level)))
 }

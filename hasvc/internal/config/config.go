@@ -25,23 +25,53 @@ const Prefix = "HASVC_"
 type Config struct {
 	Etcd      []string // client URLs of every member
 	HTTP      string   // listen address
-	GRPC      string   // listen address, orders only
+	GRPC      string   // listen address, orders and inventory only
 	Advertise string   // host:port that others reach this replica by; empty: the host's name and the port listened on
 
 	Deadline time.Duration // of a request that brings none, and the longest one it may bring
 	Try      time.Duration // of one attempt of a call that may be repeated
 	Tries    int           // attempts of such a call
+	Budget   float64       // retries per request in the long run
+	Connect  time.Duration // in which a connection must be made, before the next address is tried
 	Balancer string        // round_robin | least_request | random
 
-	StoreTry time.Duration // of one attempt to reach the store
-	Ready    time.Duration // in which all dependencies must answer a readiness probe
-	Lease    time.Duration // of the entry in the registry, whole seconds
+	Breaker Breaker // of each service that is called
+	Limit   Limit   // of requests by each client
+	Shed    bool    // refuse what is beyond the capacity
+	MaxBody int     // of a request, in bytes
+	Poison  string  // the SKU of an order that makes the replica panic; empty: none
+
+	EdgeBalancer string // round_robin | least_connections | random
+
+	StoreTry  time.Duration // of one attempt to reach the store
+	Inventory bool          // orders takes the stock of each order from inventory
+
+	Ready time.Duration // in which all dependencies must answer a readiness probe
+	Lease time.Duration // of the entry in the registry, whole seconds
 
 	Drain    time.Duration // between being not ready and closing the listeners
 	Shutdown time.Duration // in which requests in flight must end after that
 
 	Level   zapcore.Level
+	Traces  string // file that spans are appended to; empty: none are made
 	Defects defect.Set
+}
+
+// Breaker is when calls to a service stop for a while.
+type Breaker struct {
+	Failures int           // more than so many in the interval,
+	Ratio    float64       // which are a greater share than this of all calls, open it
+	Interval time.Duration // what it looks back on
+	Open     time.Duration // how long it refuses before it tries again
+	Probes   int           // calls that it tries with; all must succeed
+}
+
+// Limit is how much one client may ask of one route.
+type Limit struct {
+	Kind    string  // off | counter | sliding | token | leaky
+	Rate    float64 // requests per second
+	Burst   int     // token: requests at once; leaky: requests that wait
+	Clients int     // that are told apart
 }
 
 // Variable is a row of the table.
@@ -55,21 +85,48 @@ type Variable struct {
 // Table is all variables.
 var Table = []Variable{
 	{"HASVC_ETCD", "http://127.0.0.1:2379", "client URLs of all members of etcd, separated by commas", func(c *Config, v string) (err error) { c.Etcd, err = urls(v); return }},
-	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for gateway, :8081 (health and metrics) for orders", func(c *Config, v string) error { return address(&c.HTTP, v) }},
-	{"HASVC_GRPC", ":9090", "address on which orders serves gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
+	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for edge and gateway, :8081 (health and metrics) for orders and inventory", func(c *Config, v string) error { return address(&c.HTTP, v) }},
+	{"HASVC_GRPC", ":9090", "address on which orders and inventory serve gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
 	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
-	{"HASVC_DEADLINE", "900ms", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
-	{"HASVC_TRY_TIMEOUT", "450ms", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
+	{"HASVC_DEADLINE", "5s", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
+	// Two seconds are the field's advice where nothing is known of a service: longer than any answer that is still worth having, and
+	// short enough for a second attempt within the deadline. Who knows the service's p99 sets two to three times that.
+	{"HASVC_TRY_TIMEOUT", "2s", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},
 	{"HASVC_TRIES", "3", "attempts of such a call, the first included", func(c *Config, v string) error { return count(&c.Tries, v, 1, 10) }},
+	{"HASVC_RETRY_BUDGET", "0.1", "retries per request in the long run, from 0 to 1", func(c *Config, v string) error { return number(&c.Budget, v, 0, 1) }},
+	{"HASVC_CONNECT_TIMEOUT", "1s", "in which a connection to a replica must be made", func(c *Config, v string) error { return duration(&c.Connect, v, time.Millisecond) }},
 	{"HASVC_BALANCER", "round_robin", "round_robin, least_request or random", func(c *Config, v string) error {
 		return oneOf(&c.Balancer, v, "round_robin", "least_request", "random")
 	}},
+	// The defaults of the breaker are the ones that the field advises for services at hundreds of requests a second.
+	{"HASVC_BREAKER_FAILURES", "3", "more failures than this in the interval, and a share above the ratio, open the breaker", func(c *Config, v string) error { return count(&c.Breaker.Failures, v, 0, 1_000_000) }},
+	{"HASVC_BREAKER_RATIO", "0.6", "share of calls, from 0 to 1, that must fail for that", func(c *Config, v string) error { return number(&c.Breaker.Ratio, v, 0, 1) }},
+	{"HASVC_BREAKER_INTERVAL", "10s", "what the breaker looks back on", func(c *Config, v string) error { return duration(&c.Breaker.Interval, v, 10*time.Millisecond) }},
+	{"HASVC_BREAKER_OPEN", "30s", "how long an open breaker refuses before it tries again", func(c *Config, v string) error { return duration(&c.Breaker.Open, v, time.Millisecond) }},
+	{"HASVC_BREAKER_PROBES", "10", "calls that a half-open breaker lets through; it closes when they all succeed", func(c *Config, v string) error { return count(&c.Breaker.Probes, v, 1, 10_000) }},
+	{"HASVC_LIMIT", "off", "what one client may ask of one route of this edge or gateway: off, counter, sliding, token or leaky", func(c *Config, v string) error {
+		return oneOf(&c.Limit.Kind, v, "off", "counter", "sliding", "token", "leaky")
+	}},
+	{"HASVC_LIMIT_RATE", "50", "requests per second", func(c *Config, v string) error { return number(&c.Limit.Rate, v, 0.01, 1e6) }},
+	{"HASVC_LIMIT_BURST", "10", "token: requests at once; leaky: requests that wait for their turn", func(c *Config, v string) error { return count(&c.Limit.Burst, v, 1, 1_000_000) }},
+	{"HASVC_LIMIT_CLIENTS", "10000", "clients that are told apart; the one unseen for longest is forgotten first", func(c *Config, v string) error { return count(&c.Limit.Clients, v, 1, 10_000_000) }},
+	{"HASVC_SHED", "off", "on: the gateway refuses what is beyond its capacity, the low priority first", func(c *Config, v string) error { return onOff(&c.Shed, v) }},
+	{"HASVC_MAX_BODY", "65536", "largest body of a request, in bytes", func(c *Config, v string) error { return count(&c.MaxBody, v, 1, 1<<30) }},
+	{"HASVC_POISON", "", "the SKU of an order that makes gateway or orders panic, to see what one bad request costs; empty: none", func(c *Config, v string) error { c.Poison = v; return nil }},
+	{"HASVC_EDGE_BALANCER", "round_robin", "how edge chooses a gateway: round_robin, least_connections or random", func(c *Config, v string) error {
+		return oneOf(&c.EdgeBalancer, v, "round_robin", "least_connections", "random")
+	}},
 	{"HASVC_STORE_TRY_TIMEOUT", "250ms", "of one attempt to reach the store", func(c *Config, v string) error { return duration(&c.StoreTry, v, time.Millisecond) }},
+	{"HASVC_INVENTORY", "off", "on: orders takes the stock of each order from inventory, which it finds in the registry", func(c *Config, v string) error { return onOff(&c.Inventory, v) }},
 	{"HASVC_READY_TIMEOUT", "700ms", "in which all dependencies must answer a readiness probe", func(c *Config, v string) error { return duration(&c.Ready, v, time.Millisecond) }},
 	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
 	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},
 	{"HASVC_SHUTDOWN", "5s", "in which requests in flight must end after that", func(c *Config, v string) error { return duration(&c.Shutdown, v, 0) }},
-	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error", func(c *Config, v string) error { return level(&c.Level, v) }},
+	{"HASVC_TRACES", "", "file to which spans are appended as JSON lines; empty: no spans are made, ids are passed on all the same", func(c *Config, v string) error {
+		c.Traces = v
+		return nil
+	}},
+	{"HASVC_LOG_LEVEL", "info", "debug, info, warn or error; with info, debug lines of some traces are written too, and of more while errors are many", func(c *Config, v string) error { return level(&c.Level, v) }},
 	{"HASVC_DEFECT", "", "defects to switch on, separated by commas; `hasvc defects` lists them", func(c *Config, v string) (err error) { c.Defects, err = defect.Parse(v); return }},
 }
 
@@ -149,6 +206,23 @@ func count(dst *int, v string, lo, hi int) error {
 		return fmt.Errorf("want a number from %d to %d", lo, hi)
 	}
 	*dst = n
+	return nil
+}
+
+func number(dst *float64, v string, lo, hi float64) error {
+	x, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(x >= lo && x <= hi) { // not NaN either
+		return fmt.Errorf("want a number from %g to %g", lo, hi)
+	}
+	*dst = x
+	return nil
+}
+
+func onOff(dst *bool, v string) error {
+	if v != "on" && v != "off" {
+		return errors.New("want on or off")
+	}
+	*dst = v == "on"
 	return nil
 }
 

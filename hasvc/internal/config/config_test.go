@@ -17,7 +17,9 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Config{
 		Etcd: []string{"http://127.0.0.1:2379"}, HTTP: ":8080", GRPC: ":9090",
-		Deadline: 900 * time.Millisecond, Try: 450 * time.Millisecond, Tries: 3, Balancer: "round_robin",
+		Deadline: 5 * time.Second, Try: 2 * time.Second, Tries: 3, Budget: 0.1, Connect: time.Second, Balancer: "round_robin",
+		Breaker: Breaker{Failures: 3, Ratio: 0.6, Interval: 10 * time.Second, Open: 30 * time.Second, Probes: 10},
+		Limit:   Limit{Kind: "off", Rate: 50, Burst: 10, Clients: 10000}, MaxBody: 65536, EdgeBalancer: "round_robin",
 		StoreTry: 250 * time.Millisecond, Ready: 700 * time.Millisecond, Lease: 2 * time.Second,
 		Drain: 500 * time.Millisecond, Shutdown: 5 * time.Second, Level: zapcore.InfoLevel, Defects: defect.Set{},
 	}, c)
@@ -37,6 +39,7 @@ func TestErrors(t *testing.T) {
 	bad := []string{
 		"HASVC_ETCD=store-1:2379", "HASVC_HTTP=8080", "HASVC_GRPC=:http", "HASVC_DEADLINE=1", "HASVC_TRY_TIMEOUT=-1s", "HASVC_TRIES=0",
 		"HASVC_BALANCER=fair", "HASVC_LEASE=500ms", "HASVC_LOG_LEVEL=fatal", "HASVC_DEFECT=no-drian", "HASVC_DRIAN=1s", "HASVC_SHUTDOWN=2h",
+		"HASVC_BREAKER_RATIO=NaN", "HASVC_BREAKER_PROBES=0", "HASVC_LIMIT=bucket", "HASVC_LIMIT_RATE=0", "HASVC_SHED=yes", "HASVC_EDGE_BALANCER=fair",
 	}
 	_, err := Parse(bad, "")
 	require.Error(t, err)

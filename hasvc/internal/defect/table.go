@@ -8,24 +8,38 @@ type Name string
 
 // The defects.
 const (
-	SlowStart          Name = "slow-start"
-	StickyState        Name = "sticky-state"
-	ReadyLies          Name = "ready-lies"
-	LiveChecksDeps     Name = "live-checks-deps"
-	NoDrain            Name = "no-drain"
-	LateDeregister     Name = "late-deregister"
-	NoDeadline         Name = "no-deadline"
-	RetryStorm         Name = "retry-storm"
-	RetryNonIdempotent Name = "retry-non-idempotent"
-	PickFirst          Name = "pick-first"
-	LeaseLeak          Name = "lease-leak"
-	NoEndpointCache    Name = "no-endpoint-cache"
-	WatchStuck         Name = "watch-stuck"
-	RegisterEarly      Name = "register-early"
-	SingleEndpoint     Name = "single-endpoint"
-	AckEarly           Name = "ack-early"
-	StaleRead          Name = "stale-read"
-	NoIdempotency      Name = "no-idempotency"
+	SlowStart           Name = "slow-start"
+	StickyState         Name = "sticky-state"
+	ReadyLies           Name = "ready-lies"
+	LiveChecksDeps      Name = "live-checks-deps"
+	NoDrain             Name = "no-drain"
+	LateDeregister      Name = "late-deregister"
+	NoDeadline          Name = "no-deadline"
+	RetryStorm          Name = "retry-storm"
+	RetryNonIdempotent  Name = "retry-non-idempotent"
+	PickFirst           Name = "pick-first"
+	LeaseLeak           Name = "lease-leak"
+	NoEndpointCache     Name = "no-endpoint-cache"
+	WatchStuck          Name = "watch-stuck"
+	RegisterEarly       Name = "register-early"
+	SingleEndpoint      Name = "single-endpoint"
+	AckEarly            Name = "ack-early"
+	StaleRead           Name = "stale-read"
+	NoIdempotency       Name = "no-idempotency"
+	BreakerOff          Name = "breaker-off"
+	BreakerSticky       Name = "breaker-sticky"
+	BreakerCountsCancel Name = "breaker-counts-cancel"
+	NoFallback          Name = "no-fallback"
+	NoLimit             Name = "no-limit"
+	NoShed              Name = "no-shed"
+	NoRecover           Name = "no-recover"
+	EdgeNoChecks        Name = "edge-no-checks"
+	StreamCut           Name = "stream-cut"
+	LogNoTrace          Name = "log-no-trace"
+	TraceBroken         Name = "trace-broken"
+	MetricsMissing      Name = "metrics-missing"
+	GoroutineLeak       Name = "goroutine-leak"
+	FDLeak              Name = "fd-leak"
 )
 
 // Defect is a row of the table.
@@ -38,21 +52,35 @@ type Defect struct {
 
 // Table is all of them, grouped by mechanism.
 var Table = []Defect{
-	{SlowStart, "fast start", "gateway, orders", "takes 3 s longer to start"},
+	{SlowStart, "fast start", "edge, gateway, orders", "takes 3 s longer to start"},
 	{StickyState, "stateless replicas", "orders", "keeps orders and registers in the memory of the replica"},
-	{ReadyLies, "readiness", "gateway, orders", "is ready whatever its dependencies say"},
-	{LiveChecksDeps, "liveness", "gateway, orders", "is not alive while a dependency is away"},
-	{NoDrain, "graceful shutdown", "gateway, orders", "closes its connections as soon as it is told to stop"},
-	{LateDeregister, "graceful shutdown", "gateway, orders", "stops serving first, and only then says that it is not ready and leaves the registry"},
-	{NoDeadline, "deadlines", "gateway, orders", "waits for as long as it takes"},
+	{ReadyLies, "readiness", "edge, gateway, orders", "is ready whatever its dependencies say"},
+	{LiveChecksDeps, "liveness", "edge, gateway, orders", "is not alive while a dependency is away"},
+	{NoDrain, "graceful shutdown", "edge, gateway, orders", "closes its connections as soon as it is told to stop"},
+	{LateDeregister, "graceful shutdown", "edge, gateway, orders", "stops serving first, and only then says that it is not ready and leaves the registry"},
+	{NoDeadline, "deadlines", "edge, gateway, orders", "waits for as long as it takes"},
 	{RetryStorm, "retries", "gateway", "retries everything up to 20 times, at once and without a budget"},
 	{RetryNonIdempotent, "retries", "gateway", "retries writes that may take effect twice"},
 	{PickFirst, "balancing", "gateway", "sends every request to the first endpoint"},
-	{LeaseLeak, "registry", "gateway, orders", "registers for an hour and never takes the entry back"},
-	{NoEndpointCache, "registry", "gateway", "forgets its endpoints when the registry is away"},
-	{WatchStuck, "registry", "gateway", "does not read the registry again when its watch ends"},
-	{RegisterEarly, "registry", "gateway, orders", "registers before its dependencies have answered"},
-	{SingleEndpoint, "store client", "gateway, orders", "knows only the store's member that led when it started"},
+	{BreakerOff, "circuit breaker", "gateway, orders", "goes on calling a service that does not answer"},
+	{BreakerSticky, "circuit breaker", "gateway, orders", "never calls a service again once the breaker is open"},
+	{BreakerCountsCancel, "circuit breaker", "gateway, orders", "takes calls that the caller gave up for failures of the service"},
+	{NoFallback, "fallback", "orders", "fails while inventory is away"},
+	{NoLimit, "rate limits", "edge, gateway", "serves each client whatever it asks"},
+	{NoShed, "load shedding", "gateway", "takes every request, however many it has in hand"},
+	{NoRecover, "panic recovery", "edge, gateway, orders, inventory", "lets a panic out: over HTTP it cuts the connection, over gRPC it ends the process"},
+	{StreamCut, "streams", "gateway, orders, inventory", "cuts its streams off when it stops, and does not resume those that others cut"},
+	{LogNoTrace, "logs", "edge, gateway, orders, inventory", "leaves the trace's id out of its log"},
+	{TraceBroken, "traces", "edge, gateway, orders", "does not tell whom it calls which trace the call belongs to"},
+	{MetricsMissing, "metrics", "edge, gateway, orders, inventory", "shows only the metrics of the process"},
+	{GoroutineLeak, "resources", "gateway, orders", "leaves a goroutine behind for each call that fails"},
+	{FDLeak, "resources", "gateway, orders", "leaves a descriptor open for each call that fails"},
+	{EdgeNoChecks, "balancing at the edge", "edge", "sends requests to gateways that are not ready"},
+	{LeaseLeak, "registry", "edge, gateway, orders", "registers for an hour and never takes the entry back"},
+	{NoEndpointCache, "registry", "edge, gateway", "forgets its endpoints when the registry is away"},
+	{WatchStuck, "registry", "edge, gateway", "does not read the registry again when its watch ends"},
+	{RegisterEarly, "registry", "edge, gateway, orders", "registers before its dependencies have answered"},
+	{SingleEndpoint, "store client", "edge, gateway, orders", "knows only the store's member that led when it started"},
 	{AckEarly, "durability", "orders", "acknowledges a write before the store has committed it"},
 	{StaleRead, "durability", "orders", "reads from any member of the store without asking the leader"},
 	{NoIdempotency, "idempotency", "orders", "makes a new order for each attempt with the same idempotency key"},

@@ -22,10 +22,10 @@ func (s *Server) deadline(r *http.Request) (context.Context, context.CancelFunc,
 	if v := r.Header.Get(timeoutHeader); v != "" {
 		ms, err := strconv.ParseUint(v, 10, 31)
 		if err != nil {
-			return nil, nil, &problem{http.StatusBadRequest, timeoutHeader + " is a number of milliseconds"}
+			return nil, nil, problem(http.StatusBadRequest, timeoutHeader+" is a number of milliseconds")
 		}
 		if ms == 0 {
-			return nil, nil, &problem{http.StatusGatewayTimeout, "the deadline has passed"}
+			return nil, nil, problem(http.StatusGatewayTimeout, "the deadline has passed")
 		}
 		d = min(d, time.Duration(ms)*time.Millisecond)
 	}

@@ -11,37 +11,34 @@ import (
 	"unicode/utf8"
 )
 
-// maxBody of a request, in bytes.
-const maxBody = 64 * 1024
-
-// decode reads a JSON object into v: no unknown fields, nothing after it, no more than maxBody. The error is a *problem.
-func decode(w http.ResponseWriter, r *http.Request, v any) error {
+// decode reads a JSON object into v: no unknown fields, nothing after it, no more than HASVC_MAX_BODY. The error is a problem.
+func (s *Server) decode(w http.ResponseWriter, r *http.Request, v any) error {
 	mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mt != "application/json" {
-		return &problem{http.StatusUnsupportedMediaType, "the body must be application/json"}
+		return problem(http.StatusUnsupportedMediaType, "the body must be application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)))
 	if err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
-			return &problem{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", large.Limit)}
+			return problem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", large.Limit))
 		}
-		return &problem{http.StatusBadRequest, "the body could not be read: " + err.Error()}
+		return problem(http.StatusBadRequest, "the body could not be read: "+err.Error())
 	}
 	return decodeBody(body, v)
 }
 
 func decodeBody(body []byte, v any) error {
 	if !utf8.Valid(body) {
-		return &problem{http.StatusBadRequest, "the body is not UTF-8"}
+		return problem(http.StatusBadRequest, "the body is not UTF-8")
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &problem{http.StatusBadRequest, "the body is not what is expected: " + err.Error()}
+		return problem(http.StatusBadRequest, "the body is not what is expected: "+err.Error())
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return &problem{http.StatusBadRequest, "there is something after the JSON object"}
+		return problem(http.StatusBadRequest, "there is something after the JSON object")
 	}
 	return nil
 }
@@ -49,7 +46,7 @@ func decodeBody(body []byte, v any) error {
 // text refuses what gRPC cannot carry in a string.
 func text(what, s string) error {
 	if !utf8.ValidString(s) {
-		return &problem{http.StatusBadRequest, what + " is not UTF-8"}
+		return problem(http.StatusBadRequest, what+" is not UTF-8")
 	}
 	return nil
 }

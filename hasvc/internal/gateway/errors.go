@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -9,36 +8,37 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
+	"github.com/hasvc/gauntlet/hasvc/internal/reply"
+	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 )
 
-// problem is an error with the HTTP status that it is answered with.
-type problem struct {
-	status  int
-	message string
+// problem is an error that is answered with a status.
+func problem(status int, message string) error {
+	return &reply.Problem{Status: status, Message: message}
 }
-
-func (p *problem) Error() string { return p.message }
 
 // statusClientGone is answered to a client that has closed its connection: for the logs only (nginx's number).
 const statusClientGone = 499
 
-// retryAfter is what a client is told to wait when a dependency is away, in seconds.
-const retryAfter = "1"
-
-// httpStatus of an error: that of a problem, else the one that stands for the gRPC code.
-func httpStatus(err error) (int, string) {
-	var p *problem
+// asProblem of an error: itself, else with the status that stands for the gRPC code.
+func asProblem(err error) *reply.Problem {
+	var p *reply.Problem
 	if errors.As(err, &p) {
-		return p.status, p.message
+		return p
 	}
+	status, message := httpStatus(err)
+	return &reply.Problem{Status: status, Message: message}
+}
+
+func httpStatus(err error) (int, string) {
 	st := status.Convert(err)
 	switch st.Code() {
 	case codes.InvalidArgument:
 		return http.StatusBadRequest, st.Message()
 	case codes.NotFound:
 		return http.StatusNotFound, st.Message()
-	case codes.Aborted, codes.AlreadyExists:
+	case codes.Aborted, codes.AlreadyExists, codes.FailedPrecondition:
 		return http.StatusConflict, st.Message()
 	case codes.Unavailable:
 		return http.StatusServiceUnavailable, "orders is away: " + st.Message()
@@ -46,26 +46,23 @@ func httpStatus(err error) (int, string) {
 		return http.StatusTooManyRequests, st.Message()
 	case codes.DeadlineExceeded:
 		return http.StatusGatewayTimeout, "the deadline has passed"
+	case codes.Unimplemented:
+		return http.StatusNotImplemented, st.Message()
 	case codes.Canceled:
 		return statusClientGone, "the client has gone"
 	}
 	return http.StatusInternalServerError, "internal error: " + st.Message()
 }
 
-// fail answers with JSON: error and traceId.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	code, message := httpStatus(err)
-	if code >= http.StatusInternalServerError {
-		s.log.Warn("request failed", trace.Field(r.Context()), zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", code), zap.Error(err))
+// fail answers with JSON: error and traceId. An answer that has begun cannot be taken back: its connection is cut, or the
+// client would take what it has for the whole.
+func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
+	p := asProblem(err)
+	if p.Status >= http.StatusInternalServerError {
+		logs.From(r.Context()).Warn("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", p.Status), zap.Error(err))
 	}
-	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", retryAfter)
+	if w.Wrote {
+		panic(http.ErrAbortHandler)
 	}
-	reply(w, code, map[string]string{"error": message, "traceId": trace.ID(r.Context())})
-}
-
-func reply(w http.ResponseWriter, code int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // the client has gone: nobody is left to tell
+	reply.Error(r.Context(), w, p)
 }

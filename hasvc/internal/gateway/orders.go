@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
+	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 )
 
 type orderRequest struct {
@@ -23,9 +25,10 @@ type orderReply struct {
 
 func (s *Server) createOrder(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	var body orderRequest
-	if err := decode(w, r, &body); err != nil {
+	if err := s.decode(w, r, &body); err != nil {
 		return err
 	}
+	recovery.Poison(s.cfg, body.SKU)
 	key := r.Header.Get("Idempotency-Key")
 	if key == "" {
 		key = rand.Text() // at least our own retries make one order
@@ -38,7 +41,7 @@ func (s *Server) createOrder(ctx context.Context, w http.ResponseWriter, r *http
 		return err
 	}
 	w.Header().Set("Location", "/orders/"+o.GetId())
-	reply(w, http.StatusCreated, order(o))
+	reply.JSON(w, http.StatusCreated, order(o))
 	return nil
 }
 
@@ -50,7 +53,7 @@ func (s *Server) getOrder(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if err != nil {
 		return err
 	}
-	reply(w, http.StatusOK, order(o))
+	reply.JSON(w, http.StatusOK, order(o))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 )
 
 type registerRequest struct {
@@ -25,7 +26,7 @@ func (s *Server) getRegister(ctx context.Context, w http.ResponseWriter, r *http
 	case "serializable":
 		req.Serializable = true
 	default:
-		return &problem{http.StatusBadRequest, "consistency is linearizable or serializable"}
+		return problem(http.StatusBadRequest, "consistency is linearizable or serializable")
 	}
 	if err := text("the key", req.GetKey()); err != nil {
 		return err
@@ -34,17 +35,17 @@ func (s *Server) getRegister(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil {
 		return err
 	}
-	reply(w, http.StatusOK, register(reg))
+	reply.JSON(w, http.StatusOK, register(reg))
 	return nil
 }
 
 func (s *Server) putRegister(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	var body registerRequest
-	if err := decode(w, r, &body); err != nil {
+	if err := s.decode(w, r, &body); err != nil {
 		return err
 	}
 	if body.Value == nil {
-		return &problem{http.StatusBadRequest, "value is missing"}
+		return problem(http.StatusBadRequest, "value is missing")
 	}
 	if err := text("the key", r.PathValue("key")); err != nil {
 		return err
@@ -53,7 +54,7 @@ func (s *Server) putRegister(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil {
 		return err
 	}
-	reply(w, http.StatusOK, register(reg))
+	reply.JSON(w, http.StatusOK, register(reg))
 	return nil
 }
 

@@ -26,15 +26,17 @@ import (
 
 // fake stands for orders: it answers, or fails with err, or waits for the deadline.
 type fake struct {
+	ordersv1.OrdersClient
 	err     error
 	wait    bool
 	created []*ordersv1.CreateOrderRequest
 	put     []*ordersv1.PutRegisterRequest
 	trace   string
+	request string
 }
 
 func (f *fake) end(ctx context.Context) error {
-	f.trace = trace.ID(ctx)
+	f.trace, f.request = trace.ID(ctx), trace.RequestID(ctx)
 	if f.wait {
 		<-ctx.Done()
 		return status.FromContextError(ctx.Err()).Err()
@@ -69,7 +71,14 @@ func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
-	return New(cfg, f, func() bool { return draining }, NewMetrics(prometheus.NewRegistry()), zap.NewNop(), func(*http.ServeMux) {})
+	return New(cfg, f, func() bool { return draining }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+}
+
+func tracerOf(t testing.TB, cfg config.Config) *trace.Tracer {
+	t.Helper()
+	tracer, err := trace.New("", "gateway", "test", cfg.Defects)
+	require.NoError(t, err)
+	return tracer
 }
 
 type want map[string]any
@@ -114,7 +123,7 @@ func TestAPI(t *testing.T) {
 		{name: "unknown field", method: "POST", path: "/orders", body: `{"sku":"a","quantity":1,"price":1}`, status: 400},
 		{name: "wrong type", method: "POST", path: "/orders", body: `{"sku":"a","quantity":"1"}`, status: 400},
 		{name: "not UTF-8", method: "POST", path: "/orders", body: "{\"sku\":\"\xff\",\"quantity\":1}", status: 400},
-		{name: "too large", method: "PUT", path: "/registers/k", body: `{"value":"` + strings.Repeat("x", maxBody) + `"}`, status: 413},
+		{name: "too large", method: "PUT", path: "/registers/k", body: `{"value":"` + strings.Repeat("x", 64*1024) + `"}`, status: 413},
 		{name: "wrong content type", method: "POST", path: "/orders", headers: "Content-Type: text/plain", body: `{"sku":"a","quantity":1}`, status: 415},
 		{name: "value missing", method: "PUT", path: "/registers/k", body: `{}`, status: 400},
 		{name: "consistency unknown", method: "GET", path: "/registers/k?consistency=eventual", status: 400},
@@ -181,6 +190,8 @@ func TestWhatOrdersIsAsked(t *testing.T) {
 	assert.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", f.trace)
 	send("GET", "/orders/x", "", trace.Header, "not\nclean")
 	assert.Len(t, f.trace, 32)
+	send("GET", "/orders/x", "", trace.RequestHeader, "r1")
+	assert.Equal(t, "r1", f.request)
 }
 
 func TestDrainingClosesConnections(t *testing.T) {
@@ -241,9 +252,9 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, v := range []any{&orderRequest{}, &registerRequest{}} {
 			if err := decodeBody(body, v); err != nil {
-				code, message := httpStatus(err)
-				require.Equal(t, http.StatusBadRequest, code)
-				require.NotEmpty(t, message)
+				p := asProblem(err)
+				require.Equal(t, http.StatusBadRequest, p.Status)
+				require.NotEmpty(t, p.Message)
 			}
 		}
 	})
@@ -269,4 +280,89 @@ func FuzzRequest(f *testing.F) {
 			require.True(t, json.Valid(w.Body.Bytes()), w.Body.String())
 		}
 	})
+}
+
+// A request that panics is answered, and the next one too.
+func TestPoison(t *testing.T) {
+	for _, defects := range [][]defect.Name{nil, {defect.NoRecover}} {
+		s := serve(t, &fake{}, false, defects...)
+		s.cfg.Poison = "bad"
+		ask := func(sku string) *httptest.ResponseRecorder {
+			r := httptest.NewRequest("POST", "/orders", strings.NewReader(`{"sku":"`+sku+`","quantity":1}`))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, r)
+			return w
+		}
+		if defects != nil {
+			assert.Panics(t, func() { ask("bad") })
+			continue
+		}
+		w := ask("bad")
+		assert.Equal(t, http.StatusInternalServerError, w.Code)
+		got := want{}
+		require.NoError(t, json.NewDecoder(w.Body).Decode(&got))
+		assert.NotEmpty(t, got["error"])
+		assert.Equal(t, w.Header().Get(trace.Header), got["traceId"])
+		assert.NotContains(t, got["error"], "poison", "what it was is nothing for the client")
+		assert.Equal(t, http.StatusCreated, ask("good").Code)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	for _, defects := range [][]defect.Name{nil, {defect.NoLimit}} {
+		cfg, err := config.Parse([]string{"HASVC_LIMIT=token", "HASVC_LIMIT_RATE=0.5", "HASVC_LIMIT_BURST=2"}, ":0")
+		require.NoError(t, err)
+		for _, d := range defects {
+			cfg.Defects[d] = true
+		}
+		s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+		var last *http.Response
+		for range 3 {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest("GET", "/orders/x", nil))
+			last = w.Result()
+		}
+		if defects != nil {
+			assert.Equal(t, http.StatusOK, last.StatusCode)
+			continue
+		}
+		assert.Equal(t, http.StatusTooManyRequests, last.StatusCode)
+		assert.Equal(t, "2", last.Header.Get("Retry-After"), "whole seconds, never less than it takes")
+		got := want{}
+		require.NoError(t, json.NewDecoder(last.Body).Decode(&got))
+		assert.NotEmpty(t, got["error"])
+		assert.NotEmpty(t, got["traceId"])
+	}
+}
+
+// Far more are in hand than the limit allows: the rest is refused, and all is well when they have gone.
+func TestShed(t *testing.T) {
+	f := &gate{open: make(chan struct{})}
+	cfg, err := config.Parse([]string{"HASVC_SHED=on", "HASVC_DEADLINE=20s"}, ":0")
+	require.NoError(t, err)
+	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	ask := func(priority string) int {
+		r := httptest.NewRequest("GET", "/orders/x", nil)
+		r.Header.Set("X-Priority", priority)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code == http.StatusServiceUnavailable {
+			assert.Equal(t, "1", w.Result().Header.Get("Retry-After"))
+		}
+		return w.Code
+	}
+	codes := make(chan int, 1000)
+	for range cap(codes) {
+		go func() { codes <- ask("normal") }()
+	}
+	for range 900 { // far more than the limit
+		require.Equal(t, http.StatusServiceUnavailable, <-codes)
+	}
+	assert.Equal(t, http.StatusServiceUnavailable, ask("low"))
+	close(f.open)
+	for range 100 {
+		<-codes
+	}
+	assert.Equal(t, http.StatusOK, ask("low"))
 }

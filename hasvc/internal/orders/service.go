@@ -3,23 +3,23 @@ package orders
 
 import (
 	"context"
-	"errors"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
 
 // Bounds of what is stored.
 const (
-	MaxName     = 128       // of ids, keys and SKUs, in bytes
-	MaxKey      = 256       // of idempotency keys
 	MaxValue    = 32 * 1024 // of registers
 	MaxQuantity = 1_000_000
 )
@@ -27,30 +27,40 @@ const (
 // Service implements the generated interface.
 type Service struct {
 	ordersv1.UnimplementedOrdersServer
-	Store *store.Store
-	Log   *zap.Logger
+	Config    config.Config
+	Store     *store.Store
+	Inventory inventoryv1.InventoryClient // nil: orders take no stock, and nobody can ask for it
+	Fallback  *Fallback                   // where there is an inventory
 }
 
 // CreateOrder makes the one order that belongs to the idempotency key.
 func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequest) (*ordersv1.Order, error) {
 	switch {
-	case !ValidKey(req.GetIdempotencyKey()):
-		return nil, status.Errorf(codes.InvalidArgument, "the idempotency key must be 1 to %d printable characters", MaxKey)
-	case !ValidName(req.GetSku()):
-		return nil, status.Errorf(codes.InvalidArgument, "sku must be 1 to %d letters, digits, dots, dashes or underscores", MaxName)
+	case !valid.Key(req.GetIdempotencyKey()):
+		return nil, status.Errorf(codes.InvalidArgument, "the idempotency key must be 1 to %d printable characters", valid.MaxKey)
+	case !valid.Name(req.GetSku()):
+		return nil, status.Errorf(codes.InvalidArgument, "sku must be 1 to %d letters, digits, dots, dashes or underscores", valid.MaxName)
 	case req.GetQuantity() < 1 || req.GetQuantity() > MaxQuantity:
 		return nil, status.Errorf(codes.InvalidArgument, "quantity must be from 1 to %d", MaxQuantity)
 	}
-	o, err := s.Store.CreateOrder(ctx, req.GetIdempotencyKey(), req.GetSku(), req.GetQuantity())
+	recovery.Poison(s.Config, req.GetSku())
+	begins, err := s.reserve(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	o, made, err := s.Store.CreateOrder(ctx, req.GetIdempotencyKey(), req.GetSku(), req.GetQuantity(), begins)
 	if err != nil {
 		return nil, s.fail(ctx, err)
+	}
+	if made {
+		logs.From(ctx).Info("order stored", zap.String("orderId", o.ID))
 	}
 	return order(o), nil
 }
 
 // GetOrder reads an order.
 func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (*ordersv1.Order, error) {
-	if !ValidName(req.GetId()) {
+	if !valid.Name(req.GetId()) {
 		return nil, status.Error(codes.NotFound, "no order has such an id")
 	}
 	o, err := s.Store.GetOrder(ctx, req.GetId())
@@ -62,7 +72,7 @@ func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (
 
 // GetRegister reads a register.
 func (s *Service) GetRegister(ctx context.Context, req *ordersv1.GetRegisterRequest) (*ordersv1.Register, error) {
-	if !ValidName(req.GetKey()) {
+	if !valid.Name(req.GetKey()) {
 		return nil, errKey()
 	}
 	r, err := s.Store.GetRegister(ctx, req.GetKey(), req.GetSerializable())
@@ -75,7 +85,7 @@ func (s *Service) GetRegister(ctx context.Context, req *ordersv1.GetRegisterRequ
 // PutRegister writes a register.
 func (s *Service) PutRegister(ctx context.Context, req *ordersv1.PutRegisterRequest) (*ordersv1.Register, error) {
 	switch {
-	case !ValidName(req.GetKey()):
+	case !valid.Name(req.GetKey()):
 		return nil, errKey()
 	case len(req.GetValue()) > MaxValue:
 		return nil, status.Errorf(codes.InvalidArgument, "the value has %d bytes; at most %d", len(req.GetValue()), MaxValue)
@@ -91,57 +101,19 @@ func (s *Service) PutRegister(ctx context.Context, req *ordersv1.PutRegisterRequ
 
 // fail turns an error of the store into a status.
 func (s *Service) fail(ctx context.Context, err error) error {
-	code := codes.Internal
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		code = codes.NotFound
-	case errors.Is(err, store.ErrConflict):
-		code = codes.Aborted
-	case errors.Is(err, store.ErrKeyReused):
-		code = codes.AlreadyExists
-	case errors.Is(err, store.ErrAway), errors.Is(err, store.ErrOverwritten):
-		code = codes.Unavailable
+	code := store.Code(err)
+	if code == codes.Unavailable {
 		rpc.DoNotRetry(ctx) // another replica has the same store
-	case errors.Is(err, context.DeadlineExceeded):
-		code = codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		code = codes.Canceled
 	}
 	switch code {
 	case codes.Internal, codes.Unavailable:
-		s.Log.Warn("request failed", trace.Field(ctx), zap.Stringer("code", code), zap.Error(err))
+		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
 	}
 	return status.Error(code, err.Error())
 }
 
 func errKey() error {
-	return status.Errorf(codes.InvalidArgument, "a key must be 1 to %d letters, digits, dots, dashes or underscores", MaxName)
-}
-
-// ValidName says whether s may be an id, a SKU or a register's key.
-func ValidName(s string) bool {
-	if s == "" || len(s) > MaxName {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
-			return false
-		}
-	}
-	return true
-}
-
-// ValidKey says whether s may be an idempotency key.
-func ValidKey(s string) bool {
-	if s == "" || len(s) > MaxKey || !utf8.ValidString(s) {
-		return false
-	}
-	for _, c := range s {
-		if c < ' ' || c == 0x7f {
-			return false
-		}
-	}
-	return true
+	return status.Errorf(codes.InvalidArgument, "a key must be 1 to %d letters, digits, dots, dashes or underscores", valid.MaxName)
 }
 
 func order(o store.Order) *ordersv1.Order {

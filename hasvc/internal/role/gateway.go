@@ -7,23 +7,25 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/gateway"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
-	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 )
 
 // Gateway serves the HTTP API on top of orders, which it finds in the registry.
 func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
 	warmUp(ctx, cfg)
+	tracer, err := newTracer("gateway", cfg)
+	if err != nil {
+		return err
+	}
+	defer closeTracer(tracer, log)
 	etcd, err := store.Client(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -32,20 +34,17 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 
 	leasing, watching := health.NewPulse("registrar", pulseMost), health.NewPulse("registry watcher", pulseMost)
 	reg := newMetrics()
-	conn, err := rpc.Dial(registry.Scheme+":///orders", registry.Resolver{New: func(service string, update func([]string)) *registry.Watcher {
-		return &registry.Watcher{Etcd: etcd, Service: service, Pulse: watching, Defects: cfg.Defects, Log: log, Update: update}
-	}}, cfg, rpc.NewMetrics(reg))
+	conn, err := discover("orders", etcd, cfg, watching, reg, tracer, log)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	conn.Connect() // look the endpoints up now, not at the first request
 
 	registryStore := store.New(etcd, cfg)
 	check := &health.Checker{
 		Timeout: cfg.Ready,
 		Dependencies: []health.Dependency{
-			{Name: "orders", Ping: func(ctx context.Context) error { return pingOrders(ctx, conn) }},
+			{Name: "orders", Ping: func(ctx context.Context) error { return pingService(ctx, "orders", conn) }},
 			{Name: "etcd", Ping: registryStore.Ping, Optional: true},
 		},
 		Pulses:  []*health.Pulse{leasing, watching},
@@ -61,10 +60,15 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, gateway.NewMetrics(reg), log, func(mux *http.ServeMux) {
+	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, reg, tracer, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
-		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+		mux.Handle("GET /metrics", exposed(reg, cfg.Defects))
 	})
+	streams, endStreams := context.WithCancel(context.Background())
+	defer endStreams()
+	if !cfg.Defects.Has(defect.StreamCut) {
+		api.Streams = streams
+	}
 	hs, err := serveHTTP(l, api, log, failed)
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -89,6 +93,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
+		endStreams: endStreams,
 		finish:     hs.finish,
 		abort:      hs.abort,
 	}.leave()
@@ -96,16 +101,4 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 		err = errors.Join(cause, err)
 	}
 	return err
-}
-
-// pingOrders asks any replica of orders whether it is ready.
-func pingOrders(ctx context.Context, conn *grpc.ClientConn) error {
-	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
-	if err != nil {
-		return fmt.Errorf("asking orders whether it is ready: %w", err)
-	}
-	if s := resp.GetStatus(); s != grpc_health_v1.HealthCheckResponse_SERVING {
-		return fmt.Errorf("orders is not ready: %s", s)
-	}
-	return nil
 }

@@ -2,112 +2,45 @@ package role
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"sync"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	grpchealth "google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
-	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/orders"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
-	"github.com/hasvc/gauntlet/hasvc/internal/registry"
-	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
-	"github.com/hasvc/gauntlet/hasvc/internal/store"
-	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
-// publishEvery is how often gRPC's health service follows readiness.
-const publishEvery = 250 * time.Millisecond
-
-// Orders serves gRPC on top of etcd, with health and metrics over HTTP beside it.
+// Orders serves orders and registers on top of etcd, and takes the stock of orders from inventory, which it finds in the
+// registry, when HASVC_INVENTORY is on.
 func Orders(ctx context.Context, cfg config.Config, log *zap.Logger, listening func(Addrs)) error {
-	warmUp(ctx, cfg)
-	etcd, err := store.Client(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	defer etcd.Close()
-	db := store.New(etcd, cfg)
-	defer db.Close()
-
-	leasing, publishing := health.NewPulse("registrar", pulseMost), health.NewPulse("health publisher", pulseMost)
-	check := &health.Checker{
-		Timeout:      cfg.Ready,
-		Dependencies: []health.Dependency{{Name: "etcd", Ping: db.Ping}},
-		Pulses:       []*health.Pulse{leasing, publishing},
-		Defects:      cfg.Defects,
-	}
-
-	grpcListener, err := listen(cfg.GRPC)
-	if err != nil {
-		return err
-	}
-	httpListener, err := listen(cfg.HTTP)
-	if err != nil {
-		return errors.Join(err, grpcListener.Close())
-	}
-	addr, err := advertised(cfg, grpcListener)
-	if err != nil {
-		return errors.Join(err, grpcListener.Close(), httpListener.Close())
-	}
-
-	run, failed := context.WithCancelCause(ctx)
-	defer failed(nil)
-	mux := http.NewServeMux()
-	check.Routes(mux)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(newMetrics(), promhttp.HandlerOpts{}))
-	hs, err := serveHTTP(httpListener, mux, log, failed)
-	if err != nil {
-		return errors.Join(err, grpcListener.Close(), httpListener.Close())
-	}
-	server, healthServer := ordersServer(cfg, db, log)
-	gs := serveGRPC(grpcListener, server, failed)
-	listening(Addrs{HTTP: httpListener.Addr().String(), GRPC: grpcListener.Addr().String()})
-	log.Info("listening", zap.Stringer("http", httpListener.Addr()), zap.Stringer("grpc", grpcListener.Addr()))
-
-	// What ends before the replica leaves the registry, and what goes on until it has stopped.
-	var early, late sync.WaitGroup
-	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
-		Entry: registry.Entry{Service: "orders", Instance: instance(addr), Addr: addr},
-		// Who is ready can be found: a gateway that waits for the replicas begins with all of them in its list.
-		Registered: check.Started}
-	early.Go(func() { registrar.Run(run, db.Ping) })
-	publish, stopPublishing := context.WithCancel(context.WithoutCancel(ctx))
-	late.Go(func() { check.Publish(publish, healthServer, publishEvery, publishing) })
-
-	<-run.Done()
-	early.Wait()
-	err = departure{cfg: cfg, check: check, log: log,
-		deregister: registrar.Deregister,
-		finish:     gs.finish,
-		abort:      gs.abort,
-	}.leave()
-	stopPublishing()
-	late.Wait()
-	hs.abort() // health and metrics, to the last
-	if cause := context.Cause(run); ctx.Err() == nil {
-		err = errors.Join(cause, err)
-	}
-	return err
-}
-
-func ordersServer(cfg config.Config, db *store.Store, log *zap.Logger) (*grpc.Server, *grpchealth.Server) {
-	interceptors := []grpc.UnaryServerInterceptor{trace.UnaryServer}
-	if !cfg.Defects.Has(defect.NoDeadline) {
-		interceptors = append(interceptors, rpc.Deadline(cfg.Deadline))
-	}
-	server := grpc.NewServer(append(rpc.ServerOptions(), grpc.ChainUnaryInterceptor(interceptors...))...)
-	ordersv1.RegisterOrdersServer(server, &orders.Service{Store: db, Log: log})
-	h := grpchealth.NewServer()
-	h.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until the first probe
-	grpc_health_v1.RegisterHealthServer(server, h)
-	return server, h
+	return serveBackend(ctx, "orders", cfg, log, listening, func(b *backend) (func(*grpc.Server), func(), error) {
+		service := &orders.Service{Store: b.db, Config: cfg}
+		register := func(s *grpc.Server) { ordersv1.RegisterOrdersServer(s, service) }
+		if !cfg.Inventory {
+			return register, func() {}, nil
+		}
+		watching := health.NewPulse("registry watcher", pulseMost)
+		conn, err := discover("inventory", b.etcd, cfg, watching, b.reg, b.tracer, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		service.Inventory, service.Fallback = inventoryv1.NewInventoryClient(conn), orders.NewFallback(cfg, b.reg)
+		b.check.Pulses = append(b.check.Pulses, watching)
+		b.check.Dependencies = append(b.check.Dependencies, health.Dependency{
+			Name: "inventory", Ping: func(ctx context.Context) error { return pingService(ctx, "inventory", conn) },
+			Optional: true, // most of what orders does goes on without it
+		})
+		confirm, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var confirming sync.WaitGroup
+		confirming.Go(func() { service.Confirm(confirm, log) })
+		return register, func() {
+			stop()
+			confirming.Wait()
+			_ = conn.Close() // an error would say that it is closed already
+		}, nil
+	})
 }

@@ -1,5 +1,5 @@
-// Package role puts the mechanisms together: what a gateway and an orders replica consist of, in which order they start,
-// and in which order they stop.
+// Package role puts the mechanisms together: what a replica of each role consists of, in which order it starts, and in
+// which order it stops.
 package role
 
 import (
@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
@@ -30,8 +28,8 @@ type Role func(ctx context.Context, cfg config.Config, log *zap.Logger, listenin
 
 // Names of the roles, with the default address of their HTTP port.
 var (
-	Roles = map[string]Role{"gateway": Gateway, "orders": Orders}
-	HTTP  = map[string]string{"gateway": ":8080", "orders": ":8081"}
+	Roles = map[string]Role{"edge": Edge, "gateway": Gateway, "orders": Orders, "inventory": Inventory}
+	HTTP  = map[string]string{"edge": ":8080", "gateway": ":8080", "orders": ":8081", "inventory": ":8081"}
 )
 
 const (
@@ -70,12 +68,6 @@ func listen(addr string) (net.Listener, error) {
 
 // instance names the replica in the registry. The address is unique where the host's name need not be.
 func instance(addr string) string { return strings.ReplaceAll(addr, "/", "_") }
-
-func newMetrics() *prometheus.Registry {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return reg
-}
 
 // warmUp is where the defect slow-start spends its time, before the replica listens.
 func warmUp(ctx context.Context, cfg config.Config) {

@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -31,6 +33,7 @@ const soon = 20 * time.Second
 // running is a replica inside the test.
 type running struct {
 	Addrs
+	logs   *observer.ObservedLogs
 	t      testing.TB
 	cancel context.CancelFunc
 	done   chan error
@@ -44,6 +47,7 @@ func start(t testing.TB, name string, etcd []string, change func(*config.Config)
 	cfg, err := config.Parse(nil, "127.0.0.1:0")
 	require.NoError(t, err)
 	cfg.Etcd, cfg.GRPC, cfg.Drain = etcd, "127.0.0.1:0", 300*time.Millisecond
+	cfg.Deadline, cfg.Try = 900*time.Millisecond, 450*time.Millisecond
 	cfg.Defects = defect.Set{}
 	for _, d := range defects {
 		cfg.Defects[d] = true
@@ -52,9 +56,12 @@ func start(t testing.TB, name string, etcd []string, change func(*config.Config)
 		change(&cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{t: t, cancel: cancel, done: make(chan error, 1)}
+	core, seen := observer.New(zapcore.InfoLevel)
+	r := &running{logs: seen, t: t, cancel: cancel, done: make(chan error, 1)}
 	addrs := make(chan Addrs, 1)
-	go func() { r.done <- Roles[name](ctx, cfg, zap.NewNop(), func(a Addrs) { addrs <- a }) }()
+	go func() {
+		r.done <- Roles[name](ctx, cfg, zap.New(core).With(zap.String("service", name)), func(a Addrs) { addrs <- a })
+	}()
 	t.Cleanup(func() { _ = r.stop() })
 	select {
 	case r.Addrs = <-addrs:
@@ -76,16 +83,24 @@ func (r *running) stop() error {
 
 // ask sends a request on a connection of its own. The status is 0 when there was no answer.
 func (r *running) ask(method, path, body string) (int, map[string]any) {
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Second}
-	return ask(c, "http://"+r.HTTP+path, method, body)
+	return r.askWith(method, path, body)
 }
 
-func ask(c *http.Client, url, method, body string) (int, map[string]any) {
+// askWith sends headers too: name, value, name, value.
+func (r *running) askWith(method, path, body string, headers ...string) (int, map[string]any) {
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 3 * time.Second}
+	return ask(c, "http://"+r.HTTP+path, method, body, headers...)
+}
+
+func ask(c *http.Client, url, method, body string, headers ...string) (int, map[string]any) {
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
 		return 0, nil
 	}
 	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	resp, err := c.Do(req)
 	if err != nil {
 		return 0, nil

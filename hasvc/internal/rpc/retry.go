@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -15,16 +16,21 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 )
 
-// repeatable are the methods that do no harm when they take effect twice: reads, and CreateOrder because of its
-// idempotency key. PutRegister is not: a first attempt that was only slow would undo what others wrote in between.
+// repeatable are the methods that do no harm when they take effect twice: reads, CreateOrder because of its idempotency key,
+// and Reserve because of the order's id. PutRegister is not: a first attempt that was only slow would undo what others wrote in between.
 var repeatable = map[string]bool{
-	ordersv1.Orders_CreateOrder_FullMethodName: true,
-	ordersv1.Orders_GetOrder_FullMethodName:    true,
-	ordersv1.Orders_GetRegister_FullMethodName: true,
-	grpc_health_v1.Health_Check_FullMethodName: true,
+	ordersv1.Orders_CreateOrder_FullMethodName:   true,
+	ordersv1.Orders_GetOrder_FullMethodName:      true,
+	ordersv1.Orders_GetRegister_FullMethodName:   true,
+	ordersv1.Orders_GetStock_FullMethodName:      true,
+	inventoryv1.Inventory_Reserve_FullMethodName: true,
+	inventoryv1.Inventory_Level_FullMethodName:   true,
+	grpc_health_v1.Health_Check_FullMethodName:   true,
 }
 
 const (
@@ -46,7 +52,7 @@ type retrier struct {
 }
 
 func newRetrier(cfg config.Config, m *Metrics) *retrier {
-	return &retrier{try: cfg.Try, tries: cfg.Tries, budget: newBudget(), defects: cfg.Defects, metrics: m}
+	return &retrier{try: cfg.Try, tries: cfg.Tries, budget: newBudget(cfg.Budget), defects: cfg.Defects, metrics: m}
 }
 
 // unary is the interceptor.
@@ -74,7 +80,11 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 	wait := backoffFirst
 	for n := 1; ; n++ {
 		again, err := r.once(ctx, call, opts)
-		if err == nil || !again || n == r.tries || !r.budget.retry() {
+		if err == nil || !again || n == r.tries {
+			return err
+		}
+		if !r.budget.retry() {
+			r.metrics.overspent()
 			return err
 		}
 		if !pause(ctx, rand.N(wait)) {
@@ -82,6 +92,7 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 		}
 		wait = min(2*wait, backoffMost)
 		r.metrics.retried(method)
+		logs.From(ctx).Debug("retrying", zap.String("of", method), zap.Int("attempt", n+1), zap.Error(err))
 	}
 }
 
@@ -91,7 +102,7 @@ func (r *retrier) once(ctx context.Context, call func(context.Context, ...grpc.C
 	defer cancel()
 	var trailer metadata.MD
 	err = call(attempt, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || Refused(err) { // asking the breaker again and again would only be a storm within
 		return false, err
 	}
 	switch status.Code(err) {

@@ -15,22 +15,23 @@ import (
 
 // CreateOrder makes the order that belongs to an idempotency key. The order and the record of the key are written in one
 // transaction that requires the key to be new, so the same key gives one order and the same answer, across attempts,
-// replicas and crashes. With another body the error is ErrKeyReused.
-func (s *Store) CreateOrder(ctx context.Context, idempotencyKey, sku string, quantity int64) (Order, error) {
-	o := newOrder(sku, quantity)
+// replicas and crashes. With another body the error is ErrKeyReused. The order begins with a status; made says that it was
+// this call which made it.
+func (s *Store) CreateOrder(ctx context.Context, idempotencyKey, sku string, quantity int64, status string) (_ Order, made bool, _ error) {
+	o := newOrder(OrderID(idempotencyKey), sku, quantity, status)
 	if s.local != nil {
-		return s.local.createOrder(o), nil
+		return s.local.createOrder(o), true, nil
 	}
 	result, early := o, s.defects.Has(defect.AckEarly) // written early: nobody waits for a result
 	err := s.commit(ctx, func(ctx context.Context) error {
 		if s.defects.Has(defect.NoIdempotency) {
 			// The defect: each attempt makes an order of its own, also one whose answer got lost.
-			next := newOrder(sku, quantity)
+			next := newOrder(newID(), sku, quantity, status)
 			put, _, err := putOrder(next)
 			if err != nil {
 				return err
 			}
-			if _, err = s.etcd.Do(ctx, put); err == nil && !early {
+			if _, err = s.etcd.Txn(ctx).Then(append(markPending(next), put)...).Commit(); err == nil && !early {
 				result = next
 			}
 			return err
@@ -42,13 +43,21 @@ func (s *Store) CreateOrder(ctx context.Context, idempotencyKey, sku string, qua
 		return err
 	})
 	if err != nil {
-		return Order{}, fmt.Errorf("creating an order: %w", err)
+		return Order{}, false, fmt.Errorf("creating an order: %w", err)
 	}
-	return result, nil
+	// An attempt of ours whose answer got lost is found as what was there before: it has our time.
+	return result, result.CreatedAt == o.CreatedAt || result.ID != o.ID, nil
 }
 
-func newOrder(sku string, quantity int64) Order {
-	return Order{ID: newID(), SKU: sku, Quantity: quantity, Status: Accepted, CreatedAt: time.Now().UTC().Format(time.RFC3339Nano)}
+// OrderID is the id of the order that belongs to an idempotency key: what others do for the order before it is stored, they
+// do for the same one when it is asked for again.
+func OrderID(idempotencyKey string) string {
+	sum := sha256.Sum256([]byte("order " + idempotencyKey))
+	return hex.EncodeToString(sum[:12])
+}
+
+func newOrder(id, sku string, quantity int64, status string) Order {
+	return Order{ID: id, SKU: sku, Quantity: quantity, Status: status, CreatedAt: time.Now().UTC().Format(time.RFC3339Nano)}
 }
 
 func (s *Store) createOnce(ctx context.Context, idempotencyKey string, o Order) (Order, error) {
@@ -61,7 +70,7 @@ func (s *Store) createOnce(ctx context.Context, idempotencyKey string, o Order) 
 	k := keyPrefix + hex.EncodeToString(sum[:])
 	resp, err := s.etcd.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(k), "=", 0)).
-		Then(clientv3.OpPut(k, string(body)), put).
+		Then(append(markPending(o), clientv3.OpPut(k, string(body)), put)...).
 		Else(clientv3.OpGet(k)).
 		Commit()
 	if err != nil {

@@ -17,8 +17,12 @@ type Order struct {
 	CreatedAt string `json:"createdAt"` // RFC 3339
 }
 
-// Accepted is the status of an order that is stored.
-const Accepted = "accepted"
+// What an order can be. A pending one becomes one of the others.
+const (
+	Accepted = "accepted" // it is stored, and so is what it takes from the stock
+	Pending  = "pending"  // it is stored; inventory was away
+	Rejected = "rejected" // it was pending, and there is not enough in stock
+)
 
 // GetOrder reads an order.
 func (s *Store) GetOrder(ctx context.Context, id string) (Order, error) {

@@ -18,17 +18,21 @@ import (
 const (
 	orderPrefix    = "/hasvc/orders/by-id/"
 	keyPrefix      = "/hasvc/orders/by-idempotency-key/"
+	pendingPrefix  = "/hasvc/orders/pending/"
 	registerPrefix = "/hasvc/registers/"
+	stockPrefix    = "/hasvc/inventory/stock/"
+	movePrefix     = "/hasvc/inventory/moves/"
 	pingKey        = "/hasvc/ping" // never written
 )
 
-// Store is safe for concurrent use. Close it to wait for what defects left running.
+// Store is safe for concurrent use. Close it to wait for writes whose callers have left.
 type Store struct {
 	etcd    *clientv3.Client
 	attempt time.Duration
 	defects defect.Set
 	local   *local // nil without the defect sticky-state
 	early   sync.WaitGroup
+	moves   moves
 }
 
 // New returns a store on an open client, which stays the caller's to close.
@@ -40,8 +44,11 @@ func New(etcd *clientv3.Client, cfg config.Config) *Store {
 	return s
 }
 
-// Close waits for writes that the defect ack-early has under way.
-func (s *Store) Close() { s.early.Wait() }
+// Close waits for writes that are under way: moves of stock, and those of the defect ack-early.
+func (s *Store) Close() {
+	s.early.Wait()
+	s.moves.running.Wait()
+}
 
 // Ping asks for what only a store with a quorum can answer: a linearizable read.
 func (s *Store) Ping(ctx context.Context) error {

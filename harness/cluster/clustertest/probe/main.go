@@ -25,6 +25,7 @@ var verbs = map[string]func(args []string) error{
 	"read":    read,
 	"cat":     cat, // stdin to stdout
 	"spew":    spew,
+	"burn":    burn,   // processor time
 	"meet":    meet,   // what another node could meet this one by
 	"visit":   visit,  // tries to meet
 	"escape":  escape, // tries to get out

@@ -1,0 +1,240 @@
+package assertions
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// lived makes a life of states at 0, 10, 20, ...: c, h and o, each with the number of transitions counted by then.
+func lived(states string, moves ...float64) *life {
+	l := &life{step: 10}
+	for i, c := range states {
+		l.states = append(l.states, stateAt{time.Duration(i) * 10, map[rune]breakerState{'c': closed, 'h': halfOpen, 'o': opened}[c], moves[i]})
+	}
+	return l
+}
+
+func TestWhenABreakerIsOpen(t *testing.T) {
+	for _, c := range []struct {
+		life         *life
+		settle, trim time.Duration
+		want         []Window
+	}{
+		{lived("cooc", 0, 1, 1, 3), 0, 0, []Window{{10, 20}}},
+		{lived("oooo", 1, 1, 1, 1), 0, 0, []Window{{0, 30}}},
+		{lived("oooo", 1, 1, 1, 1), 4, 3, []Window{{4, 27}}},
+		{lived("oooo", 1, 1, 3, 3), 0, 0, []Window{{0, 10}, {20, 30}}},
+		{lived("oooo", 1, 1, 3, 3), 5, 5, nil},
+		{lived("oooo", 1, 1, 3, 3), 5, 4, []Window{{5, 6}, {25, 26}}},
+		{lived("ohoo", 1, 2, 3, 3), 0, 0, []Window{{20, 30}}},
+		{lived("ocho", 1, 1, 1, 1), 0, 0, nil},
+		{lived("oo", 1, 2), 0, 0, nil},
+		{&life{step: 9, states: lived("ooo", 1, 1, 1).states}, 0, 0, nil},
+	} {
+		got := c.life.open(c.settle, c.trim)
+		require.Equal(t, append([]Window{}, c.want...), append([]Window{}, got...))
+	}
+}
+
+func TestWhenABreakerLeftClosed(t *testing.T) {
+	for _, c := range []struct {
+		life     *life
+		from, to time.Duration
+		want     Window
+		away     bool
+	}{
+		{lived("ccoc", 0, 0, 1, 3), 5, 30, Window{10, 20}, true},
+		{lived("ccoc", 0, 0, 1, 3), 15, 20, Window{10, 20}, true},
+		{lived("ccoc", 0, 0, 1, 3), 15, 19, Window{}, false},
+		{lived("ccoc", 0, 0, 1, 1), 20, 30, Window{}, false},
+		{lived("ccoc", 0, 0, 1, 3), 20, 30, Window{20, 30}, true}, // it moved on
+		{lived("cchc", 0, 0, 0, 0), 0, 30, Window{10, 20}, true},
+		{lived("cccc", 0, 0, 1, 1), 0, 30, Window{10, 20}, true},
+		{lived("cccc", 7, 7, 7, 7), -1, 30, Window{}, false},
+		{lived("occc", 1, 1, 1, 1), -5, 30, Window{-5, 0}, true},
+	} {
+		got, away := c.life.away(c.from, c.to)
+		require.Equal(t, c.want, got)
+		require.Equal(t, c.away, away)
+	}
+}
+
+func TestWhenABreakerClosedForGood(t *testing.T) {
+	for _, c := range []struct {
+		life *life
+		want Window
+		ok   bool
+	}{
+		{lived("coocc", 0, 1, 1, 3, 3), Window{20, 30}, true},
+		{lived("cochc", 0, 1, 3, 4, 5), Window{30, 40}, true},
+		{lived("coco", 0, 1, 3, 4), Window{30, 30}, false},
+		{lived("coch", 0, 1, 3, 4), Window{30, 30}, false},
+		{lived("coccc", 0, 1, 3, 5, 5), Window{20, 30}, true}, // away between two scrapes
+		{lived("cocc", 0, 1, 3, 3), Window{10, 20}, true},
+		{lived("ccc", 0, 0, 0), Window{}, true},
+		{lived("ccc", 0, 3, 3), Window{0, 10}, true},
+		{lived("ccc", 3, 3, 3), Window{}, true},
+	} {
+		got, ok := c.life.closedFrom()
+		require.Equal(t, c.want, got)
+		require.Equal(t, c.ok, ok)
+	}
+}
+
+func TestHalfOpenEpisodes(t *testing.T) {
+	e := func(from, to time.Duration, n int) episode { return episode{Window{from, to}, n, false} }
+	hidden := func(at time.Duration, n int) episode { return episode{Window{at, at}, n, true} }
+	for _, c := range []struct {
+		life *life
+		from time.Duration
+		want []episode
+	}{
+		{lived("cooo", 0, 1, 1, 1), 0, nil},
+		{lived("cooo", 0, 1, 3, 3), 0, []episode{e(10, 20, 1)}},
+		{lived("cooo", 0, 1, 5, 7), 0, []episode{e(10, 20, 2), e(20, 30, 1)}},
+		{lived("cooo", 0, 1, 5, 7), 20, []episode{e(20, 30, 1)}},
+		{lived("cooo", 0, 1, 4, 4), 0, []episode{hidden(10, 2)}}, // closed and opened again, unseen
+		{lived("coho", 0, 1, 2, 3), 0, []episode{e(10, 30, 1)}},
+		{lived("coho", 0, 0, 0, 0), 0, []episode{e(10, 30, 1)}}, // not counted
+		{lived("coho", 0, 1, 4, 5), 0, []episode{e(10, 30, 2)}},
+		{lived("cohhc", 0, 1, 2, 2, 3), 0, []episode{e(10, 30, 1)}},
+		{lived("cohhc", 0, 1, 2, 4, 5), 0, []episode{e(10, 30, 2)}},
+		{lived("cohh", 0, 1, 2, 2), 0, []episode{e(10, 30, 1)}},
+		{lived("cohh", 0, 1, 2, 2), 30, nil},
+		{lived("coc", 0, 1, 3), 0, []episode{hidden(10, 1)}},
+		{lived("coc", 0, 1, 3), 10, nil},
+		{lived("co", 0, 1), 0, nil},
+		{lived("chc", 0, 1, 2), 0, nil},
+	} {
+		require.Equal(t, c.want, c.life.episodes(c.from))
+	}
+}
+
+func TestTheScrapesAroundAMoment(t *testing.T) {
+	l := lived("coho", 0, 1, 2, 4)
+	for _, c := range []struct{ at, next, last time.Duration }{{-1, 0, -1}, {0, 0, 0}, {1, 10, 0}, {10, 10, 10}, {30, 30, 30}, {31, 31, 30}} {
+		require.Equal(t, c.next, l.nextAfter(c.at))
+		require.Equal(t, c.last, l.lastBy(c.at))
+	}
+	for _, c := range []struct {
+		from    time.Duration
+		seen    int
+		counted float64
+	}{{-1, 3, 4}, {9, 3, 4}, {10, 2, 3}, {30, 0, 0}} {
+		seen, counted := l.moves(c.from)
+		require.Equal(t, c.seen, seen)
+		require.Equal(t, c.counted, counted)
+	}
+	require.Equal(t, 1, func() int { n, _ := lived("ccoo", 0, 0, 1, 1).moves(0); return n }())
+}
+
+func TestTransitionsAreCountedUpToEachScrape(t *testing.T) {
+	for _, c := range []struct {
+		moves []scrape
+		want  []float64
+	}{
+		{[]scrape{{1, 3}, {2, 5}, {3, 1}, {4, 2}}, []float64{3, 5, 6, 7}}, // the program was started again
+		{[]scrape{{2, 1}}, []float64{0, 1, 1, 1}},
+		{[]scrape{{0, 1}, {1, 1}, {3, 0}, {4, 0}}, []float64{1, 1, 1, 1}},
+		{nil, []float64{0, 0, 0, 0}},
+	} {
+		l := life{states: []stateAt{{at: 1}, {at: 2}, {at: 3}, {at: 4}}}
+		l.count(c.moves)
+		var got []float64
+		for _, s := range l.states {
+			got = append(got, s.moves)
+		}
+		require.Equal(t, c.want, got)
+	}
+}
+
+func TestAWatchIsWithoutGaps(t *testing.T) {
+	died := func(node string, at time.Duration) record.Event {
+		return record.Event{Kind: record.NodeExited, Node: node, T: at}
+	}
+	for _, c := range []struct {
+		first, second, end time.Duration
+		events             []record.Event
+		says               string
+	}{
+		{10, 20, 30, nil, ""},
+		{11, 20, 30, nil, "state of n was not scraped from"},
+		{10, 21, 30, nil, "state of n was not scraped from"},
+		{10, 20, 31, nil, "state of n was not scraped from"},
+		{10, 40, 50, []record.Event{died("n", 40)}, ""},
+		{10, 40, 50, []record.Event{died("n", 11)}, ""},
+		{10, 40, 50, []record.Event{died("n", 10)}, "state of n was not scraped from"},
+		{10, 40, 50, []record.Event{died("n", 41)}, "state of n was not scraped from"},
+		{10, 40, 50, []record.Event{died("m", 20)}, "state of n was not scraped from"},
+		{10, 40, 50, []record.Event{{Kind: record.NodePaused, Node: "n", T: 20}}, "state of n was not scraped from"},
+	} {
+		l := life{step: 10, states: []stateAt{{at: c.first}, {at: c.second}}}
+		err := l.watched("n", "state", &watch{end: c.end}, &record.Round{Events: c.events})
+		if c.says == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, c.says)
+		}
+	}
+	require.ErrorContains(t, (&life{}).watched("n", "state", &watch{}, &record.Round{}), "n makes calls and has no state")
+}
+
+func TestWindowsAfterTheHeal(t *testing.T) {
+	w := watch{interval: 10, undone: 100, end: 200}
+	all := []Window{{50, 150}}
+	require.Equal(t, all, w.afterHeal(all), "not healed")
+	w.healed = true
+	require.Equal(t, []Window{{50, 100}, {110, 150}}, w.afterHeal(all))
+	w.asked = 30
+	require.Equal(t, []Window{{50, 100}, {130, 150}}, w.afterHeal(all))
+	w.end = 120
+	require.Equal(t, []Window{{50, 100}}, w.afterHeal(all))
+	require.Equal(t, []Window{{0, 100}}, w.afterHeal([]Window{{0, 100}}), "up to the heal itself")
+}
+
+func TestWhereWindowsOverlap(t *testing.T) {
+	require.Equal(t, []Window{{2, 3}, {5, 6}}, both([]Window{{0, 3}, {5, 9}}, []Window{{2, 6}}))
+	require.Empty(t, both([]Window{{0, 3}}, []Window{{3, 5}}))
+	require.Empty(t, both(nil, []Window{{3, 5}}))
+}
+
+func TestCallsThatBegunWithin(t *testing.T) {
+	calls := []record.Call{{Begin: 1}, {Begin: 2}, {Begin: 2}, {Begin: 5}}
+	for _, c := range []struct {
+		from, to time.Duration
+		want     int
+	}{{0, 9, 4}, {1, 2, 2}, {2, 5, 1}, {0, 1, 1}, {5, 9, 0}, {3, 4, 0}, {5, 0, 0}} {
+		require.Equal(t, c.want, begunIn(calls, c.from, c.to))
+	}
+}
+
+func TestWorstSecond(t *testing.T) {
+	var calls []record.Call
+	add := func(id string, at time.Duration) { calls = append(calls, record.Call{RequestID: id, Begin: at}) }
+	for i := range 20 { // one call each 50 ms, each with an id of its own
+		add(string(rune('a'+i)), time.Duration(i)*50*ms)
+	}
+	require.Equal(t, stretch{Window{0, time.Second}, 20, 20}, worstSecond(calls))
+	add("x", time.Second) // not in the first second
+	add("x", 1010*ms)
+	add("x", 1020*ms)
+	// From 50 ms on: 19 calls and x at 1 s, 1.01 s and 1.02 s. Each later start drops a call that is alone.
+	got := worstSecond(calls)
+	require.Equal(t, stretch{Window{550 * ms, 1550 * ms}, 12, 10}, got)
+	require.Equal(t, stretch{}, worstSecond(calls[:9]), "too few to say anything")
+	require.Equal(t, stretch{Window{0, time.Second}, 10, 10}, worstSecond(calls[:10]))
+}
+
+func TestMergingParts(t *testing.T) {
+	p := func(name string, v Verdict, value float64, text string) part { return part{name, "n", v, text, value} }
+	f := merge([]part{p("a", Pass, 1, "a1"), p("b", Invalid, 0, "b0"), p("a", Pass, 2, "a2"), p("b", Pass, 9, "b9"), p("c", Invalid, 0, "c0")})
+	require.Equal(t, Finding{Verdict: Invalid, Summary: "a2; b0; c0", Reason: "b0; c0"}, f)
+	f = merge([]part{p("a", Fail, 1, "a1"), p("a", Invalid, 2, "a2"), p("a", Fail, 1, "again"), p("b", Invalid, 0, "b0")})
+	require.Equal(t, Finding{Verdict: Fail, Summary: "a1; b0"}, f)
+	require.Equal(t, Finding{Verdict: Invalid, Summary: "there was nothing to judge", Reason: "there was nothing to judge"}, merge(nil))
+	require.Equal(t, Finding{Verdict: Pass, Summary: "a2"}, merge([]part{p("a", Pass, 2, "a2"), p("a", Pass, 1, "a1")}))
+}

@@ -1,0 +1,29 @@
+package assertions
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+)
+
+func TestWhatAsksForDamage(t *testing.T) {
+	for params, want := range map[string]bool{
+		`{"success": ">= 99%"}`:                 false,
+		`{"success": "= 100%"}`:                 false,
+		`{"success": "= 0%"}`:                   true,
+		`{"success": "< 10%"}`:                  true,
+		`{"p99": "<= 3x baseline"}`:             false,
+		`{"p99": ">= 200ms"}`:                   true,
+		`{"throughput": ">= 50/s"}`:             false,
+		`{"throughput": "<= 50/s"}`:             true,
+		`{"success": ">= 99%", "p50": "> 1ms"}`: true,
+		`{"success": 3}`:                        false, // judging says so
+		``:                                      false,
+	} {
+		p := &plan.Plan{Assert: []plan.Assert{{ID: "it", Kind: "slo", Params: json.RawMessage(params)}, {ID: "kept", Kind: "no-lost-writes"}, {ID: "x", Kind: "nonsense"}}}
+		assert.Equal(t, want, len(AskForDamage(p)) == 1, params)
+	}
+}

@@ -1,0 +1,209 @@
+package assertions
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// fate is what became of a request. Each has exactly one.
+type fate string
+
+const (
+	// served: the service answered, and the answer is its own decision: what was asked for, or a plain no.
+	served fate = "served"
+	// safelyRefused: nothing was begun, or the answer says that it may be sent again.
+	safelyRefused fate = "safely refused"
+	// lost: it was sent, and there is no answer that its client could go by.
+	lost fate = "lost"
+	// unsent: the load never sent it. It says nothing about the service.
+	unsent fate = "never sent"
+)
+
+// entry is a line of the ledger: a request, what its client knows, and what the servers logged of it.
+type entry struct {
+	req   *record.Request
+	fate  fate
+	why   string // in a few words
+	lines []*logLine
+
+	twice      string // the effect was made twice: by what
+	ambiguous  string // it may have been
+	unlogged   bool   // it was answered, and no server logged that it took it
+	contradict bool   // nothing of it was sent, its client says, and a server accepted it
+}
+
+// ledger joins the requests of a load with the lines of the servers by the request's id. Every request is in it once.
+//
+// repeatable says of a request that doing it twice is the same as once; logged that the servers keep a log of requests.
+func ledger(reqs []*record.Request, byID map[string][]*logLine, logged bool, repeatable func(*record.Request) bool) []entry {
+	out := make([]entry, len(reqs))
+	for i, q := range reqs {
+		e := entry{req: q}
+		if q.ID != "" {
+			e.lines = byID[q.ID]
+		}
+		e.settle(logged, repeatable(q))
+		out[i] = e
+	}
+	return out
+}
+
+// settle fills the entry.
+func (e *entry) settle(logged, repeatable bool) {
+	taken := slices.ContainsFunc(e.lines, func(l *logLine) bool { return l.what == accepted || l.what == done || l.what == aborted })
+	made := slices.ContainsFunc(e.lines, func(l *logLine) bool { return l.what == stored })
+	switch ending(e.req) {
+	case record.Missed:
+		e.fate, e.why = unsent, "the load did not send it"
+	case record.Refused:
+		e.fate, e.why = safelyRefused, "nothing of it was sent"
+		e.contradict = taken
+	case record.Reset:
+		e.fate, e.why = lost, "its connection ended before the answer"
+	case record.Deadline:
+		e.fate, e.why = lost, "no answer came in time"
+	default:
+		e.fate, e.why = answered(e.req, logged && !taken)
+		e.unlogged = logged && !taken && e.fate == served
+	}
+	if e.fate == safelyRefused && made && !repeatable {
+		e.fate, e.why = lost, "it was refused, but its effect was made"
+	}
+	e.effects(repeatable)
+}
+
+// answered is what an answer means. untaken is that no server logged the request.
+func answered(q *record.Request, untaken bool) (fate, string) {
+	if q.OK {
+		return served, "answered"
+	}
+	if q.GRPC != nil {
+		// https://grpc.io/docs/guides/status-codes/: which codes the service itself decides on, and which say that it could not.
+		switch *q.GRPC {
+		case 8, 14: // RESOURCE_EXHAUSTED, UNAVAILABLE
+			return refusal(q, untaken)
+		case 1, 2, 4, 13, 15: // CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, DATA_LOSS
+			return lost, "answered with an error of the service"
+		}
+		return served, "answered otherwise than expected"
+	}
+	switch {
+	case q.Code == http.StatusTooManyRequests, q.Code == http.StatusServiceUnavailable:
+		return refusal(q, untaken)
+	case q.Code >= 500:
+		return lost, "answered with an error of the service"
+	}
+	return served, "answered otherwise than expected"
+}
+
+func refusal(q *record.Request, untaken bool) (fate, string) {
+	switch {
+	case q.RetryAfter:
+		return safelyRefused, "refused, to be sent again"
+	case untaken:
+		return safelyRefused, "refused before any server took it"
+	}
+	return lost, "refused without a word on whether it may be sent again"
+}
+
+// ending is how a request ended. Records that are older than the field tell it by their errors; in doubt it was sent.
+func ending(q *record.Request) record.Ending {
+	switch {
+	case q.Outcome != "":
+		return q.Outcome
+	case q.Code != 0 || q.OK:
+		return record.Answered
+	case strings.HasPrefix(q.Error, "no connection within"), strings.Contains(q.Error, "connection refused"):
+		return record.Refused
+	case strings.HasPrefix(q.Error, "no answer within"):
+		return record.Deadline
+	}
+	return record.Reset
+}
+
+// effects looks for an effect that was made twice. A service that logs its effects is taken at its word. Otherwise a request
+// that must not be done twice was done as often as replicas of one service say that they did it; an attempt that was aborted, or
+// answered with a failure, was not.
+func (e *entry) effects(repeatable bool) {
+	type effect struct{ node, order string }
+	var made []effect
+	for _, l := range e.lines {
+		if l.what != stored {
+			continue
+		}
+		x := effect{l.node, l.order}
+		if slices.Contains(made, x) {
+			e.ambiguous = l.node + " logged twice that it was stored"
+			continue
+		}
+		made = append(made, x)
+	}
+	if len(made) > 1 {
+		var by []string
+		for _, x := range made {
+			by = append(by, strings.TrimSpace(x.order+" by "+x.node))
+		}
+		e.twice = "stored as " + strings.Join(by, " and as ")
+		return
+	}
+	if len(made) == 1 || repeatable {
+		return
+	}
+	type place struct{ service, route string }
+	did := map[place][]string{}
+	open := map[string]int{} // by node: accepted and not ended
+	at := map[string]place{}
+	for _, l := range e.lines {
+		p := place{l.service, l.route}
+		at[l.node] = p
+		switch {
+		case l.what == accepted:
+			open[l.node]++
+			continue
+		case l.what == aborted, l.what == done && l.failed:
+			open[l.node]--
+			continue
+		case l.what != done:
+			continue
+		}
+		open[l.node]--
+		switch {
+		case slices.Contains(did[p], l.node):
+			e.ambiguous = l.node + " logged twice that it was done"
+		default:
+			did[p] = append(did[p], l.node)
+		}
+	}
+	for _, l := range e.lines { // in the order of the lines, so that the same ledger comes out every time
+		p := place{l.service, l.route}
+		if len(did[p]) > 1 {
+			e.twice = "done by " + strings.Join(did[p], " and by ")
+			return
+		}
+		if n := open[l.node]; n > 0 && at[l.node] == p && len(did[p]) == 1 && did[p][0] != l.node {
+			e.ambiguous = "done by " + did[p][0] + ", and " + l.node + " took it and never said how that ended"
+		}
+	}
+}
+
+// repeatableIn says which requests of a load are the same done twice as done once: by their method (RFC 9110, 9.2.2), or because they
+// carry an idempotency key.
+func repeatableIn(l plan.Load) func(*record.Request) bool {
+	by := map[string]bool{}
+	for _, q := range l.Requests {
+		switch strings.ToUpper(q.Method) {
+		case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+			by[q.ID] = true
+		}
+		for name := range q.Headers {
+			if strings.EqualFold(name, "Idempotency-Key") {
+				by[q.ID] = true
+			}
+		}
+	}
+	return func(q *record.Request) bool { return by[q.Request] }
+}

@@ -1,0 +1,399 @@
+package assertions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// PromQL bounds the value of an expression over the metrics of the run.
+//
+// The expression is evaluated at every scrape interval of the window, and each value of each series must meet the bound.
+// A range such as [1s] looks back from there, before the beginning of the window too. NaN is no value: it is what a
+// quantile or a ratio of nothing is.
+type PromQL struct {
+	Query  string        `json:"query" jsonschema:"required" desc:"A PromQL expression over the run's metrics. Series carry the labels node, service, group and zone. A range spans four scrapes (800ms) or more."`
+	Is     plan.Bound    `json:"is" jsonschema:"required" desc:"The bound that every value must meet, such as <= 3 or >= 50%; in the unit of the expression, seconds where it is a time."`
+	During string        `json:"during,omitempty" desc:"It holds throughout this phase (baseline, fault, recovery), or while this fault holds (its id)."`
+	Always bool          `json:"always,omitempty" desc:"It holds all the time under load."`
+	AtEnd  bool          `json:"at-end,omitempty" desc:"It holds at the end of recovery."`
+	After  string        `json:"after,omitempty" desc:"With within: the moment from which the time counts, FAULT.started, FAULT.in-effect, FAULT.undone or FAULT.gone."`
+	Within plan.Duration `json:"within,omitempty" desc:"It comes to hold within this time of after; it need not stay."`
+}
+
+// leastScrapes is how many scrapes a window, or a range, must span: a rate of fewer is that of two values or of none.
+const leastScrapes = 4
+
+// MetricScope is what is known of the metrics of a run before it.
+type MetricScope struct {
+	// Parse returns the metrics that an expression names, or says what is wrong with it. nil: nobody can.
+	Parse func(expr string) (metrics []string, err error)
+	// Interval between two scrapes.
+	Interval time.Duration
+	// Exposed says that a service of the topology exposes metrics of its own.
+	Exposed bool
+}
+
+// Check says what is wrong with an expression before a run.
+func (s MetricScope) Check(expr string) error {
+	if s.Parse == nil {
+		return nil
+	}
+	metrics, err := s.Parse(expr)
+	if err != nil {
+		return err
+	}
+	for _, m := range metrics {
+		if !s.Exposed && !ofHarness(m) {
+			return fmt.Errorf("no service of the topology exposes metrics, so there is no %s: give the service x-gauntlet: {metrics: \":PORT/metrics\"}", m)
+		}
+	}
+	return nil
+}
+
+// ofHarness reports whether a metric is there in every run.
+func ofHarness(metric string) bool {
+	return strings.HasPrefix(metric, "gauntlet_") || strings.HasPrefix(metric, "scrape_") || metric == "up"
+}
+
+func (a *PromQL) moment() plan.EventRef {
+	id, event, _ := strings.Cut(a.After, ".")
+	return plan.EventRef{Fault: id, Event: plan.FaultEvent(event)}
+}
+
+// Validate returns every error.
+func (a *PromQL) Validate(s Scope) error {
+	errs := []error{a.whole()}
+	if strings.TrimSpace(a.Query) != "" {
+		if err := s.Metrics.Check(a.Query); err != nil {
+			errs = append(errs, fmt.Errorf("query: %w", err))
+		}
+	}
+	if a.During != "" && !slices.Contains(phases, a.During) {
+		errs = append(errs, oneOf("phase or fault", a.During, append(slices.Clone(phases), faultNames(s.Plan)...)))
+	}
+	if a.After != "" {
+		events := []plan.FaultEvent{plan.Started, plan.InEffect, plan.Undone, plan.Gone}
+		if ref := a.moment(); !slices.Contains(events, ref.Event) {
+			errs = append(errs, fmt.Errorf("after %q: write it as FAULT.started, FAULT.in-effect, FAULT.undone or FAULT.gone", a.After))
+		} else {
+			errs = append(errs, oneOf("fault", ref.Fault, faultNames(s.Plan)))
+		}
+	}
+	least := leastScrapes * s.Metrics.Interval
+	if a.Within > 0 && a.Within.D() < least {
+		errs = append(errs, fmt.Errorf("within %s is shorter than four scrapes, %s", a.Within, seconds(least)))
+	}
+	if d, ok := planned(a.During, s.Plan); ok && d < least {
+		errs = append(errs, fmt.Errorf("during %q: it lasts %s, less than four scrapes, %s", a.During, seconds(d), seconds(least)))
+	}
+	return errors.Join(errs...)
+}
+
+// planned is how long a phase lasts by the plan, at most, where the plan says so.
+func planned(phase string, p *plan.Plan) (time.Duration, bool) {
+	switch {
+	case phase == plan.PhaseBaseline && p.Baseline.Until == nil:
+		return p.Baseline.AtLeast.D(), p.Baseline.AtLeast > 0
+	case phase == plan.PhaseRecovery && p.RecoveryUntil == nil:
+		return p.Recovery.D(), p.Recovery > 0
+	}
+	return 0, false
+}
+
+// whole says what is wrong with the parameters among themselves.
+func (a *PromQL) whole() error {
+	var errs []error
+	if strings.TrimSpace(a.Query) == "" {
+		errs = append(errs, errors.New("query is missing: a PromQL expression"))
+	}
+	switch {
+	case a.Is.IsZero():
+		errs = append(errs, errors.New("is is missing: a bound such as <= 3"))
+	case a.Is.Unit == plan.Times:
+		errs = append(errs, fmt.Errorf("is %q: a multiple of the baseline is not known here; write it into the query, with offset", a.Is))
+	}
+	var when []string
+	for _, w := range []struct {
+		name string
+		is   bool
+	}{{"during", a.During != ""}, {"always", a.Always}, {"at-end", a.AtEnd}, {"within", a.Within != 0 || a.After != ""}} {
+		if w.is {
+			when = append(when, w.name)
+		}
+	}
+	switch {
+	case len(when) == 0:
+		errs = append(errs, errors.New("when? give it one of during, always, at-end, or within and after"))
+	case len(when) > 1:
+		errs = append(errs, fmt.Errorf("%s exclude each other", strings.Join(when, " and ")))
+	case when[0] == "within" && (a.Within <= 0 || a.After == ""):
+		errs = append(errs, errors.New("within and after belong together: the longest time, and the moment from which it counts"))
+	}
+	return errors.Join(errs...)
+}
+
+// measures says what the finding rests on: the run and its faults, and no load in particular.
+func (a *PromQL) measures() measured { return measured{baselineOnly: a.During == plan.PhaseBaseline} }
+
+// Judge evaluates.
+func (a *PromQL) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
+	if err := a.whole(); err != nil {
+		return invalid("%v", err) // a plan may come from elsewhere than our own validation
+	}
+	m := r.Run().Metrics
+	if m == nil {
+		return invalid("the run recorded no metrics")
+	}
+	if a.AtEnd {
+		return a.atEnd(m, r)
+	}
+	ws, when, err := a.windows(r)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	least := leastScrapes * m.Interval()
+	if d := length(ws); d < least {
+		return invalid("%s is %s long, less than four scrapes, %s", when, seconds(d), seconds(least))
+	}
+	t := tally{bound: a.Is}
+	for _, w := range ws {
+		series, err := m.Range(a.Query, w.From, w.To, m.Interval())
+		if err != nil {
+			return invalid("%v", err)
+		}
+		t.add(series, w, m.Interval())
+	}
+	ev := Evidence{What: fmt.Sprintf("%s in %s", a.Query, when), File: record.MetricsDir, Count: t.values, Values: map[string]float64{
+		"series": float64(len(t.series)), "moments": float64(t.moments), "moments with values": float64(len(t.at)),
+	}}
+	if t.values > 0 {
+		ev.Values["least"], ev.Values["greatest"] = t.least, t.greatest
+	}
+	f := Finding{}
+	switch few := t.tooFew(); {
+	case few != "":
+		f = invalid("%s: %s in %s", a.Query, few, when)
+	case a.Within > 0:
+		f.Verdict, f.Summary = a.reached(&t, ws[0].From)
+	default:
+		f.Verdict, f.Summary = a.held(&t, when)
+	}
+	return a.stated(f, ev, m, ws)
+}
+
+// windows are the stretches that are looked at, and their name.
+func (a *PromQL) windows(r *record.Round) ([]Window, string, error) {
+	switch {
+	case a.Within > 0:
+		from, ok := r.Moment(a.moment())
+		if !ok {
+			return nil, "", fmt.Errorf("%s never came", a.After)
+		}
+		to := from + a.Within.D()
+		if all, err := loaded(r); err != nil {
+			return nil, "", err
+		} else if to > all.To {
+			return nil, "", fmt.Errorf("the round ended %s after %s, before the %s were over", seconds(all.To-from), a.After, a.Within)
+		}
+		return []Window{{from, to}}, fmt.Sprintf("the %s after %s", a.Within, a.After), nil
+	case a.Always:
+		w, err := loaded(r)
+		return []Window{w}, "all phases under load", err
+	}
+	ws, err := during(a.During, r)
+	return ws, a.During, err
+}
+
+// held is that every value met the bound.
+func (a *PromQL) held(t *tally, when string) (Verdict, string) {
+	between := fmt.Sprintf("between %s and %s", number(t.least), number(t.greatest))
+	if len(t.bad) == 0 {
+		return Pass, fmt.Sprintf("%s was %s throughout %s (%s of %d series), wanted %s", a.Query, between, when, plural(t.values, "value"), len(t.series), a.Is)
+	}
+	b := t.first
+	return Fail, fmt.Sprintf("%s was %s at %s%s, wanted %s throughout %s; it broke that at %d of %d moments, and was %s",
+		a.Query, number(b.value), seconds(b.at), b.whose, a.Is, when, len(t.bad), len(t.at), between)
+}
+
+// reached is that there was a moment at which all values met the bound.
+func (a *PromQL) reached(t *tally, from time.Duration) (Verdict, string) {
+	for _, at := range slices.Sorted(maps.Keys(t.at)) {
+		if !t.bad[at] {
+			return Pass, fmt.Sprintf("%s was %s %s after %s, wanted within %s", a.Query, a.Is, seconds(at-from), a.After, a.Within)
+		}
+	}
+	return Fail, fmt.Sprintf("%s never was %s within %s of %s: it was between %s and %s", a.Query, a.Is, a.Within, a.After, number(t.least), number(t.greatest))
+}
+
+// atEnd looks at one moment.
+func (a *PromQL) atEnd(m record.Metrics, r *record.Round) Finding {
+	_, end, ok := r.Phase(plan.PhaseRecovery)
+	if !ok || !r.Ended(plan.PhaseRecovery) {
+		return invalid("the round did not come to the end of recovery")
+	}
+	samples, err := m.At(a.Query, end)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	t := tally{bound: a.Is}
+	for _, s := range samples {
+		t.add([]record.Series{{Labels: s.Labels, Points: []record.Point{{T: end, Value: s.Value}}}}, Window{end, end}, m.Interval())
+	}
+	ev := Evidence{What: a.Query + " at the end of recovery", File: record.MetricsDir, Count: t.values, Values: map[string]float64{"series": float64(len(t.series))}}
+	f := Finding{}
+	switch {
+	case t.values == 0:
+		f = invalid("%s has no value at the end of recovery", a.Query)
+	case len(t.bad) > 0:
+		f.Verdict, f.Summary = Fail, fmt.Sprintf("%s was %s at the end of recovery%s, wanted %s", a.Query, number(t.first.value), t.first.whose, a.Is)
+	default:
+		f.Verdict, f.Summary = Pass, fmt.Sprintf("%s was %s at the end of recovery (%d series), wanted %s", a.Query, spread(&t), len(t.series), a.Is)
+	}
+	if t.values > 0 {
+		ev.Values["least"], ev.Values["greatest"] = t.least, t.greatest
+	}
+	// What is looked at there was scraped just before.
+	return a.stated(f, ev, m, []Window{{end - leastScrapes*m.Interval(), end}})
+}
+
+func spread(t *tally) string {
+	if t.least == t.greatest {
+		return number(t.least)
+	}
+	return "between " + number(t.least) + " and " + number(t.greatest)
+}
+
+// stated adds the evidence, and the stretches in which a node was not scraped: whoever reads the finding must know.
+func (a *PromQL) stated(f Finding, ev Evidence, m record.Metrics, ws []Window) Finding {
+	for i := range ws[:min(len(ws), maxDetails)] {
+		e := ev
+		e.Window = &ws[i]
+		f.Evidence = append(f.Evidence, e)
+	}
+	return withGaps(f, m, ws)
+}
+
+// withGaps adds to a finding on metrics the stretches of its windows in which a node that ran was not scraped.
+func withGaps(f Finding, m record.Metrics, ws []Window) Finding {
+	var all []record.Gap
+	for _, w := range ws {
+		gaps, err := m.Gaps(w.From, w.To)
+		if err != nil {
+			f.Evidence = append(f.Evidence, Evidence{What: "gaps between scrapes", Detail: err.Error()})
+			return f
+		}
+		all = append(all, gaps...)
+	}
+	if len(all) == 0 {
+		return f
+	}
+	var nodes, lines []string
+	longest := time.Duration(0)
+	for i, g := range all {
+		if !slices.Contains(nodes, g.Node) {
+			nodes = append(nodes, g.Node)
+		}
+		longest = max(longest, g.To-g.From)
+		if i < maxDetails {
+			lines = append(lines, fmt.Sprintf("%s was not scraped from %s to %s", g.Node, seconds(g.From), seconds(g.To)))
+		}
+	}
+	f.Evidence = append(f.Evidence, Evidence{What: "gaps between scrapes longer than two intervals", File: record.MetricsDir, Count: len(all), Nodes: nodes,
+		Values: map[string]float64{"longest": longest.Seconds()}, Detail: strings.Join(lines, "\n")})
+	if f.Summary != "" {
+		f.Summary += fmt.Sprintf("; %s without a scrape, %s at most", plural(len(all), "gap"), seconds(longest))
+	}
+	return f
+}
+
+// tally counts the values of an expression.
+type tally struct {
+	bound plan.Bound
+
+	values          int // NaN apart
+	moments         int // at which it was evaluated
+	series          map[string]bool
+	at              map[time.Duration]bool // moments with a value
+	bad             map[time.Duration]bool // of these, those with one that breaks the bound
+	first           breach                 // the earliest of these
+	least, greatest float64
+}
+
+// breach is a value that breaks the bound.
+type breach struct {
+	at    time.Duration
+	value float64
+	whose string // " on gateway-2"
+}
+
+func (t *tally) add(series []record.Series, w Window, step time.Duration) {
+	if t.series == nil {
+		t.series, t.at, t.bad = map[string]bool{}, map[time.Duration]bool{}, map[time.Duration]bool{}
+	}
+	t.moments += int((w.To-w.From)/step) + 1
+	for _, s := range series {
+		whose := labelled(s.Labels)
+		for _, p := range s.Points {
+			if math.IsNaN(p.Value) {
+				continue
+			}
+			if t.values == 0 {
+				t.least, t.greatest = p.Value, p.Value
+			}
+			t.values++
+			t.least, t.greatest = min(t.least, p.Value), max(t.greatest, p.Value)
+			t.series[whose], t.at[p.T] = true, true
+			if t.bound.Holds(p.Value) {
+				continue
+			}
+			if len(t.bad) == 0 || p.T < t.first.at {
+				t.first = breach{p.T, p.Value, whose}
+			}
+			t.bad[p.T] = true
+		}
+	}
+}
+
+// tooFew says why the values do not bear a verdict.
+func (t *tally) tooFew() string {
+	switch n := len(t.at); {
+	case n == 0:
+		return "there is no value"
+	case n < leastScrapes:
+		return fmt.Sprintf("there are values at %s only, and it takes four", plural(n, "moment"))
+	case 2*n < t.moments:
+		return fmt.Sprintf("there are values at only %d of %d moments", n, t.moments)
+	}
+	return ""
+}
+
+// labelled names a series, by its node where that is all that it takes.
+func labelled(m map[string]string) string {
+	if len(m) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if k == "__name__" || k == "instance" || k == "job" || (k == "service" || k == "group" || k == "zone") && m["node"] != "" {
+			continue
+		}
+		if k == "node" {
+			parts = append([]string{m[k]}, parts...)
+			continue
+		}
+		parts = append(parts, k+"="+m[k])
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " on " + strings.Join(parts, ", ")
+}

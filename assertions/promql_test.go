@@ -1,0 +1,231 @@
+package assertions
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// curves are the metrics of a run as functions of time, one for each node; every expression is one of their names.
+type curves struct {
+	of       map[string]map[string]func(time.Duration) (float64, bool)
+	gaps     []record.Gap
+	interval time.Duration
+}
+
+func (c curves) At(expr string, at time.Duration) (out []record.Sample, err error) {
+	nodes, ok := c.of[expr]
+	if !ok {
+		return nil, errors.New("no metric is called " + expr + "; there is in_flight")
+	}
+	for node, f := range nodes {
+		if v, ok := f(at); ok {
+			out = append(out, record.Sample{Labels: map[string]string{"node": node, "service": "gateway"}, Value: v})
+		}
+	}
+	return out, nil
+}
+
+func (c curves) Range(expr string, from, to, step time.Duration) (out []record.Series, err error) {
+	nodes, ok := c.of[expr]
+	if !ok {
+		return nil, errors.New("no metric is called " + expr + "; there is in_flight")
+	}
+	for node, f := range nodes {
+		s := record.Series{Labels: map[string]string{"node": node, "service": "gateway"}}
+		for t := from; t <= to; t += step {
+			if v, ok := f(t); ok {
+				s.Points = append(s.Points, record.Point{T: t, Value: v})
+			}
+		}
+		if len(s.Points) > 0 {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+func (c curves) Names() ([]string, error) { return []string{"in_flight"}, nil }
+func (c curves) Interval() time.Duration  { return c.interval }
+func (c curves) Gaps(from, to time.Duration) (out []record.Gap, err error) {
+	for _, g := range c.gaps {
+		if g.To > from && g.From < to {
+			out = append(out, g)
+		}
+	}
+	return out, nil
+}
+
+func always(v float64) func(time.Duration) (float64, bool) {
+	return func(time.Duration) (float64, bool) { return v, true }
+}
+
+// from is 1, and v in [begin, end).
+func span(begin, end time.Duration, v float64) func(time.Duration) (float64, bool) {
+	return func(t time.Duration) (float64, bool) {
+		if t >= begin && t < end {
+			return v, true
+		}
+		return 1, true
+	}
+}
+
+func only(begin, end time.Duration, v float64) func(time.Duration) (float64, bool) {
+	return func(t time.Duration) (float64, bool) { return v, t >= begin && t < end }
+}
+
+// TestPromQL: baseline 0 to 3 s, the fault kill 3 to 7 s, recovery 7 to 12 s; a value every 200 ms.
+func TestPromQL(t *testing.T) {
+	const s = time.Second
+	type nodes = map[string]func(time.Duration) (float64, bool)
+	ask := func(a PromQL, is string) PromQL {
+		a.Query, a.Is = "in_flight", bound(t, is)
+		return a
+	}
+	for name, c := range map[string]struct {
+		ask   PromQL
+		nodes nodes
+		gaps  []record.Gap
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"throughout a phase": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": span(0, 7*s, 50), "gateway-2": always(1)}, nil, nil, Pass,
+			"in_flight was between 1 and 1 throughout recovery (52 values of 2 series), wanted <= 1"},
+		"one node, one moment": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": span(9*s, 9*s+200*ms, 2), "gateway-2": always(1)}, nil, nil, Fail,
+			"in_flight was 2 at 9s on gateway-1, wanted <= 1 throughout recovery; it broke that at 1 of 26 moments"},
+		"while a fault holds": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(0, 3*s, 9)}, nil, nil, Pass, "throughout kill (21 values of 1 series)"},
+		"not while it holds":  {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(7*s, 7*s+100*ms, 9)}, nil, nil, Fail, "was 9 at 7s"},
+		"always":              {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": always(1)}, nil, nil, Pass, "throughout all phases under load"},
+		"not always":          {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": span(0, 100*ms, 0)}, nil, nil, Fail, "was 0 at 0s"},
+		"the first breach":    {ask(PromQL{Always: true}, "= 1"), nodes{"a": span(5*s, 6*s, 3), "b": span(4*s, 6*s, 2)}, nil, nil, Fail, "was 2 at 4s on b"},
+		"at the end":          {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": span(0, 12*s, 9)}, nil, nil, Pass, "in_flight was 1 at the end of recovery (1 series)"},
+		"not at the end":      {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": span(12*s, 13*s, 9), "gateway-2": always(1)}, nil, nil, Fail, "was 9 at the end of recovery on gateway-1"},
+		"within":              {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 8*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 1s after kill.undone, wanted within 2s"},
+		"only later":          {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 9*s+100*ms, 9), "b": always(1)}, nil, nil, Fail, "never was = 1 within 2s of kill.undone: it was between 1 and 9"},
+		"at its last moment":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 9*s, 9)}, nil, nil, Pass, "2s after kill.undone"},
+
+		"gaps are stated": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": always(1)},
+			[]record.Gap{{Node: "gateway-1", From: 6 * s, To: 8 * s}, {Node: "gateway-1", From: 1 * s, To: 2 * s}}, nil, Pass, "; 1 gap without a scrape, 2s at most"},
+		"NaN is no value": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": span(7*s, 9*s, math.NaN())}, nil, nil, Pass, "(16 values of 1 series)"},
+
+		"nothing but NaN":           {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": always(math.NaN())}, nil, nil, Invalid, "there is no value in recovery"},
+		"no series":                 {ask(PromQL{During: "recovery"}, "<= 1"), nodes{}, nil, nil, Invalid, "there is no value in recovery"},
+		"nothing at the end":        {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"a": only(0, 11*s, 1)}, nil, nil, Invalid, "has no value at the end of recovery"},
+		"three values":              {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 7*s+500*ms, 1)}, nil, nil, Invalid, "there are values at 3 moments only"},
+		"less than half":            {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+300*ms, 1)}, nil, nil, Invalid, "at only 12 of 26 moments"},
+		"half":                      {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+500*ms, 1)}, nil, nil, Pass, ""},
+		"an unknown metric":         {PromQL{Query: "in_fligth", Is: bound(t, "<= 1"), Always: true}, nodes{}, nil, nil, Invalid, "no metric is called in_fligth; there is in_flight"},
+		"an unknown one at the end": {PromQL{Query: "in_fligth", Is: bound(t, "<= 1"), AtEnd: true}, nodes{}, nil, nil, Invalid, "there is in_flight"},
+		"a window of three scrapes": {ask(PromQL{After: "kill.undone", Within: plan.Duration(600 * ms)}, "= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "is 600ms long, less than four scrapes, 800ms"},
+		"the moment never came":     {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "= 1"), nodes{"a": always(1)}, nil, func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultUndone }) }, Invalid, "kill.undone never came"},
+		"the round is over before":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(6 * s)}, "= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "the round ended 5s after kill.undone"},
+		"a fault that was not proved": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect })
+		}, Invalid, "it would be PASS, but fault kill was not proved"},
+		"the baseline rests on no fault": {ask(PromQL{During: "baseline"}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect })
+		}, Pass, ""},
+		"no recovery": {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseRecovery })
+		}, Invalid, "did not come to the end of recovery"},
+		"two whens": {ask(PromQL{AtEnd: true, Always: true}, "<= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "exclude each other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := newStory()
+			if c.spoil != nil {
+				c.spoil(st)
+			}
+			st.ask(t, "promql", &c.ask)
+			run := st.write(t)
+			run.Metrics = curves{of: map[string]map[string]func(time.Duration) (float64, bool){"in_flight": c.nodes}, gaps: c.gaps, interval: 200 * ms}
+			f := finding(t, run)
+			require.Equal(t, c.want.String(), f.Verdict.String(), "%s / %s", f.Summary, f.Reason)
+			require.Contains(t, f.Summary+" / "+f.Reason, c.says)
+			if f.Verdict != Invalid {
+				require.NotEmpty(t, f.Evidence)
+				require.Equal(t, record.MetricsDir, f.Evidence[0].File)
+				require.NotNil(t, f.Evidence[0].Window)
+			}
+		})
+	}
+}
+
+// finding is the one of the assertion "it".
+func finding(t *testing.T, run *record.Run) Finding {
+	t.Helper()
+	fs, _ := Judge(context.Background(), run)
+	for _, f := range fs {
+		if f.ID == "it" {
+			return f
+		}
+	}
+	require.Fail(t, "no finding")
+	return Finding{}
+}
+
+// TestPromQLWithoutMetrics: a run that recorded none.
+func TestPromQLWithoutMetrics(t *testing.T) {
+	s := newStory()
+	s.ask(t, "promql", &PromQL{Query: "up", Is: bound(t, "= 1"), Always: true})
+	s.want(t, Invalid, "the run recorded no metrics")
+}
+
+func TestPromQLValidate(t *testing.T) {
+	scope := Scope{Plan: &newStory().plan, Metrics: MetricScope{
+		Interval: 200 * ms, Exposed: true, Parse: func(expr string) ([]string, error) {
+			if strings.Contains(expr, "(") {
+				return nil, errors.New("unclosed left parenthesis")
+			}
+			return []string{expr}, nil
+		},
+	}}
+	scope.Plan.Baseline.AtLeast = plan.Duration(700 * ms)
+	good := PromQL{Query: "up", Is: bound(t, "= 1"), Always: true}
+	require.NoError(t, good.Validate(scope))
+	for name, c := range map[string]struct {
+		spoil func(*PromQL)
+		says  string
+	}{
+		"no query":          {func(a *PromQL) { a.Query = " " }, "query is missing"},
+		"no bound":          {func(a *PromQL) { a.Is = plan.Bound{} }, "is is missing"},
+		"a multiple":        {func(a *PromQL) { a.Is = bound(t, "<= 3x baseline") }, "write it into the query"},
+		"no PromQL":         {func(a *PromQL) { a.Query = "rate(" }, "query: unclosed left parenthesis"},
+		"no when":           {func(a *PromQL) { a.Always = false }, "give it one of during, always"},
+		"two whens":         {func(a *PromQL) { a.During = "fault" }, "during and always exclude each other"},
+		"no such phase":     {func(a *PromQL) { a.Always, a.During = false, "fualt" }, `no phase or fault is called "fualt"`},
+		"no such fault":     {func(a *PromQL) { a.Always, a.Within, a.After = false, plan.Duration(time.Second), "kil.undone" }, `no fault is called "kil"`},
+		"no such event":     {func(a *PromQL) { a.Always, a.Within, a.After = false, plan.Duration(time.Second), "kill.over" }, `after "kill.over"`},
+		"within alone":      {func(a *PromQL) { a.Always, a.Within = false, plan.Duration(time.Second) }, "belong together"},
+		"after alone":       {func(a *PromQL) { a.Always, a.After = false, "kill.undone" }, "belong together"},
+		"too short":         {func(a *PromQL) { a.Always, a.Within, a.After = false, plan.Duration(799*ms), "kill.undone" }, "shorter than four scrapes, 800ms"},
+		"too short a phase": {func(a *PromQL) { a.Always, a.During = false, "baseline" }, "it lasts 700ms, less than four scrapes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := good
+			c.spoil(&a)
+			require.ErrorContains(t, a.Validate(scope), c.says)
+		})
+	}
+	a := good
+	a.Always, a.Within, a.After = false, plan.Duration(800*ms), "kill.undone"
+	require.NoError(t, a.Validate(scope))
+
+	// A topology without metrics has those of the harness.
+	scope.Metrics.Exposed = false
+	a = good
+	for _, own := range []string{"up", "gauntlet_node_threads", "scrape_duration_seconds"} {
+		a.Query = own
+		require.NoError(t, a.Validate(scope))
+	}
+	a.Query = "go_goroutines"
+	require.ErrorContains(t, a.Validate(scope), "no service of the topology exposes metrics, so there is no go_goroutines")
+}

@@ -1,0 +1,116 @@
+package assertions
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// scrape is what a metric of a node was when the node was scraped.
+type scrape struct {
+	at    time.Duration
+	value float64
+}
+
+// longestStep is how far apart two scrapes may be, in intervals, for the time between to count as watched.
+const longestStep = 2.5
+
+// nodeLabel is the label by which the metrics of a run say whose they are.
+const nodeLabel = "node"
+
+// scrapes returns the values of a selector by node, each at the moment of its scrape, from the last one before from to the last one
+// before to. Several series of a node are added up where sum says so, and are an error elsewhere.
+//
+// A range query answers at moments of its own; the moment of the scrape is what timestamp() says.
+func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration) (map[string][]scrape, error) {
+	m := run.Metrics
+	if m == nil {
+		return nil, fmt.Errorf("the run has no metrics")
+	}
+	if m.Interval() <= 0 {
+		return nil, fmt.Errorf("the metrics of the run have no interval")
+	}
+	// Two questions in each interval, so that none of the scrapes falls between two of them.
+	step := m.Interval() / 2
+	values, err := m.Range(selector, from, to, step)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", selector, err)
+	}
+	stamps, err := m.Range("timestamp("+selector+")", from, to, step)
+	if err != nil {
+		return nil, fmt.Errorf("reading the times of %s: %w", selector, err)
+	}
+	when := map[string]map[time.Duration]float64{}
+	for _, s := range stamps {
+		at := map[time.Duration]float64{}
+		for _, p := range s.Points {
+			at[p.T] = p.Value
+		}
+		when[seriesName(s.Labels)] = at
+	}
+	start := float64(run.Meta.Start.UnixNano()) / 1e9
+	found := map[string]map[time.Duration]float64{}
+	first := map[string]string{}
+	for _, s := range values {
+		node, name := s.Labels[nodeLabel], seriesName(s.Labels)
+		if node == "" {
+			return nil, fmt.Errorf("a series of %s has no label %s", selector, nodeLabel)
+		}
+		if first[node] == "" {
+			first[node], found[node] = name, map[time.Duration]float64{}
+		}
+		if first[node] != name && !sum {
+			return nil, fmt.Errorf("%s has several series in %s, such as {%s} and {%s}, and one was expected", selector, node, first[node], name)
+		}
+		seen := map[time.Duration]bool{}
+		for _, p := range s.Points {
+			stamp, ok := when[name][p.T]
+			// Timestamps are milliseconds.
+			at := time.Duration(math.Round((stamp-start)*1e3)) * time.Millisecond
+			if !ok || at > p.T+2*time.Millisecond || at < p.T-time.Hour {
+				return nil, fmt.Errorf("the times of %s in %s are not those of the run", selector, node)
+			}
+			if !seen[at] {
+				seen[at] = true
+				found[node][at] += p.Value
+			}
+		}
+	}
+	out := map[string][]scrape{}
+	for node, at := range found {
+		for _, t := range slices.Sorted(maps.Keys(at)) {
+			out[node] = append(out[node], scrape{t, at[t]})
+		}
+	}
+	return out, nil
+}
+
+// seriesName writes the labels of a series but for the metric's name, which timestamp() drops.
+func seriesName(labels map[string]string) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		if k != "__name__" {
+			parts = append(parts, fmt.Sprintf("%s=%q", k, labels[k]))
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// gaps says where a node that ran was not scraped.
+func gaps(run *record.Run, whose func(node string) bool, from, to time.Duration) error {
+	all, err := run.Metrics.Gaps(from, to)
+	if err != nil {
+		return fmt.Errorf("reading the gaps between scrapes: %w", err)
+	}
+	for _, g := range all {
+		if whose(g.Node) {
+			return fmt.Errorf("%s was not scraped from %s to %s", g.Node, seconds(g.From), seconds(g.To))
+		}
+	}
+	return nil
+}

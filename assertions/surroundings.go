@@ -1,0 +1,59 @@
+package assertions
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// A service that is starved cannot be told from a slow one by its answers. It was starved when other programs (or the hypervisor) took more
+// than foreignShare of the machine while it was under load, and its threads waited for a processor at least starvedWait times
+// as long as the run used one.
+const (
+	// One program that keeps one of two cores busy half of the time takes 25 %, a third of a short run at most; at 40 and more, runs
+	// went wrong that pass 20 times of 20 without it.
+	foreignShare = 0.40
+	// On a machine of its own the reference topology waits 2 to 3 times as long as it runs, for its programs wake each other all the time.
+	starvedWait = 3
+)
+
+// surroundings returns why a FAIL about the service cannot be told from a lack of processor time, or nothing, and what was seen. The reason
+// holds against FAIL alone: what a starved service kept, it kept. Load of the run itself is no excuse: only what others took counts.
+func surroundings(r *record.Round) (why string, seen *Evidence) {
+	from, _, ok := r.Phase(plan.PhaseBaseline)
+	if !ok {
+		return "", nil
+	}
+	_, to, ok := r.Phase(plan.PhaseRecovery)
+	if !ok {
+		to = 1<<63 - 1
+	}
+	rows, err := r.Surroundings()
+	if err != nil {
+		return "", nil // the premise "record" says so
+	}
+	var length, busy, own, waited time.Duration
+	cores, n := 0, 0
+	for _, s := range rows {
+		if s.T-s.For < from || s.T > to {
+			continue
+		}
+		length, busy, own, waited = length+s.For, busy+s.Busy, own+s.Own, waited+s.Waited
+		cores, n = s.Cores, n+1
+	}
+	if n == 0 || cores == 0 || length <= 0 || own <= 0 {
+		return "", nil
+	}
+	machine := length.Seconds() * float64(cores)
+	others := max(0, (busy-own).Seconds()) / machine
+	ratio := waited.Seconds() / own.Seconds()
+	seen = &Evidence{What: "what the machine did under load", File: record.SurroundingsFile(), Count: n, Window: &Window{from, min(to, rows[len(rows)-1].T)},
+		Values: map[string]float64{"cores": float64(cores), "run": own.Seconds() / machine, "others": others, "waited per second run": ratio}}
+	if others > foreignShare && ratio >= starvedWait {
+		why = fmt.Sprintf("the service was short of processor: other programs took %s of the machine, and its threads waited %.1f times as long for a processor as the run used one",
+			percent(others), ratio)
+	}
+	return why, seen
+}

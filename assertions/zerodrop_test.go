@@ -1,0 +1,377 @@
+package assertions
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// newServed is a story whose requests go by edges to orders, which log what they do. edge-1 is sent SIGTERM at 3s, ends 200 ms
+// later and is back at 7s.
+func newServed() *story {
+	s := newStory()
+	s.plan.Loads[0].Timeout = plan.Duration(time.Second)
+	s.plan.Loads[0].Requests = []plan.Request{{ID: "create", Method: "POST"}, {ID: "read", Method: "GET"}}
+	for _, n := range []string{"edge-1", "edge-2", "orders-1", "orders-2"} {
+		s.meta.Nodes = append(s.meta.Nodes, record.Node{Name: n, Service: strings.TrimRight(n, "-12")})
+	}
+	s.drop(func(e record.Event) bool { return e.Node == "store-1" && e.T > 1 })
+	s.event(record.Event{T: 3 * time.Second, Kind: record.NodeSignalled, Node: "edge-1", Signal: "SIGTERM"})
+	s.event(record.Event{T: 3200 * ms, Kind: record.NodeExited, Node: "edge-1", Announced: true, ExitCode: status(0)})
+	s.event(record.Event{T: 7 * time.Second, Kind: record.NodeStarted, Node: "edge-1"})
+	for i := range s.reqs {
+		q := &s.reqs[i]
+		q.ID, q.Node, q.Outcome = fmt.Sprint("r-", i), "edge-2", record.Answered
+		if i/4%2 == 1 && (q.Due < 3200*ms || q.Due > 7*time.Second) {
+			q.Node = "edge-1"
+		}
+		if q.Due < 1900*ms || q.Due > 8500*ms {
+			continue // no line for what no window holds, which makes the tests twice as fast
+		}
+		orders := fmt.Sprint("orders-", i/2%2+1)
+		s.says(q, q.Node, ms, "accepted", nil)
+		s.says(q, orders, 2*ms, "accepted", nil)
+		if q.Request == "create" {
+			s.says(q, orders, 3*ms, "order stored", map[string]any{"orderId": fmt.Sprint("o-", i)})
+		}
+		s.says(q, orders, 3*ms, "done", map[string]any{"code": "OK"})
+		s.says(q, q.Node, 4*ms, "done", map[string]any{"status": 200})
+	}
+	return s
+}
+
+// says logs a line of a request.
+func (s *story) says(q *record.Request, node string, after time.Duration, msg string, more map[string]any) {
+	f := map[string]any{"msg": msg, "requestId": q.ID, "traceId": "t-" + q.ID, "node": node, "service": strings.TrimRight(node, "-12")}
+	for k, v := range more {
+		f[k] = v
+	}
+	s.logs = append(s.logs, storyLine{node: node, at: q.Sent + after, fields: f})
+}
+
+// at is the request that is due at a time.
+func (s *story) at(due time.Duration) *record.Request { return &s.reqs[due/(5*ms)] }
+
+// silence removes the lines that match.
+func (s *story) silence(match func(storyLine) bool) { s.logs = slices.DeleteFunc(s.logs, match) }
+
+func of(q *record.Request, msg, node string) func(storyLine) bool {
+	return func(l storyLine) bool {
+		return l.fields["requestId"] == q.ID && (msg == "" || l.fields["msg"] == msg) && strings.HasPrefix(l.node, node)
+	}
+}
+
+func reset(q *record.Request) {
+	q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection lost before the answer", record.Reset
+}
+
+// shift is the clock of another machine.
+func (s *story) shift(node string, d time.Duration) {
+	for i := range s.logs {
+		if s.logs[i].node == node {
+			s.logs[i].at += d
+		}
+	}
+}
+
+func TestZeroDrop(t *testing.T) {
+	kill := func() *ZeroDrop { return &ZeroDrop{Load: "orders", During: "kill"} }
+	patterns := &LogPatterns{Accepted: `^IN (?P<id>\S+) (?P<time>\S+)`, Done: `^OUT (?P<id>\S+) (?P<status>\d+)`}
+	for name, c := range map[string]struct {
+		ask   *ZeroDrop
+		spoil func(*story)
+		want  Verdict
+		says  []string
+	}{
+		"nothing is lost":     {kill(), nil, Pass, []string{"1001 requests of orders in hand in kill: 1001 served, 0 safely refused, 0 lost, 0 duplicated; by their clients and the logs of edge, orders"}},
+		"around all faults":   {&ZeroDrop{Load: "orders"}, nil, Pass, []string{"1021 requests of orders in hand around the faults"}},
+		"one kind of request": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, nil, Pass, []string{"250 requests of orders (create)"}},
+
+		"one is reset": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			reset(q)
+			s.silence(of(q, "done", ""))
+		}, Fail, []string{"1000 served, 0 safely refused, 1 lost"}},
+		"reset before any server took it": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			reset(q)
+			s.silence(of(q, "", ""))
+		}, Fail, []string{"1 lost"}},
+		"answered too late": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			q.OK, q.Code, q.Error, q.Outcome, q.Done = false, 0, "no answer within 1s", record.Deadline, q.Due+time.Second
+		}, Fail, []string{"1 lost"}},
+		"lost in what the fault leaves behind": {kill(), func(s *story) { reset(s.at(7900 * ms)) }, Fail, []string{"1 lost"}},
+		"lost long after":                      {kill(), func(s *story) { reset(s.at(8100 * ms)) }, Pass, []string{"0 lost"}},
+		"in hand when the fault began": {kill(), func(s *story) {
+			q := s.at(2500 * ms)
+			reset(q)
+			q.Done = 3050 * ms
+		}, Fail, []string{"1 lost"}},
+		"a bound that bears one of a thousand": {&ZeroDrop{Load: "orders", During: "kill", Lost: bound(t, "<= 0.1%")}, func(s *story) { reset(s.at(3100 * ms)) }, Pass, []string{"1 lost"}},
+		"a bound that bears one":               {&ZeroDrop{Load: "orders", During: "kill", Lost: bound(t, "<= 1")}, func(s *story) { reset(s.at(3100 * ms)); reset(s.at(3105 * ms)) }, Fail, []string{"2 lost"}},
+		"502 is no answer":                     {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 502 }, Fail, []string{"1 lost"}},
+		"404 is one":                           {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 404 }, Pass, []string{"1001 served"}},
+		"503 without Retry-After":              {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 503 }, Fail, []string{"1 lost"}},
+		"503 with Retry-After": {kill(), func(s *story) {
+			q := s.at(3100*ms + 5*ms)
+			q.OK, q.Code, q.RetryAfter = false, 503, true
+		}, Pass, []string{"1000 served, 1 safely refused, 0 lost"}},
+		"503 that no server took": {kill(), func(s *story) {
+			q := s.at(3105 * ms)
+			q.OK, q.Code = false, 503
+			s.silence(of(q, "", ""))
+		}, Pass, []string{"1 safely refused, 0 lost"}},
+		"refused, and stored": {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code, q.RetryAfter = false, 503, true }, Fail, []string{"1 lost"}},
+		"no connection": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
+			s.silence(of(q, "", ""))
+		}, Pass, []string{"1 safely refused, 0 lost"}},
+		"no connection, and taken": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
+		}, Invalid, []string{"of 1 request nothing was sent, and servers logged"}},
+
+		"stored twice": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.says(q, "orders-2", 3*ms, "order stored", map[string]any{"orderId": "o-x"})
+		}, Fail, []string{"0 lost, 1 duplicated"}},
+		"two orders by one server": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.says(q, "orders-1", 3*ms, "order stored", map[string]any{"orderId": "o-x"})
+		}, Fail, []string{"1 duplicated"}},
+		"stored twice, which is borne": {&ZeroDrop{Load: "orders", During: "kill", Duplicated: bound(t, "<= 1")}, func(s *story) {
+			s.says(s.at(3100*ms), "orders-2", 3*ms, "order stored", map[string]any{"orderId": "o-x"})
+		}, Pass, []string{"1 duplicated"}},
+		"a server logs a line twice": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			i := slices.IndexFunc(s.logs, of(q, "order stored", ""))
+			s.logs = append(s.logs, s.logs[i])
+		}, Invalid, []string{"1 request may have been done twice"}},
+		"done by two replicas": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "order stored", ""))
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-2", 3*ms, "done", nil)
+			s.says(q, "orders-1", 2*ms, "accepted", nil)
+			s.says(q, "orders-1", 3*ms, "done", nil)
+		}, Fail, []string{"1 duplicated"}},
+		"read by two replicas": {kill(), func(s *story) {
+			q := s.at(3105 * ms)
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-2", 3*ms, "done", nil)
+			s.says(q, "orders-1", 2*ms, "accepted", nil)
+			s.says(q, "orders-1", 3*ms, "done", nil)
+		}, Pass, []string{"0 duplicated"}},
+		"an aborted attempt before": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "order stored", ""))
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-2", 2*ms, "aborted", map[string]any{"error": "cancelled"})
+		}, Pass, []string{"0 duplicated"}},
+		"an attempt of which nobody knows": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "", "orders"))
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-1", 2*ms, "accepted", nil)
+			s.says(q, "orders-1", 3*ms, "done", nil)
+		}, Invalid, []string{"may have been done twice"}},
+		"a key makes it repeatable": {kill(), func(s *story) {
+			s.plan.Loads[0].Requests[0].Headers = map[string]string{"idempotency-key": "{{.ID}}"}
+			q := s.at(3100 * ms)
+			s.silence(of(q, "", "orders"))
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-2", 3*ms, "done", nil)
+			s.says(q, "orders-1", 2*ms, "accepted", nil)
+			s.says(q, "orders-1", 3*ms, "done", nil)
+		}, Pass, []string{"0 duplicated"}},
+
+		"no request in hand at the signal": {kill(), func(s *story) {
+			s.each(2900*ms, 3300*ms, func(q *record.Request) {
+				if q.Node == "edge-1" {
+					s.silence(of(q, "", "edge"))
+					q.Node = "edge-2"
+					s.says(q, "edge-2", ms, "accepted", nil)
+				}
+			})
+		}, Invalid, []string{"edge-1 had no request in hand when it was sent SIGTERM at 3s"}},
+		"a loss needs no request in hand": {kill(), func(s *story) {
+			s.reqs = slices.DeleteFunc(s.reqs, func(q record.Request) bool { return q.Due > 2900*ms && q.Due < 3300*ms })
+			reset(&s.reqs[600])
+		}, Fail, []string{"1 lost"}},
+		"one of several signals met nothing": {kill(), func(s *story) {
+			s.event(record.Event{T: 5 * time.Second, Kind: record.NodeSignalled, Node: "orders-2", Signal: "SIGTERM"})
+			s.event(record.Event{T: 5100 * ms, Kind: record.NodeExited, Node: "orders-2", Announced: true, ExitCode: status(0)})
+			s.silence(func(l storyLine) bool { return l.node == "orders-2" && l.at > 4900*ms && l.at < 5200*ms })
+		}, Invalid, []string{"orders-2 had no request in hand"}},
+		"behind the edge the log knows": {kill(), func(s *story) {
+			s.event(record.Event{T: 5012 * ms, Kind: record.NodeSignalled, Node: "orders-2", Signal: "SIGKILL"})
+			s.event(record.Event{T: 5013 * ms, Kind: record.NodeExited, Node: "orders-2", Announced: true, Signal: "SIGKILL"})
+		}, Pass, nil},
+		"no requests at all": {kill(), func(s *story) { s.reqs = s.reqs[:500] }, Invalid, []string{"no requests of orders were in hand"}},
+		"no such fault":      {&ZeroDrop{Load: "orders", During: "cut"}, nil, Invalid, []string{"cut never began"}},
+		"no such load":       {&ZeroDrop{Load: "ordres"}, nil, Invalid, []string{`no load called "ordres"`}},
+
+		"a clock that is ahead":  {kill(), func(s *story) { s.shift("orders-1", 2*time.Second) }, Invalid, []string{"orders-1 logs by another clock", "after their answers were there"}},
+		"a clock that is behind": {kill(), func(s *story) { s.shift("edge-2", -200*ms) }, Invalid, []string{"edge-2 logs by another clock"}},
+		"a clock of another day": {kill(), func(s *story) { s.shift("edge-2", 24*time.Hour) }, Invalid, []string{"edge-2 logs by another clock", "is dated 24h"}},
+		"another clock and a loss": {kill(), func(s *story) {
+			s.shift("edge-2", 24*time.Hour)
+			reset(s.at(3100 * ms))
+		}, Invalid, []string{"another clock"}},
+		"within the slack":                      {kill(), func(s *story) { s.shift("edge-2", -99*ms) }, Pass, nil},
+		"a retry that arrives late is no clock": {kill(), func(s *story) { s.says(s.at(3105*ms), "orders-2", 500*ms, "accepted", nil) }, Pass, nil},
+
+		"a server that never logs an id": {kill(), func(s *story) { s.silence(of(s.at(3105*ms), "", "")) }, Invalid, []string{"1 request were served and no server logged", "not whole"}},
+		"ids that nobody logs": {kill(), func(s *story) {
+			for i := range s.reqs {
+				s.reqs[i].ID = fmt.Sprint("x-", i)
+			}
+		}, Invalid, []string{"none with the id of one of these"}},
+		"two requests with one id": {kill(), func(s *story) { s.at(3105 * ms).ID = s.at(3100 * ms).ID }, Invalid, []string{"1000 different ids"}},
+		"no ids":                   {kill(), func(s *story) { s.each(0, time.Hour, func(q *record.Request) { q.ID = "" }) }, Invalid, []string{"0 different ids"}},
+		"never sent": {kill(), func(s *story) {
+			q := s.at(3105 * ms)
+			q.OK, q.Code, q.Outcome = false, 0, record.Missed
+			s.silence(of(q, "", ""))
+		}, Invalid, []string{"1 request were never sent"}},
+
+		"clients alone":                       {kill(), func(s *story) { s.logs = nil }, Pass, []string{"by their clients alone"}},
+		"clients alone, and a loss":           {kill(), func(s *story) { s.logs = nil; reset(s.at(3100 * ms)) }, Fail, []string{"1 lost", "by their clients alone"}},
+		"clients alone cannot see duplicates": {&ZeroDrop{Load: "orders", During: "kill", Duplicated: bound(t, "= 0")}, func(s *story) { s.logs = nil }, Invalid, []string{"no duplicate can be seen"}},
+		"clients alone, of an older record": {kill(), func(s *story) {
+			s.logs = nil
+			s.each(0, time.Hour, func(q *record.Request) { q.Outcome = "" })
+			q := s.at(3100 * ms)
+			reset(q)
+			q.Outcome, q.Error = "", "connect: connection refused"
+			q = s.at(3105 * ms)
+			reset(q)
+			q.Outcome, q.Error = "", "no connection within 1s"
+		}, Pass, []string{"2 safely refused"}},
+		"clients alone, of an older record, and a loss": {kill(), func(s *story) {
+			s.logs = nil
+			reset(s.at(3100 * ms))
+			s.at(3100 * ms).Outcome = ""
+		}, Fail, []string{"1 lost"}},
+		"patterns": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns, Duplicated: bound(t, "= 0")}, func(s *story) {
+			s.logs = nil
+			for _, q := range s.reqs {
+				s.logs = append(s.logs, storyLine{node: q.Node, text: "IN " + q.ID + " x"}, storyLine{node: q.Node, text: "OUT " + q.ID + " 200"})
+			}
+		}, Pass, []string{"the logs of edge"}},
+		"patterns that see a duplicate": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, func(s *story) {
+			s.logs = nil
+			for _, q := range s.reqs {
+				s.logs = append(s.logs, storyLine{node: q.Node, text: "IN " + q.ID + " x"}, storyLine{node: q.Node, text: "OUT " + q.ID + " 200"})
+			}
+			q := s.at(3100 * ms)
+			s.logs = append(s.logs, storyLine{node: "edge-2", text: "IN " + q.ID + " x"}, storyLine{node: "edge-2", text: "OUT " + q.ID + " 200"})
+		}, Fail, []string{"1 duplicated"}},
+		"patterns that match nothing": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, nil, Invalid, []string{"the patterns of log match none of the"}},
+
+		"UNAVAILABLE with a word": {kill(), func(s *story) {
+			q := s.at(3105 * ms)
+			q.OK, q.Code, q.RetryAfter, q.GRPC = false, 503, true, status(14)
+		}, Pass, []string{"1 safely refused"}},
+		"UNAVAILABLE without": {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 503, status(14) }, Fail, []string{"1 lost"}},
+		"INTERNAL":            {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 500, status(13) }, Fail, []string{"1 lost"}},
+		"NOT_FOUND":           {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 404, status(5) }, Pass, []string{"1001 served"}},
+
+		"a premise does not hold": {kill(), func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect })
+			reset(s.at(3100 * ms))
+		}, Invalid, []string{"it would be FAIL"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServed()
+			s.ask(t, "zero-drop", c.ask)
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			s.want(t, c.want, c.says...)
+		})
+	}
+}
+
+// A fault that sends no signal is met by whatever is in hand when it takes effect.
+func TestZeroDropWithoutASignal(t *testing.T) {
+	s := newServed()
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+	s.drop(func(e record.Event) bool { return e.Node == "edge-1" })
+	f := s.want(t, Pass)
+	require.True(t, slices.ContainsFunc(f.Evidence, func(e Evidence) bool {
+		return e.What == "requests in hand when kill came into effect" && e.Count > 0
+	}))
+	s.drop(func(e record.Event) bool { return e.Fault != "" })
+	s.plan.Rounds[0].Faults = nil
+	s.plan.Assert = nil
+	s.logs = nil
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders"})
+	s.want(t, Pass, "2400 requests of orders in hand around the faults")
+}
+
+// The story of a lost request is all that is known of it.
+func TestTheStoryOfALostRequest(t *testing.T) {
+	s := newServed()
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+	q := s.at(3105 * ms)
+	require.Equal(t, "edge-1", q.Node)
+	reset(q)
+	s.silence(of(q, "done", "edge"))
+	s.logs = append(s.logs, storyLine{node: "edge-1", at: 3001 * ms, fields: map[string]any{"msg": "draining"}})
+	f := s.want(t, Fail)
+	i := slices.IndexFunc(f.Evidence, func(e Evidence) bool { return e.What == "a request that was lost" })
+	require.GreaterOrEqual(t, i, 0)
+	for _, part := range []string{
+		"read r-621 lost: sent at 3.105s to edge-1, its connection ended before the answer at 3.11s (connection lost before the answer)",
+		"edge-1 was sent SIGTERM at 3s", "edge-1 said \"draining\" at 3.001s", "edge-1 ended at 3.2s",
+		"edge-1 accepted at 3.106s [logs/edge-1.log:", "orders-1 done at 3.108s [logs/orders-1.log:",
+	} {
+		assert.Contains(t, f.Evidence[i].Detail, part)
+	}
+	at := slices.IndexFunc(f.Evidence, func(e Evidence) bool { return e.What == "requests in hand when it was sent SIGTERM" })
+	require.GreaterOrEqual(t, at, 0)
+	assert.Equal(t, &Window{3 * time.Second, 3200 * ms}, f.Evidence[at].Window)
+	assert.Equal(t, []string{"edge-1"}, f.Evidence[at].Nodes)
+	assert.Equal(t, 21, f.Evidence[at].Count)
+	assert.Equal(t, 1.0, f.Evidence[at].Values["at that moment"])
+}
+
+func TestValidateZeroDrop(t *testing.T) {
+	scope := Scope{Plan: &newServed().plan}
+	for text, says := range map[string]string{
+		`{"load": "orders"}`: "",
+		`{"load": "orders", "request": "create", "during": "kill", "lost": "<= 0.1%", "duplicated": "= 0", "log": {"accepted": "in (?P<rid>x)", "id": "rid"}}`: "",
+		`{"load": "orders", "during": "fault"}`:                             "",
+		`{}`:                                                                "load or workload is missing",
+		`{"load": "x"}`:                                                     `no load is called "x"`,
+		`{"load": "orders", "during": "cut"}`:                               `no phase or fault is called "cut"`,
+		`{"load": "orders", "request": "creat"}`:                            `"creat"; there is create, read`,
+		`{"load": "orders", "lost": "<= 5ms"}`:                              "as a share such as",
+		`{"load": "orders", "duplicated": "<= 3x baseline"}`:                "as a share such as",
+		`{"load": "orders", "log": {}}`:                                     "neither accepted nor done",
+		`{"load": "orders", "log": {"accepted": "("}}`:                      "log, accepted: error parsing",
+		`{"load": "orders", "log": {"done": "(?P<key>x)"}}`:                 "no group called id",
+		`{"load": "orders", "log": {"done": "(?P<id>x)", "stored": "(x)"}}`: "no group called id",
+	} {
+		var a ZeroDrop
+		require.NoError(t, json.Unmarshal([]byte(text), &a))
+		err := a.Validate(scope)
+		if says == "" {
+			assert.NoError(t, err, text)
+		} else {
+			assert.ErrorContains(t, err, says, text)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/procs"
+)
+
+// counter counts what one container uses. The engine's own figures take a second each and go through its process; on
+// this machine the kernel's can be read: by the container's control group and by /proc.
+type counter struct {
+	mu     sync.Mutex
+	id     string
+	pid    int // of the container's first process; 0: it does not run
+	cgroup *procs.Cgroup
+	before time.Duration // processor time of earlier runs, each with a control group of its own, as seen last
+	seen   time.Duration // of the present run
+}
+
+// began notes a run of the container. A zero pid is one that ended at once.
+func (c *counter) began(container *engine.Container, pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before += c.seen
+	c.id, c.pid, c.cgroup, c.seen = container.ID(), pid, nil, 0
+}
+
+// usage are the present figures. What was used after the last call before an end is not known.
+func (c *counter) usage() (u cluster.Usage, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u.CPU = c.before + c.seen
+	if c.pid == 0 {
+		return u, nil
+	}
+	if c.cgroup == nil {
+		g, err := procs.FindCgroup(c.pid, c.id)
+		if err != nil {
+			return c.ended(u, err)
+		}
+		c.cgroup = &g
+	}
+	cpu, err := c.cgroup.CPU()
+	if err != nil {
+		return c.ended(u, err)
+	}
+	c.seen = max(c.seen, cpu)
+	u.CPU = c.before + c.seen
+	pids, err := c.cgroup.Processes()
+	if err != nil {
+		return c.ended(u, err)
+	}
+	for _, pid := range pids {
+		p, ok := procs.Read(pid)
+		if !ok {
+			continue
+		}
+		fds, err := procs.Descriptors(pid)
+		if err != nil {
+			return u, err
+		}
+		u.RSS += p.RSS
+		u.Threads += p.Threads
+		u.FDs += fds
+	}
+	return u, nil
+}
+
+// ended tells a container that has ended, whose control group went with it, from one that cannot be read.
+func (c *counter) ended(u cluster.Usage, err error) (cluster.Usage, error) {
+	if _, ok := procs.Read(c.pid); ok {
+		return u, err
+	}
+	c.pid = 0
+	return cluster.Usage{CPU: u.CPU}, nil
+}
+
+// count begins to count a container that was just started and stays.
+func count(ctx context.Context, container *engine.Container) (*counter, error) {
+	st, err := container.Inspect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &counter{}
+	c.began(container, st.Pid)
+	return c, nil
+}
+
+// Usage implements supervise.Meter, where the engine is on this machine.
+func (c *carrier) Usage(context.Context) (map[string]cluster.Usage, error) {
+	if !c.engine.Local() {
+		return nil, errors.New("the engine is on another machine, and its own figures are a second old")
+	}
+	c.mu.Lock()
+	places := make([]*place, 0, len(c.places))
+	for _, p := range c.places {
+		places = append(places, p)
+	}
+	all := make(map[string]cluster.Usage, len(places)+len(c.removed)+1)
+	for name, cpu := range c.removed {
+		all[name] = cluster.Usage{CPU: cpu}
+	}
+	c.mu.Unlock()
+	own, err := c.plane.used.usage()
+	if err != nil {
+		return nil, fmt.Errorf("the plane: %w", err)
+	}
+	if own.Sockets, err = procs.Sockets(c.plane.used.pid); err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		u, err := p.used.usage()
+		if err != nil {
+			return nil, fmt.Errorf("node %s: %w", p.node.Info.Name, err)
+		}
+		pod, err := p.pod.used.usage()
+		if err != nil {
+			return nil, fmt.Errorf("the pod of node %s: %w", p.node.Info.Name, err)
+		}
+		if u.Sockets, err = procs.Sockets(p.pod.used.pid); err != nil { // the pod's network is the node's
+			return nil, err
+		}
+		own.CPU += pod.CPU
+		own.RSS += pod.RSS
+		own.Threads += pod.Threads
+		own.FDs += pod.FDs
+		u.CPU += all[p.node.Info.Name].CPU
+		all[p.node.Info.Name] = u
+	}
+	own.CPU += all[cluster.Plane].CPU // of the pods of removed nodes
+	all[cluster.Plane] = own
+	return all, nil
+}
+
+// keep remembers what a node has used that is about to be removed. What cannot be read any more is what was seen last.
+func (c *carrier) keep(p *place) {
+	u, _ := p.used.usage()
+	pod, _ := p.pod.used.usage()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.removed[p.node.Info.Name] += u.CPU
+	c.removed[cluster.Plane] += pod.CPU
+}

@@ -1,0 +1,139 @@
+package sandbox_test
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// burn is a program that burns processor time itself, in a child that ends, and in an orphan that ends, and then says
+// how much the first two took. The orphan burns as much as the child.
+const burn = `loop() { i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; }
+loop
+( loop )
+times
+( ( loop; echo done ) & )
+exec sleep 1000`
+
+func TestUsage(t *testing.T) {
+	idle := shell("idle", "exec sleep 1000")
+	other := shell("other", "exec 5</dev/null 6</dev/null; sleep 1000 & exec sleep 1000")
+	other.User = "1234:1234"
+	c := up(t, cluster.Options{}, shell("burn", burn), idle, other)
+	u, ok := c.(cluster.Usager)
+	require.True(t, ok)
+	self, children := burnt(t, c)
+
+	usage, err := u.Usage(t.Context())
+	require.NoError(t, err)
+	require.Len(t, usage, 5)
+	want := self + 2*children
+	require.InEpsilon(t, want.Seconds(), usage["burn"].CPU.Seconds(), 0.10, "burnt %v, seen %v", want, usage["burn"].CPU)
+	require.Less(t, usage["idle"].CPU, 100*time.Millisecond)
+	require.Equal(t, uint64(1), usage["idle"].Threads)
+	require.Equal(t, uint64(2), usage["other"].Threads)
+	require.Equal(t, usage["idle"].FDs*2+4, usage["other"].FDs, "descriptors of another user's programs")
+	require.Greater(t, usage["idle"].RSS, uint64(100<<10))
+	require.Zero(t, usage[cluster.Client].Threads)
+	plane := usage[cluster.Plane]
+	require.Greater(t, plane.CPU, time.Duration(0))
+	require.Greater(t, plane.Threads, uint64(4), "the plane and the inits")
+	require.Greater(t, plane.RSS, uint64(4<<20))
+
+	// What ended is not lost, nor what is beside the program.
+	before := usage["burn"].CPU
+	_, err = c.Kill(t.Context(), "burn")
+	require.NoError(t, err)
+	var out bytes.Buffer
+	e, err := c.Exec(t.Context(), "burn", cluster.Process{Argv: []string{"/bin/sh", "-c", strings.Split(burn, "\n")[0] + "\nloop"}, Stdout: &out})
+	require.NoError(t, err)
+	_, err = e.Wait()
+	require.NoError(t, err)
+	usage, err = u.Usage(t.Context())
+	require.NoError(t, err)
+	require.InEpsilon(t, (before + self).Seconds(), usage["burn"].CPU.Seconds(), 0.15)
+	require.Zero(t, usage["burn"].RSS)
+	require.Zero(t, usage["burn"].Restarts)
+	require.NoError(t, c.Start(t.Context(), "burn"))
+	usage, err = u.Usage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, usage["burn"].Restarts)
+}
+
+// TestUsageOfRemoved: a node that was removed keeps the time that it used, and the next of its name goes on from there.
+func TestUsageOfRemoved(t *testing.T) {
+	s := shell("s", strings.Split(burn, "\n")[0]+"\nloop; echo done; exec sleep 1000")
+	s.Scaled, s.Replicas = true, 1
+	c := up(t, cluster.Options{}, s)
+	u := c.(cluster.Usager)
+	awaitLine(t, c, "s-1", "done")
+	usage, err := u.Usage(t.Context())
+	require.NoError(t, err)
+	used := usage["s-1"].CPU
+	require.Greater(t, used, 20*time.Millisecond)
+	require.NoError(t, c.Scale(t.Context(), "s", 0))
+	usage, err = u.Usage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, cluster.Usage{CPU: usage["s-1"].CPU}, usage["s-1"])
+	require.GreaterOrEqual(t, usage["s-1"].CPU, used)
+	require.NoError(t, c.Scale(t.Context(), "s", 1))
+	usage, err = u.Usage(t.Context())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, usage["s-1"].CPU, used)
+	require.NotZero(t, usage["s-1"].Threads)
+
+	began := time.Now()
+	const sweeps = 20
+	for range sweeps {
+		_, err := u.Usage(t.Context())
+		require.NoError(t, err)
+	}
+	t.Log("one sweep over 2 nodes takes", time.Since(began)/sweeps)
+}
+
+func logOf(t *testing.T, c cluster.Cluster, node string) string {
+	for _, n := range c.Nodes() {
+		if n.Name == node {
+			b, err := os.ReadFile(n.Log)
+			require.NoError(t, err)
+			return string(b)
+		}
+	}
+	t.Fatalf("no node %s", node)
+	return ""
+}
+
+func awaitLine(t *testing.T, c cluster.Cluster, node, word string) string {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		text := logOf(t, c, node)
+		if strings.Contains(text, word) {
+			return text
+		}
+		require.True(t, time.Now().Before(deadline), "%s does not say %q", node, word)
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// burnt waits for the end of what burn does and returns what it said.
+func burnt(t *testing.T, c cluster.Cluster) (self, children time.Duration) {
+	t.Helper()
+	var times []time.Duration
+	for s := bufio.NewScanner(strings.NewReader(awaitLine(t, c, "burn", "done"))); s.Scan(); {
+		for _, f := range strings.Fields(s.Text()) {
+			if d, err := time.ParseDuration(f); err == nil && strings.HasSuffix(f, "s") {
+				times = append(times, d)
+			}
+		}
+	}
+	require.Len(t, times, 4, "what times said")
+	return times[0] + times[1], times[2] + times[3]
+}

@@ -1,0 +1,117 @@
+// Package scrape records the metrics of a run: it scrapes every node that exposes some with an embedded Prometheus,
+// adds what nodes and the harness use and send, and answers PromQL, while the run goes on and from its directory after.
+//
+// It is the one package that links Prometheus, whose packages promise no stable API, and which costs every binary that
+// links it seconds of linking.
+//
+// The time series are a TSDB that any Prometheus opens: point its --storage.tsdb.path at a copy of the directory. Their
+// times are those of the run's monotonic clock, as a wall clock that began with it: Meta.Start + offset.
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/hasvc/gauntlet/harness/record"
+)
+
+// Interval between two scrapes of a node.
+const Interval = 200 * time.Millisecond
+
+// Recorder writes the metrics of a run as it goes on.
+type Recorder struct {
+	start time.Time // offset 0, with its monotonic reading
+	db    *tsdb.DB
+	query querier
+	loads *loadFigures
+
+	mu     sync.Mutex
+	closed bool
+	err    error // of Close
+}
+
+// NewRecorder begins the metrics of the run that w writes.
+func NewRecorder(w *record.Writer) (*Recorder, error) {
+	start := time.Now().Add(-w.Now())
+	db, err := tsdb.Open(filepath.Join(w.Dir(), record.MetricsDir), nil, nil, options(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("begin the metrics of the run: %w", err)
+	}
+	db.DisableCompactions() // Close makes the one block
+	r := &Recorder{start: start, db: db, loads: newLoadFigures()}
+	r.query = querier{engine: newEngine(), data: db, start: start.Round(0)}
+	w.OnRequest(r.loads.add)
+	return r, nil
+}
+
+func options() *tsdb.Options {
+	o := tsdb.DefaultOptions()
+	o.NoLockfile = true // a run directory has one writer already
+	o.RetentionDuration = math.MaxInt64 / 2
+	o.StripeSize = 512 // thousands of series, not millions
+	return o
+}
+
+// Close ends the metrics: they become one block, which is a tenth of the log that they were written to and needs no
+// replay. After an error, and when the harness is killed, the log stays, from which Open reads as well.
+func (r *Recorder) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return r.err
+	}
+	r.closed = true
+	if r.err = r.close(); r.err != nil {
+		r.err = fmt.Errorf("end the metrics of the run: %w", r.err)
+	}
+	return r.err
+}
+
+func (r *Recorder) close() error {
+	head := r.db.Head()
+	if head.NumSeries() == 0 || head.MaxTime() < head.MinTime() {
+		return r.db.Close()
+	}
+	if err := r.db.CompactHead(tsdb.NewRangeHead(head, head.MinTime(), head.MaxTime())); err != nil {
+		return errors.Join(err, r.db.Close())
+	}
+	blocks := len(r.db.Blocks())
+	dir := r.db.Dir()
+	if err := r.db.Close(); err != nil || blocks == 0 {
+		return err
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(dir, "wal")), os.RemoveAll(filepath.Join(dir, "chunks_head")))
+}
+
+// AppenderV2 implements storage.AppendableV2.
+//
+// Prometheus stamps what it scrapes with the wall clock, which may be set while a run goes on; the record has one clock.
+func (r *Recorder) AppenderV2(ctx context.Context) storage.AppenderV2 {
+	now := time.Now()
+	run := r.start.Round(0).Add(now.Sub(r.start))
+	return &appender{AppenderV2: r.db.AppenderV2(ctx), ahead: now.Round(0).Sub(run).Milliseconds()}
+}
+
+// appender appends by the run's clock.
+type appender struct {
+	storage.AppenderV2
+	ahead int64 // of the wall clock before the run's, ms
+}
+
+func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, opts storage.AppendV2Options) (storage.SeriesRef, error) {
+	if st != 0 {
+		st -= a.ahead
+	}
+	return a.AppenderV2.Append(ref, ls, st, t-a.ahead, v, h, fh, opts)
+}

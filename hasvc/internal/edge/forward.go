@@ -1,0 +1,156 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
+	"github.com/hasvc/gauntlet/hasvc/internal/reply"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+)
+
+const (
+	connectTimeout = time.Second
+	// idleTimeout is shorter than the gateways' own (a minute): who sends closes first, or a request meets a connection
+	// that is being closed.
+	idleTimeout = 20 * time.Second
+	idlePerHost = 256 // Go's default of 2 would make a connection for nearly every request
+	// mostTries of a request: when three gateways in a row cannot be reached, the trouble is elsewhere.
+	mostTries = 3
+)
+
+// forward sends a request to a gateway, and to another when the first could not be reached. It is the http.RoundTripper of
+// the reverse proxy.
+//
+// Only failures of the connection lead to another attempt, never an answer and never a long wait: gateways try again what
+// is slow behind them, and two layers that do so multiply. And only what was not sent, or may be sent twice.
+//
+// The transport below repeats by itself what it wrote to a kept connection that turned out to be closed, under the same
+// rule (GET, HEAD, a request with an Idempotency-Key, or nothing written), on a new connection to the same gateway. That is
+// wanted: it is the race of every keep-alive connection, and no other gateway would be a better choice. Bodies have been
+// read by then, so that it can.
+type forward struct {
+	pool      *pool
+	transport *http.Transport
+	attempt   http.RoundTripper // the transport, with a span of each attempt
+}
+
+func newForward(p *pool, tracer *trace.Tracer) *forward {
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		MaxIdleConnsPerHost: idlePerHost,
+		IdleConnTimeout:     idleTimeout,
+		DisableCompression:  true, // bodies pass as they are
+	}
+	return &forward{pool: p, transport: transport, attempt: tracer.Transport(transport)}
+}
+
+// errNoGateway: no gateway is ready.
+var errNoGateway = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "no gateway is ready"}
+
+// RoundTrip implements http.RoundTripper.
+func (f *forward) RoundTrip(r *http.Request) (*http.Response, error) {
+	var tried []*gateway
+	var last error
+	for len(tried) < mostTries {
+		g := f.pool.take(tried)
+		if g == nil {
+			break
+		}
+		tried = append(tried, g)
+		resp, err := f.once(r, g)
+		if err == nil {
+			return resp, nil
+		}
+		last = err
+		if r.Context().Err() != nil {
+			return nil, err
+		}
+		g.ready.Store(false) // until its next check; the check itself may be up to a second away
+		logs.From(r.Context()).Warn("a gateway could not be reached", zap.String("addr", g.addr), zap.Error(err))
+		if !unsent(err) && !repeatable(r) {
+			return nil, err
+		}
+	}
+	if last == nil {
+		return nil, errNoGateway
+	}
+	return nil, last
+}
+
+func (f *forward) once(r *http.Request, g *gateway) (*http.Response, error) {
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host = "http", g.addr
+	if r.Body != nil && r.GetBody != nil {
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		out.Body = body
+	}
+	resp, err := f.attempt.RoundTrip(out)
+	if err != nil {
+		g.inFlight.Add(-1)
+		return nil, err
+	}
+	resp.Body = &counting{ReadCloser: resp.Body, done: sync.OnceFunc(func() { g.inFlight.Add(-1) })}
+	return resp, nil
+}
+
+// unsent reports whether the request certainly did not leave.
+func unsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// repeatable reports whether a request may be sent twice: it changes nothing, or carries a key by which the service knows it
+// again. A PUT without one is not: what others wrote in between would be undone.
+func repeatable(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead || r.Header.Get("Idempotency-Key") != ""
+}
+
+// counting tells when an answer has been passed on, which for a stream is long after it began.
+type counting struct {
+	io.ReadCloser
+	done func()
+}
+
+func (c *counting) Close() error {
+	c.done()
+	return c.ReadCloser.Close()
+}
+
+// keepBody reads the body of a request, so that it can be sent again, and so that a client that sends slowly keeps the edge
+// waiting and not a gateway.
+func keepBody(w http.ResponseWriter, r *http.Request, most int64) error {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &reply.Problem{Status: http.StatusRequestEntityTooLarge, Message: "the body is too large"}
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return &reply.Problem{Status: http.StatusRequestTimeout, Message: "the body did not arrive in time"}
+	case err != nil:
+		return &reply.Problem{Status: http.StatusBadRequest, Message: "the body could not be read: " + err.Error()}
+	}
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, _ = r.GetBody()
+	r.ContentLength = int64(len(body))
+	return nil
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}

@@ -1,0 +1,233 @@
+// Package edge is what clients reach: it passes each request on to a gateway that is ready.
+//
+// It knows nothing of the API. An answer of its own is JSON with error and traceId: 503 (with Retry-After) when no gateway is
+// ready or none could be reached, 502 when the connection to one broke after the request was sent, 504 when the deadline has
+// passed.
+package edge
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/limit"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
+	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
+	"github.com/hasvc/gauntlet/hasvc/internal/reply"
+	"github.com/hasvc/gauntlet/hasvc/internal/requests"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+)
+
+const (
+	timeoutHeader = "Request-Timeout" // in whole milliseconds
+	// streams are the paths whose answers may go on for ever; there the deadline is for the beginning of the answer.
+	streams = "/stream/"
+	// statusClientGone is for the metrics only: the client has closed its connection (nginx's number).
+	statusClientGone = 499
+)
+
+// Server is the edge, an http.Handler. Close it.
+type Server struct {
+	cfg      config.Config
+	pool     *pool
+	checks   *checker
+	forward  *forward
+	proxy    *httputil.ReverseProxy
+	draining func() bool
+	metrics  *requests.Metrics
+	guard    *recovery.Guard
+	limiter  *limit.Limiter
+	tracer   *trace.Tracer
+	access   logs.Access
+	mux      *http.ServeMux
+
+	departing context.Context // ends the streams
+	depart    context.CancelFunc
+}
+
+// New returns an edge without gateways; routes may add paths that it serves itself.
+func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, draining: draining, tracer: tracer, mux: http.NewServeMux(),
+		access:  logs.Access{Log: log, Defects: cfg.Defects},
+		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg)}
+	s.departing, s.depart = context.WithCancel(context.Background())
+	s.checks = newChecker(cfg.Ready, log)
+	s.pool = &pool{choose: choosers[cfg.EdgeBalancer], noChecks: cfg.Defects.Has(defect.EdgeNoChecks), check: s.checks.watch}
+	reg.MustRegister(s.pool)
+	s.forward = newForward(s.pool, tracer)
+	s.proxy = &httputil.ReverseProxy{
+		Transport:      s.forward,
+		Rewrite:        rewrite,
+		ModifyResponse: begun,
+		FlushInterval:  -1, // a stream's line is of use when it is sent, not when a buffer is full
+		ErrorHandler:   s.broken,
+		ErrorLog:       zap.NewStdLog(log),
+	}
+	// The metrics have a label for each of these and not for each path.
+	for pattern, route := range map[string]string{
+		"/orders": "orders", "/orders/{id}": "order", "/registers/{key}": "register", "/stock/{sku}": "stock", "/stream/": "stream", "/": "other",
+	} {
+		s.mux.HandleFunc(pattern, s.handle(route))
+	}
+	routes(s.mux)
+	return s
+}
+
+// Gateways says where the gateways are.
+func (s *Server) Gateways(addrs []string) { s.pool.set(addrs) }
+
+// Ping is an error when no gateway is ready.
+func (s *Server) Ping(context.Context) error {
+	if len(s.pool.ready()) == 0 {
+		return errNoGateway
+	}
+	return nil
+}
+
+// EndStreams cuts all streams and those to come.
+func (s *Server) EndStreams() { s.depart() }
+
+// Close ends the checks and waits for them.
+func (s *Server) Close() {
+	s.depart()
+	s.pool.set(nil)
+	s.checks.close()
+	s.forward.transport.CloseIdleConnections()
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.draining() {
+		w.Header().Set("Connection", "close") // as the gateway does, and for the same reason
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) handle(route string) http.HandlerFunc {
+	return s.tracer.HTTP(route, s.access.HTTP(route, func(w http.ResponseWriter, r *http.Request) {
+		counted := s.metrics.Begin(w, route)
+		defer counted.End(r.Context())
+		if err := s.guard.Run(r.Context(), func() error { return s.pass(counted, r, route) }); err != nil {
+			s.fail(counted, r, err)
+		}
+	})).ServeHTTP
+}
+
+// pass sends the request on, with what is left of its time.
+func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error {
+	begin := time.Now()
+	left, err := s.deadline(r)
+	if err != nil {
+		return err
+	}
+	if err := s.limiter.Wait(r.Context(), r, route); err != nil {
+		return err
+	}
+	if err := keepBody(w, r, int64(s.cfg.MaxBody)); err != nil {
+		return err
+	}
+	if s.cfg.Defects.Has(defect.NoDeadline) {
+		s.proxy.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	late := time.AfterFunc(left-time.Since(begin), func() { cancel(context.DeadlineExceeded) })
+	defer late.Stop()
+	if ms := (left - time.Since(begin)).Milliseconds(); ms > 0 {
+		r.Header.Set(timeoutHeader, strconv.FormatInt(ms, 10))
+	} else {
+		return errLate
+	}
+	r = r.WithContext(ctx)
+	if strings.HasPrefix(r.URL.Path, streams) {
+		r = r.WithContext(context.WithValue(ctx, begunKey{}, func() { late.Stop() }))
+		defer context.AfterFunc(s.departing, func() { cancel(errDeparting) })()
+	}
+	s.proxy.ServeHTTP(w, r)
+	return nil
+}
+
+// errDeparting cuts streams when the edge leaves: it would wait for them in vain, and their readers go on elsewhere after the
+// last line that they saw.
+var errDeparting = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "this edge is about to stop"}
+
+var errLate = &reply.Problem{Status: http.StatusGatewayTimeout, Message: "the deadline has passed"}
+
+// deadline is the time that the client gives the request, at most the configured one.
+func (s *Server) deadline(r *http.Request) (time.Duration, error) {
+	v := r.Header.Get(timeoutHeader)
+	if v == "" {
+		return s.cfg.Deadline, nil
+	}
+	ms, err := strconv.ParseUint(v, 10, 31)
+	switch {
+	case err != nil:
+		return 0, &reply.Problem{Status: http.StatusBadRequest, Message: timeoutHeader + " is a number of milliseconds"}
+	case ms == 0:
+		return 0, errLate
+	}
+	return min(s.cfg.Deadline, time.Duration(ms)*time.Millisecond), nil
+}
+
+// begunKey is for what to call when the answer has begun.
+type begunKey struct{}
+
+// rewrite leaves the request as it is: headers of tracing, ids, priority and the client's own pass. The gateway sees the
+// edge's address, so it is told the client's.
+func rewrite(p *httputil.ProxyRequest) {
+	p.SetXForwarded()
+	if p.Out.Header.Get("X-Client-ID") == "" {
+		p.Out.Header.Set("X-Client-ID", limit.Client(p.In))
+	}
+}
+
+// begun sees the beginning of each answer.
+func begun(resp *http.Response) error {
+	resp.Header.Del(trace.Header) // the edge's own stand there already
+	resp.Header.Del(trace.RequestHeader)
+	if f, ok := resp.Request.Context().Value(begunKey{}).(func()); ok {
+		f()
+	}
+	return nil
+}
+
+// broken answers for a gateway that did not.
+func (s *Server) broken(w http.ResponseWriter, r *http.Request, err error) {
+	counted, ok := w.(*requests.Counted)
+	if !ok {
+		panic("edge: the response is not the one that handle made")
+	}
+	s.fail(counted, r, err)
+}
+
+func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
+	var p *reply.Problem
+	cause := context.Cause(r.Context())
+	switch {
+	case errors.As(err, &p), errors.As(cause, &p):
+	case errors.Is(cause, context.DeadlineExceeded):
+		p = errLate
+	case cause != nil:
+		p = &reply.Problem{Status: statusClientGone, Message: "the client has gone"}
+	case errors.Is(err, recovery.ErrPanicked):
+		p = &reply.Problem{Status: http.StatusInternalServerError, Message: "internal error"}
+	case unsent(err):
+		p = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "no gateway could be reached"}
+	default: // whether it took effect is not known
+		p = &reply.Problem{Status: http.StatusBadGateway, Message: "the connection to the gateway broke"}
+	}
+	if p.Status >= http.StatusInternalServerError {
+		logs.From(r.Context()).Warn("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Int("status", p.Status), zap.Error(err))
+	}
+	reply.Error(r.Context(), w, p)
+}

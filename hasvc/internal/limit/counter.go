@@ -1,0 +1,39 @@
+package limit
+
+import (
+	"time"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+)
+
+// windowOf a limit is a second, or as long as one request takes at rates below that; allowed is how many pass in it.
+func windowOf(c config.Limit) (window time.Duration, allowed float64) {
+	if c.Rate < 1 {
+		return time.Duration(float64(time.Second) / c.Rate), 1
+	}
+	return time.Second, float64(int(c.Rate))
+}
+
+// counter counts in fixed windows.
+type counter struct {
+	window  time.Duration
+	allowed float64
+	begin   time.Time
+	n       float64
+}
+
+func newCounter(c config.Limit) policy {
+	window, allowed := windowOf(c)
+	return &counter{window: window, allowed: allowed}
+}
+
+func (c *counter) take(now time.Time) (time.Duration, bool) {
+	if now.Sub(c.begin) >= c.window {
+		c.begin, c.n = now.Truncate(c.window), 0
+	}
+	if c.n >= c.allowed {
+		return c.begin.Add(c.window).Sub(now), false
+	}
+	c.n++
+	return 0, true
+}

@@ -1,0 +1,63 @@
+package orders
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/store"
+)
+
+const (
+	confirmEvery = 250 * time.Millisecond
+	confirmBatch = 50
+	confirmTime  = 2 * time.Second // of one round
+)
+
+// Confirm takes the stock of pending orders once inventory is back, until ctx ends. Every replica does it, for none of them
+// is special: the order's id makes it harmless to take the stock twice, and the first to say so changes the status.
+func (s *Service) Confirm(ctx context.Context, log *zap.Logger) {
+	if s.Fallback.off {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(confirmEvery/2 + rand.N(confirmEvery)):
+		}
+		if err := s.confirmSome(ctx, log); err != nil && ctx.Err() == nil {
+			log.Debug("pending orders wait", zap.Error(err))
+		}
+	}
+}
+
+func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmTime)
+	defer cancel()
+	pending, err := s.Store.PendingOrders(ctx, confirmBatch)
+	if err != nil {
+		return err
+	}
+	for _, o := range pending {
+		_, err := s.Inventory.Reserve(ctx, &inventoryv1.ReserveRequest{OrderId: o.ID, Sku: o.SKU, Quantity: o.Quantity})
+		end := store.Accepted
+		switch {
+		case status.Code(err) == codes.FailedPrecondition:
+			end = store.Rejected
+		case err != nil:
+			return err // it is away still: the others would fare no better
+		}
+		if err := s.Store.SettleOrder(ctx, o, end); err != nil && !errors.Is(err, store.ErrNotFound) { // another replica was first
+			return err
+		}
+		log.Info("pending order settled", zap.String("orderId", o.ID), zap.String("status", end))
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/v3"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
+)
+
+func TestMoves(t *testing.T) {
+	t.Parallel()
+	s := open(t, etcdtest.Start(t, 1))
+	ctx := within(t, 10*time.Second)
+	before, err := s.Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, Stock{SKU: "a", Level: InitialStock("a")}, before)
+
+	first, err := s.MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -3})
+	require.NoError(t, err)
+	assert.Equal(t, before.Level-3, first.Level)
+	again, err := s.MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -3})
+	require.NoError(t, err)
+	assert.Equal(t, first, again, "the same answer, and nothing taken")
+	_, err = s.MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -4})
+	require.ErrorIs(t, err, ErrKeyReused)
+	_, err = s.MoveStock(ctx, Move{ID: "order/1", SKU: "b", Delta: -3})
+	require.ErrorIs(t, err, ErrKeyReused)
+	_, err = s.MoveStock(ctx, Move{ID: "order/2", SKU: "a", Delta: -2 * stockLeast})
+	require.ErrorIs(t, err, ErrShort)
+	got, err := s.Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, first, got)
+}
+
+// Many at once, from two replicas, each of them twice: each is made once, and together they take few transactions.
+func TestMovesAtOnce(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1)
+	replicas := []*Store{open(t, c), open(t, c)}
+	ctx := within(t, 20*time.Second)
+	const n = 300
+	var wg sync.WaitGroup
+	for i := range 2 * n {
+		wg.Go(func() {
+			_, err := replicas[i%2].MoveStock(ctx, Move{ID: fmt.Sprintf("order/%d", i/2), SKU: "a", Delta: -1})
+			assert.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	got, err := replicas[0].Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, InitialStock("a")-n, got.Level)
+	resp, err := c.Client().Get(ctx, stockPrefix+"a")
+	require.NoError(t, err)
+	assert.Less(t, resp.Kvs[0].Version, int64(n/2), "as many transactions")
+	t.Logf("%d moves in %d transactions", n, resp.Kvs[0].Version)
+}
+
+// An attempt whose answer is lost is repeated, and takes once.
+func TestMoveLostAnswers(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1)
+	ctx := within(t, 20*time.Second)
+	s := losing(t, c, 4, func() {})
+	got, err := s.MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -5})
+	require.NoError(t, err)
+	now, err := open(t, c).Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, InitialStock("a")-5, now.Level)
+	assert.Equal(t, now, got, "the revision answered is that of the one write")
+}
+
+// A caller that leaves does not take the others of its batch with it.
+func TestMoveCallerLeaves(t *testing.T) {
+	t.Parallel()
+	s := open(t, etcdtest.Start(t, 1))
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	_, err := s.MoveStock(gone, Move{ID: "order/1", SKU: "a", Delta: -1})
+	if err != nil {
+		require.ErrorIs(t, err, ErrAway)
+	}
+	_, err = s.MoveStock(within(t, 10*time.Second), Move{ID: "order/2", SKU: "a", Delta: -1})
+	require.NoError(t, err)
+}
+
+var errEnough = errors.New("seen enough")
+
+// Whoever names the last revision that it saw continues without a gap and without a repetition.
+func TestWatchStock(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1)
+	s := open(t, c)
+	ctx := within(t, 20*time.Second)
+	collect := func(after int64, n int) (out []Stock) {
+		err := s.WatchStock(ctx, "a", after, func(now Stock) error {
+			if out = append(out, now); len(out) == n {
+				return errEnough
+			}
+			return nil
+		})
+		require.ErrorIs(t, err, errEnough)
+		return out
+	}
+	begin := collect(0, 1)
+	assert.Equal(t, InitialStock("a"), begin[0].Level)
+	for i := range 5 {
+		_, err := s.MoveStock(ctx, Move{ID: fmt.Sprint(i), SKU: "a", Delta: -1})
+		require.NoError(t, err)
+	}
+	got := collect(begin[0].Revision, 2)
+	got = append(got, collect(got[1].Revision, 3)...)
+	for i, now := range got {
+		assert.Equal(t, InitialStock("a")-int64(i)-1, now.Level)
+	}
+	now := collect(0, 1)
+	assert.Equal(t, InitialStock("a")-5, now[0].Level)
+
+	// What the store has forgotten is made up for by the level as it is.
+	_, err := c.Client().Compact(ctx, got[4].Revision, clientv3.WithCompactPhysical())
+	require.NoError(t, err)
+	late := collect(begin[0].Revision, 1)
+	assert.Equal(t, InitialStock("a")-5, late[0].Level)
+}

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"go.etcd.io/etcd/client/v3"
+)
+
+// A pending order has a second key, written with it and deleted when it is settled: finding those that wait must not mean
+// to read all orders there are.
+func pendingKey(id string) string { return pendingPrefix + id }
+
+// markPending is what is written with a new order.
+func markPending(o Order) []clientv3.Op {
+	if o.Status != Pending {
+		return nil
+	}
+	return []clientv3.Op{clientv3.OpPut(pendingKey(o.ID), "")}
+}
+
+// PendingOrders returns some of the orders that wait, those that have waited for longest first.
+func (s *Store) PendingOrders(ctx context.Context, most int64) ([]Order, error) {
+	var out []Order
+	err := s.read(ctx, false, func(ctx context.Context, opts ...clientv3.OpOption) error {
+		out = nil
+		resp, err := s.etcd.Get(ctx, pendingPrefix, append(opts, clientv3.WithPrefix(), clientv3.WithLimit(most), clientv3.WithKeysOnly(),
+			clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))...)
+		if err != nil {
+			return err
+		}
+		for _, kv := range resp.Kvs {
+			o, err := s.etcd.Get(ctx, orderPrefix+string(kv.Key[len(pendingPrefix):]))
+			if err != nil {
+				return err
+			}
+			if len(o.Kvs) == 0 {
+				continue
+			}
+			var rec Order
+			if err := json.Unmarshal(o.Kvs[0].Value, &rec); err != nil {
+				return fmt.Errorf("the store's record of an order: %w", err)
+			}
+			out = append(out, rec)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the pending orders: %w", err)
+	}
+	return out, nil
+}
+
+// SettleOrder ends the waiting of a pending order with a status. ErrNotFound: it does not wait any more.
+func (s *Store) SettleOrder(ctx context.Context, o Order, status string) error {
+	o.Status = status
+	put, _, err := putOrder(o)
+	if err != nil {
+		return err
+	}
+	err = s.try(led(ctx), func(ctx context.Context) error {
+		resp, err := s.etcd.Txn(ctx).
+			If(clientv3.Compare(clientv3.CreateRevision(pendingKey(o.ID)), ">", 0)).
+			Then(put, clientv3.OpDelete(pendingKey(o.ID))).
+			Commit()
+		if err == nil && !resp.Succeeded {
+			err = ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settling order %q: %w", o.ID, err)
+	}
+	return nil
+}
