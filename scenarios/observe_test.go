@@ -16,6 +16,7 @@ topology: t.yaml
 load: {l: {to: gateway, rate: 5/s, requests: [{path: /}]}}
 faults:
   - id: bad
+    for: 1s
     http-error: {from: client, to: gateway, status: 503, share: 30%, retry-after: "1"}
   - id: again
     http-error: {from: client, to: gateway, status: 500, first: 3}
