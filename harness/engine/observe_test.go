@@ -1,0 +1,63 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRepliedLinksAreThoseOfReplies(t *testing.T) {
+	p := planOf(
+		fault("a", "http-error", `{"from":"client","to":"a","status":503}`, 0, time.Second),
+		fault("b", "http-error", `{"from":"client","to":"a","status":500}`, 0, time.Second),
+		fault("c", "grpc-error", `{"from":"a","to":"b","code":"INTERNAL"}`, 0, time.Second),
+		fault("d", "drop", `{"from":"b","to":"c"}`, 0, time.Second))
+	p.Observe = []plan.LinkEnds{{From: "b", To: "c"}}
+	assert.Equal(t, []cluster.Link{{From: "client", To: "a"}, {From: "a", To: "b"}}, repliedOn(p.Rounds[0]))
+	assert.Equal(t, []cluster.Link{{From: "b", To: "c"}}, observed(p))
+}
+
+func TestCallsAreWrittenAndWhatIsMissingOfThem(t *testing.T) {
+	p := planOf()
+	dir := t.TempDir() + "/run"
+	w, err := record.Create(dir, record.Meta{Tool: "test"}, p)
+	require.NoError(t, err)
+	rd := newRound(Job{Plan: p, Record: w}, p.Rounds[0])
+	w.SetRound(1)
+	w.Event(record.Event{Kind: record.RoundBegin})
+	code, link := 14, cluster.Link{From: "a", To: "b"}
+	begin := time.Now()
+	rd.calls(cluster.CallBatch{Calls: []cluster.Call{{Begin: begin, End: begin.Add(time.Second), Link: link, Port: 9, Conn: 3, Proto: "grpc", Method: "POST", Path: "/p", RequestID: "r", TraceID: "t",
+		Status: 200, GRPCStatus: &code, Injected: true, Error: "reset"}}})
+	rd.calls(cluster.CallBatch{Read: []cluster.Observed{{Link: link, Calls: 5, Dropped: 2, Unreadable: 1, Why: "TLS"}}, Err: errors.New("the plane is gone")})
+	require.NoError(t, w.Close())
+	run, err := record.Open(dir)
+	require.NoError(t, err)
+	cs, err := run.Rounds[0].Calls()
+	require.NoError(t, err)
+	require.Len(t, cs, 1)
+	assert.Equal(t, time.Second, cs[0].End-cs[0].Begin)
+	assert.InDelta(t, w.At(begin), cs[0].Begin, float64(time.Microsecond))
+	cs[0].Begin, cs[0].End = 0, 0
+	assert.Equal(t, record.Call{Round: 1, From: "a", To: "b", Port: 9, Conn: 3, Proto: "grpc", Method: "POST", Path: "/p", RequestID: "r", TraceID: "t",
+		Status: 200, GRPCStatus: &code, Injected: true, Error: "reset"}, cs[0])
+	var read, failed int
+	for _, e := range run.Rounds[0].Events {
+		switch e.Kind {
+		case record.ObserveEnd:
+			read++
+			assert.Equal(t, "a -> b", e.ID)
+			assert.JSONEq(t, `{"calls":5,"dropped":2,"unreadable":1,"why":"TLS"}`, string(e.Data))
+		case record.Failure:
+			failed++
+			assert.Contains(t, e.Error, "the plane is gone")
+		}
+	}
+	assert.Equal(t, []int{1, 1}, []int{read, failed})
+}
