@@ -151,10 +151,6 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.Path, streams) {
 		r = r.WithContext(context.WithValue(ctx, begunKey{}, func() { late.Stop() }))
-		// The server's time to read a request does not end with the request: it would end the stream.
-		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
 		defer context.AfterFunc(s.departing, func() { cancel(errDeparting) })()
 	}
 	s.proxy.ServeHTTP(w, r)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -37,10 +36,6 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 			return problem(http.StatusBadRequest, "after is a revision that was answered before")
 		}
 		lines.after = n
-	}
-	// The server's time to read a request does not end with the request: it would end the stream.
-	if err := lines.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()

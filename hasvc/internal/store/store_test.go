@@ -270,6 +270,7 @@ func TestNoDeadline(t *testing.T) {
 		s := open(t, c, test.defects...)
 		require.NoError(t, s.Ping(within(t, 10*time.Second)))
 		c.Members[0].Kill()
+		_, _ = s.etcd.Get(within(t, 300*time.Millisecond), pingKey) // finds the connection reset, which is an answer of a kind
 		done := make(chan error, 1)
 		go func() { done <- s.Ping(within(t, 300*time.Millisecond)) }()
 		select {
