@@ -13,9 +13,6 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// observer is an assertion that counts calls on links: the plan has these links read.
-type observer interface{ Observes() []plan.LinkEnds }
-
 // client is the node from which load comes.
 const client = "client"
 

@@ -63,9 +63,7 @@ func TestMetastable(t *testing.T) {
 		"a little less load":   {back(">= 50%", time.Second), func(s *story) { s.thin(7*time.Second, 12*time.Second, 11) }, Pass, ""},
 		"more load after, which it does not bear": {back(">= 90%", time.Second), func(s *story) {
 			stuck(s)
-			for _, q := range s.reqs[1400:1600] {
-				s.reqs = append(s.reqs, q)
-			}
+			s.reqs = append(s.reqs, s.reqs[1400:1600]...)
 		}, Invalid, "240/s offered after"},
 		"held down by age":           {back(">= 90%", 3*time.Second), old, Fail, "sustained by: queue age (half of the answers took 15ms or more, 5ms in the baseline; 3 in flight, 1 then)"},
 		"not so old":                 {back(">= 90%", 3*time.Second), func(s *story) { old(s); s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done-- }) }, Fail, "nothing in the record says"},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -112,7 +113,7 @@ func (q *querier) scrapes(mint, maxt int64) (map[string][]time.Duration, error) 
 	}
 	defer s.Close()
 	out := map[string][]time.Duration{}
-	set := s.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up"))
+	set := s.Select(context.Background(), false, nil, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, "up"))
 	var it chunkenc.Iterator
 	for set.Next() {
 		series := set.At()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -126,7 +127,7 @@ func (q *querier) names(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer s.Close()
-	names, _, err := s.LabelValues(ctx, labels.MetricName, nil)
+	names, _, err := s.LabelValues(ctx, model.MetricNameLabel, nil)
 	return names, err
 }
 

@@ -14,8 +14,8 @@ import (
 var quiet = log.New(io.Discard, "", 0)
 
 const (
-	tenSeconds = 10 * time.Second
-	tick       = time.Millisecond
+	longest = 10 * time.Second
+	tick    = time.Millisecond
 )
 
 // asked is a request on HTTP/2, and answered its answer, as bytes.

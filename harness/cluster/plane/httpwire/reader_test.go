@@ -138,7 +138,7 @@ func TestReaderReadsContinueAndCancel(t *testing.T) {
 	req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+r.addr()+"/slow", nil)
 	done := make(chan error)
 	go func() { _, err := c.Do(req); done <- err }()
-	require.Eventually(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.conns == 1 }, tenSeconds, tick)
+	require.Eventually(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.conns == 1 }, longest, tick)
 	do(t, c, "GET", "http://"+r.addr()+"/fixed", nil) // the slow one has begun when this is answered
 	cancel()
 	require.ErrorIs(t, <-done, context.Canceled)
