@@ -4,7 +4,7 @@ N ?= 20
 FUZZTIME ?= 1m
 SAMPLE ?= 0
 
-.PHONY: help build images test lint bench soak verdicts fuzz mutate generate
+.PHONY: help build images test starts lint bench soak verdicts fuzz mutate generate
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ images: ## images of the reference topology, for plain docker compose; no regist
 
 test: ## what CI tests
 	$(GO) test ./...
+
+starts: ## 100 starts and stops on a container engine, without a leak
+	CLUSTERTEST_STARTS=all $(GO) test -count=1 -timeout 30m -run TestDriver/leaks ./harness/cluster/docker
 
 lint: ## vet, staticcheck, gofmt, module files
 	test -z "$$(gofmt -l .)"

@@ -1,7 +1,9 @@
 package role
 
 import (
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,7 +28,8 @@ func TestEdge(t *testing.T) {
 	a, b := start(t, "gateway", etcd.URLs(), nil), start(t, "gateway", etcd.URLs(), nil)
 	a.waitReady()
 	b.waitReady()
-	e.waitReady()
+	// Ready it is with one gateway; that one must not be the one that goes.
+	eventually(t, func() bool { return strings.Contains(exposition(t, e), `hasvc_edge_backends{state="ready"} 2`) }, "the edge does not know both gateways")
 	code, body := e.ask(http.MethodPost, "/orders", `{"sku":"a","quantity":2}`)
 	require.Equal(t, http.StatusCreated, code, "%v", body)
 	id, ok := body["id"].(string)
@@ -41,6 +44,16 @@ func TestEdge(t *testing.T) {
 		require.Equal(t, http.StatusOK, e.status("/orders/"+id))
 	}
 	require.NoError(t, e.stop())
+}
+
+// exposition is what a replica tells Prometheus.
+func exposition(t *testing.T, r *running) string {
+	resp, err := http.Get("http://" + r.HTTP + "/metrics") //nolint:noctx // it is answered at once
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(b)
 }
 
 // Inventory goes: orders are taken as pending and levels are the last known; it comes back, and they are confirmed.
