@@ -497,3 +497,8 @@ func both(a, b []Window) []Window {
 	}
 	return out
 }
+
+// asksForDamage: what opens, or closes again, does so for a fault.
+func (a *Breaker) asksForDamage() bool {
+	return !a.Opens.IsZero() || a.Rejects != nil || !a.WhileOpen.IsZero() || !a.Probes.IsZero() || !a.Closes.IsZero()
+}

@@ -294,15 +294,17 @@ func TestBreaker(t *testing.T) {
 		"no calls in the baseline": {opens("<= 1s"), func(g *guarded) { g.only(func(c record.Call) bool { return c.Begin > 2900*ms }) }, nil, Invalid, "no call from orders to inventory crossed the link in the baseline"},
 		"an idle replica":          {opens("<= 1s"), func(g *guarded) { never(g); g.only(func(c record.Call) bool { return c.From == "orders-1" }) }, nil, Pass, "(breaker of inventory in orders-1); orders-2 made no calls and was left out"},
 		"calls that were dropped": {opens("<= 1s"), func(g *guarded) {
-			g.event(record.Event{T: time.Second, Kind: callsRead, Data: json.RawMessage(`{"dropped": 1}`)})
+			g.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: json.RawMessage(`{"dropped": 1}`)})
 		}, nil, Invalid, "not every call on the links was read: 1 dropped"},
 		"calls that were unreadable": {opens("<= 1s"), func(g *guarded) {
-			g.event(record.Event{T: time.Second, Kind: callsRead, Data: json.RawMessage(`{"unreadable": 2}`)})
+			g.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: json.RawMessage(`{"unreadable": 2}`)})
 		}, nil, Invalid, "2 connections unreadable"},
 		"all calls were read": {opens("<= 1s"), func(g *guarded) {
-			g.event(record.Event{T: time.Second, Kind: callsRead, Data: json.RawMessage(`{"dropped": 0, "unreadable": 0}`)})
+			g.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: json.RawMessage(`{"dropped": 0, "unreadable": 0}`)})
 		}, nil, Pass, ""},
-		"nobody knows what was read":         {opens("<= 1s"), func(g *guarded) { g.event(record.Event{T: time.Second, Kind: callsRead, Data: json.RawMessage(`3`)}) }, nil, Invalid, "not known"},
+		"nobody knows what was read": {opens("<= 1s"), func(g *guarded) {
+			g.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: json.RawMessage(`3`)})
+		}, nil, Invalid, "not known"},
 		"a fault that never began":           {b(func(a *Breaker) { a.Fault, a.Opens = "cut", bound(t, "<= 1s") }), nil, nil, Invalid, "cut never began"},
 		"a window shorter than four scrapes": {opens("<= 1s"), nil, func(g *guarded) { g.scrape.interval = time.Second }, Invalid, "shorter than four scrapes"},
 		"a late generator": {opens("<= 1s"), func(g *guarded) {

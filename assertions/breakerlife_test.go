@@ -242,3 +242,12 @@ func TestMergingParts(t *testing.T) {
 	require.Equal(t, Finding{Verdict: Invalid, Summary: "there was nothing to judge", Reason: "there was nothing to judge"}, merge(nil))
 	require.Equal(t, Finding{Verdict: Pass, Summary: "a2"}, merge([]part{p("a", Pass, 2, "a2"), p("a", Pass, 1, "a1")}))
 }
+
+func TestWhatIsAskedOfARunWithoutDamage(t *testing.T) {
+	b := bound(t, "<= 1")
+	for _, a := range []*Breaker{{Opens: b}, {Rejects: &BreakerRejects{}}, {WhileOpen: b}, {Probes: b}, {Closes: b}} {
+		require.True(t, a.asksForDamage())
+	}
+	require.False(t, (&Breaker{StaysClosed: true, Transitions: b}).asksForDamage())
+	require.True(t, (&Shed{}).asksForDamage())
+}

@@ -103,6 +103,30 @@ func TestBudgetParameters(t *testing.T) {
 	}
 }
 
+// Both windows lie within the stretch: the first moment counts that has the long one behind it, and the last one before the end.
+func TestBurnWithinItsStretch(t *testing.T) {
+	b := Budget{Objective: bound(t, ">= 90%")}
+	w := Burn{Long: 20, Short: 10, Rate: bound(t, "<= 2")}
+	var ss []sample
+	for i := range 30 {
+		ss = append(ss, sample{time.Duration(i), 1, i >= 20})
+	}
+	require.Equal(t, burnt{true, 10, 19}, b.burn(w, ss, 0, 30), "all of the first 20 failed")
+	require.Equal(t, burnt{true, 10, 19}, b.burn(w, ss, 0, 20))
+	require.False(t, b.burn(w, ss, 0, 19).judged)
+	require.Equal(t, burnt{true, 9, 20}, b.burn(w, ss, 1, 30), "one good answer in the short window")
+	// In two stretches the worse counts, whichever comes first.
+	for _, ws := range [][]Window{{{0, 25}, {25, 50}}, {{25, 50}, {0, 25}}} {
+		var two []sample
+		for i := range 50 {
+			two = append(two, sample{time.Duration(i), 1, i >= 20})
+		}
+		parts, _, _ := Budget{Objective: b.Objective, Burn: []Burn{w}}.judge(two, ws)
+		require.Equal(t, Fail, parts[1].verdict)
+		require.Equal(t, 10.0, parts[1].value)
+	}
+}
+
 // The highest burn rate is that of evaluating both windows at every nanosecond.
 func TestBurnAgainstNaive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

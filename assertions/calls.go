@@ -16,15 +16,6 @@ import (
 // client is the node from which load comes.
 const client = "client"
 
-// callsRead is the event in which whoever read the links says what it could not read. Its Data are missedCalls; there may be
-// several.
-const callsRead record.EventKind = "observe"
-
-type missedCalls struct {
-	Dropped    int `json:"dropped"`
-	Unreadable int `json:"unreadable"`
-}
-
 // nodesOf tells the nodes that a name stands for: a node, the replicas of a service (those that came later too), or the
 // members of a group.
 func nodesOf(run *record.Run, name string) func(node string) bool {
@@ -87,12 +78,12 @@ func onLink(r *record.Round, ends plan.LinkEnds, pattern string) ([]record.Call,
 
 // allRead is that every call on the links was read.
 func allRead(r *record.Round) error {
-	var sum missedCalls
+	var sum record.Observed
 	for _, e := range r.Events {
-		if e.Kind != callsRead {
+		if e.Kind != record.ObserveEnd {
 			continue
 		}
-		var m missedCalls
+		var m record.Observed
 		if err := json.Unmarshal(e.Data, &m); err != nil {
 			return fmt.Errorf("what was read on the links is not known: %w", err)
 		}
@@ -100,7 +91,7 @@ func allRead(r *record.Round) error {
 		sum.Unreadable += m.Unreadable
 	}
 	if sum.Dropped > 0 || sum.Unreadable > 0 {
-		return fmt.Errorf("not every call on the links was read: %d dropped, %s unreadable", sum.Dropped, plural(sum.Unreadable, "connection"))
+		return fmt.Errorf("not every call on the links was read: %d dropped, %s unreadable", sum.Dropped, plural(int(sum.Unreadable), "connection"))
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func TestMetastable(t *testing.T) {
 		"not much amplification":     {back(">= 90%", 3*time.Second), retried(5, 0), Fail, "nothing in the record says"},
 		"calls that were dropped": {back(">= 90%", 3*time.Second), func(s *story) {
 			retried(2, 0)(s)
-			s.event(record.Event{T: time.Second, Kind: callsRead, Data: []byte(`{"dropped":1}`)})
+			s.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: []byte(`{"dropped":1}`)})
 		}, Fail, "nothing in the record says"},
 		"held down by a breaker":       {back(">= 90%", 3*time.Second), breaker(2), Fail, "sustained by: breaker of inventory in orders-2 open"},
 		"held down by a half-open one": {back(">= 90%", 3*time.Second), breaker(1), Fail, "sustained by: breaker of inventory in orders-2 half-open"},

@@ -44,7 +44,9 @@ func TestRetryAmplification(t *testing.T) {
 		}
 	}
 	observed := func(data string) func(s *story) {
-		return func(s *story) { s.event(record.Event{T: time.Second, Kind: callsRead, Data: json.RawMessage(data)}) }
+		return func(s *story) {
+			s.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: json.RawMessage(data)})
+		}
 	}
 	for name, c := range map[string]struct {
 		ask   *RetryAmplification
