@@ -24,7 +24,7 @@ type PromQL struct {
 	Is     plan.Bound    `json:"is" jsonschema:"required" desc:"The bound that every value must meet, such as <= 3 or >= 50%; in the unit of the expression, seconds where it is a time."`
 	During string        `json:"during,omitempty" desc:"It holds throughout this phase (baseline, fault, recovery), or while this fault holds (its id)."`
 	Always bool          `json:"always,omitempty" desc:"It holds all the time under load."`
-	AtEnd  bool          `json:"at-end,omitempty" desc:"It holds at the end of recovery."`
+	AtEnd  bool          `json:"at-end,omitempty" desc:"It holds at the end of recovery: the last value of each series counts, of the last four scrapes."`
 	After  string        `json:"after,omitempty" desc:"With within: the moment from which the time counts, FAULT.started, FAULT.in-effect, FAULT.undone or FAULT.gone."`
 	Within plan.Duration `json:"within,omitempty" desc:"It comes to hold within this time of after; it need not stay."`
 }
@@ -240,14 +240,19 @@ func (a *PromQL) atEnd(m record.Metrics, r *record.Round) Finding {
 	if !ok || !r.Ended(plan.PhaseRecovery) {
 		return invalid("the round did not come to the end of recovery")
 	}
-	samples, err := m.At(a.Query, end)
+	// One scrape that a busy machine missed must not take the answer away: of each series the last value counts, of a
+	// node that went down before that none.
+	window := Window{max(0, end-leastScrapes*m.Interval()), end}
+	series, err := m.Range(a.Query, window.From, window.To, m.Interval())
 	if err != nil {
 		return invalid("%v", err)
 	}
 	t := tally{bound: a.Is}
-	for _, s := range samples {
-		t.add([]record.Series{{Labels: s.Labels, Points: []record.Point{{T: end, Value: s.Value}}}}, Window{end, end}, m.Interval())
+	for i, s := range series {
+		points := slices.DeleteFunc(slices.Clone(s.Points), func(p record.Point) bool { return math.IsNaN(p.Value) })
+		series[i].Points = points[max(0, len(points)-1):]
 	}
+	t.add(series, window, m.Interval())
 	ev := Evidence{What: a.Query + " at the end of recovery", File: record.MetricsDir, Count: t.values, Values: map[string]float64{"series": float64(len(t.series))}}
 	f := Finding{}
 	switch {
@@ -261,8 +266,7 @@ func (a *PromQL) atEnd(m record.Metrics, r *record.Round) Finding {
 	if t.values > 0 {
 		ev.Values["least"], ev.Values["greatest"] = t.least, t.greatest
 	}
-	// What is looked at there was scraped just before.
-	return a.stated(f, ev, m, []Window{{end - leastScrapes*m.Interval(), end}})
+	return a.stated(f, ev, m, []Window{window})
 }
 
 func spread(t *tally) string {

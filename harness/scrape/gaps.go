@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -121,6 +122,7 @@ func (q *querier) scrapes(mint, maxt int64) (map[string][]time.Duration, error) 
 		if node == "" {
 			node = series.Labels().Get("job") // the harness
 		}
+		node = strings.Clone(node) // see owned
 		it = series.Iterator(it)
 		for it.Next() == chunkenc.ValFloat {
 			if t, v := it.At(); v == 1 {

@@ -65,7 +65,7 @@ func (q *querier) at(ctx context.Context, expr string, at time.Duration) ([]reco
 			if s.H != nil {
 				return nil, errHistogram(expr)
 			}
-			out = append(out, record.Sample{Labels: s.Metric.Map(), Value: s.F})
+			out = append(out, record.Sample{Labels: owned(s.Metric), Value: s.F})
 		}
 		slices.SortFunc(out, func(a, b record.Sample) int { return strings.Compare(text(a.Labels), text(b.Labels)) })
 		return out, nil
@@ -99,7 +99,7 @@ func (q *querier) between(ctx context.Context, expr string, from, to, step time.
 		if len(s.Histograms) > 0 {
 			return nil, errHistogram(expr)
 		}
-		series := record.Series{Labels: s.Metric.Map()}
+		series := record.Series{Labels: owned(s.Metric)}
 		for _, p := range s.Floats {
 			series.Points = append(series.Points, record.Point{T: q.offset(p.T), Value: p.F})
 		}
@@ -128,7 +128,17 @@ func (q *querier) names(ctx context.Context) ([]string, error) {
 	}
 	defer s.Close()
 	names, _, err := s.LabelValues(ctx, model.MetricNameLabel, nil)
+	for i := range names {
+		names[i] = strings.Clone(names[i])
+	}
 	return names, err
+}
+
+// owned copies labels: what a block gives is its file in memory, and is gone with it when the block is closed.
+func owned(ls labels.Labels) map[string]string {
+	m := map[string]string{}
+	ls.Range(func(l labels.Label) { m[strings.Clone(l.Name)] = strings.Clone(l.Value) })
+	return m
 }
 
 // known says which metric of an expression is none.

@@ -234,7 +234,12 @@ func TestRecord(t *testing.T) {
 	}
 	samples, err = m.At("in_flight", live)
 	require.NoError(t, err)
+	_, unknown := m.At("in_flght", live)
+	gaps, err := m.Gaps(0, live)
+	require.NoError(t, err)
 	require.NoError(t, m.Close())
+	// What was answered is the caller's: the files that it came from are no longer in memory.
+	require.NotEmpty(t, fmt.Sprint(samples, series, names, gaps, unknown))
 	again, err := m.At("in_flight", live)
 	require.NoError(t, err, "asked after Close")
 	require.Equal(t, samples, again)
