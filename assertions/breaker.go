@@ -85,9 +85,6 @@ func (a *Breaker) names() BreakerMetrics {
 // Observes is the link on which calls are counted.
 func (a *Breaker) Observes() []plan.LinkEnds { return []plan.LinkEnds{{From: a.In, To: a.Of}} }
 
-// asksForDamage: a breaker that is to open needs something to open for.
-func (a *Breaker) asksForDamage() bool { return a.Fault != "" && !a.StaysClosed }
-
 // measures says that the finding rests on all loads, whose requests lead to the calls.
 func (a *Breaker) measures() measured { return measured{} }
 

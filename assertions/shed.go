@@ -100,9 +100,6 @@ func (a *Shed) relative() bool {
 	return a.Goodput.Unit == plan.Times || slices.ContainsFunc(a.accepted(), func(f figure) bool { return f.bound.Unit == plan.Times })
 }
 
-// asksForDamage: without too much load there is nothing to refuse.
-func (*Shed) asksForDamage() bool { return true }
-
 func (a *Shed) measures() measured {
 	return measured{src: Source{Load: a.Load}, relative: a.relative()}
 }
