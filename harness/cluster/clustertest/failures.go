@@ -51,8 +51,8 @@ func (s *suite) failures(t *testing.T) {
 		require.NoError(t, os.WriteFile(f, []byte("not a program"), 0o755))
 		spec.Services[1].Argv0 = f
 	}, "bad")
-	// Long enough for any driver to have started it.
-	fails("a program that is never ready", 4*time.Second, func(*cluster.Spec) {}, "bad", "still looking for my keys")
+	// Long enough for any driver to have started it, also an engine on a slow machine, which took more than 4 s beside other tests.
+	fails("a program that is never ready", 10*time.Second, func(*cluster.Spec) {}, "bad", "still looking for my keys")
 	fails("a user that is not known", 10*time.Second, func(spec *cluster.Spec) { spec.Services[1].User = "no-such-user" }, "no-such-user")
 	fails("a bind mount that is not there", 10*time.Second, func(spec *cluster.Spec) {
 		spec.Services[1].Volumes = []cluster.Mount{{Kind: "bind", Source: "/no/such/directory", Target: "/x"}}
