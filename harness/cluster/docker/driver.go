@@ -55,8 +55,9 @@ var capabilities = sync.OnceValue(func() cluster.Capabilities {
 	return caps
 })
 
-// settle is longer than the engine takes to say that a program has ended: 30 to 60 ms on an idle machine.
-const settle = 300 * time.Millisecond
+// settle is longer than the engine takes to say that a program has ended: 30 to 60 ms on an idle machine, and more than 300 on a slow one
+// beside other work. Only programs without a ready condition or healthcheck wait for it.
+const settle = time.Second
 
 // Up implements cluster.Driver.
 func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
