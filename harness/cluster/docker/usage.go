@@ -21,6 +21,9 @@ type counter struct {
 	cgroup *procs.Cgroup
 	before time.Duration // processor time of earlier runs, each with a control group of its own, as seen last
 	seen   time.Duration // of the present run
+
+	waited  time.Duration         // of all runs, for a processor
+	threads map[int]time.Duration // what each thread had waited when it was seen last
 }
 
 // began notes a run of the container. A zero pid is one that ended at once.
@@ -35,7 +38,7 @@ func (c *counter) began(container *engine.Container, pid int) {
 func (c *counter) usage() (u cluster.Usage, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u.CPU = c.before + c.seen
+	u.CPU, u.Waited = c.before+c.seen, c.waited
 	if c.pid == 0 {
 		return u, nil
 	}
@@ -56,7 +59,12 @@ func (c *counter) usage() (u cluster.Usage, err error) {
 	if err != nil {
 		return c.ended(u, err)
 	}
+	threads := make(map[int]time.Duration, len(c.threads))
 	for _, pid := range pids {
+		for tid, waited := range procs.Waits(pid) {
+			c.waited += max(0, waited-c.threads[tid])
+			threads[tid] = waited
+		}
 		p, ok := procs.Read(pid)
 		if !ok {
 			continue
@@ -69,6 +77,7 @@ func (c *counter) usage() (u cluster.Usage, err error) {
 		u.Threads += p.Threads
 		u.FDs += fds
 	}
+	c.threads, u.Waited = threads, c.waited
 	return u, nil
 }
 
@@ -78,7 +87,7 @@ func (c *counter) ended(u cluster.Usage, err error) (cluster.Usage, error) {
 		return u, err
 	}
 	c.pid = 0
-	return cluster.Usage{CPU: u.CPU}, nil
+	return cluster.Usage{CPU: u.CPU, Waited: u.Waited}, nil
 }
 
 // count begins to count a container that was just started and stays.
