@@ -197,6 +197,8 @@ func TestRecord(t *testing.T) {
 	p99 := await(t, s, `histogram_quantile(0.99, latency_seconds{node="api-1"})`, 1)
 	require.InEpsilon(t, 0.030, p99[0].Value, 0.1)
 
+	// Two points an interval apart need three scrapes.
+	await(t, s, `count_over_time(in_flight{node="api-1"}[2s]) >= 3`, 1)
 	live := w.Now()
 	require.NoError(t, s.Close())
 	require.NoError(t, r.Close())
