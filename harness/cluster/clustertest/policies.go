@@ -29,8 +29,8 @@ func (s *suite) policies(t *testing.T) {
 		stubborn.StopGrace = 200 * time.Millisecond
 		var err error
 		top, err = s.tryUp(t, ctx, &cluster.Spec{Name: "policies", Services: []cluster.Service{
-			service("once", no, "job", "-after", "50ms", "-code", "42"),
-			service("abort", no, "job", "-after", "50ms", "-signal", "SIGSEGV"),
+			service("once", no, "job", "-after", "500ms", "-code", "42"),
+			service("abort", no, "job", "-after", "500ms", "-signal", "SIGSEGV"),
 			service("clean", cluster.Restart{Policy: "on-failure"}, "job", "-after", "50ms", "-say", "clean runs"),
 			service("twice", cluster.Restart{Policy: "on-failure", MaxRetries: 2}, "job", "-after", "20ms", "-code", "1", "-say", "twice runs"),
 			service("always", always, "job", "-after", "20ms", "-say", "always runs"),

@@ -59,6 +59,9 @@ var capabilities = sync.OnceValue(func() cluster.Capabilities {
 // beside other work. Only programs without a ready condition or healthcheck wait for it.
 const settle = time.Second
 
+// atOnce is longer than a program in a new container takes to say that its flags are wrong: more than 20 ms on a slow machine.
+const atOnce = 250 * time.Millisecond
+
 // Up implements cluster.Driver.
 func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
 	if err := check(spec); err != nil {
@@ -72,7 +75,7 @@ func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (
 	if err != nil {
 		return nil, err
 	}
-	t, err := supervise.Up(ctx, c, supervise.Config{Spec: spec, Options: opt, CarriesHealth: true, Settle: settle})
+	t, err := supervise.Up(ctx, c, supervise.Config{Spec: spec, Options: opt, CarriesHealth: true, Settle: settle, AtOnce: atOnce})
 	if err != nil {
 		return nil, err
 	}

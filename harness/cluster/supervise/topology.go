@@ -96,6 +96,9 @@ type Config struct {
 	// Settle is how long Up waits for the end of a program that has no ready condition or healthcheck and ends at once;
 	// 0: no longer than such a program may live. A carrier that hears of an end late must allow for it.
 	Settle time.Duration
+	// AtOnce is how long a program may have lived and still have ended at once; 0: settleTime. Where a start takes long, so does reading
+	// one's flags.
+	AtOnce time.Duration
 	// Makers is how many nodes are made at a time; 0: all.
 	Makers int
 	// StartDetail, when not nil, is a remark on the start of a node's programs, such as a limit that is not honoured.

@@ -233,7 +233,7 @@ func (t *Topology) runsOnce(s *cluster.Service) bool {
 	return false
 }
 
-// settle waits for Config.Settle and fails when the program had ended within that time, but for a success.
+// settle waits for Config.Settle and fails when the program had ended at once (Config.AtOnce), but for a success.
 func (n *Node) settle(ctx context.Context) error {
 	wait := cmp.Or(n.t.cfg.Settle, settleTime)
 	n.mu.Lock()
@@ -252,7 +252,7 @@ func (n *Node) settle(ctx context.Context) error {
 	n.mu.Lock()
 	again := n.willRestart()
 	n.mu.Unlock()
-	if x.Code == 0 || again || x.At.Sub(r.started) > wait {
+	if x.Code == 0 || again || x.At.Sub(r.started) > cmp.Or(n.t.cfg.AtOnce, settleTime) {
 		return nil
 	}
 	return fmt.Errorf("node %s %s as soon as it was started%s", n.Info.Name, describeExit(x), n.lastWords())
