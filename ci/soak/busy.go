@@ -8,9 +8,13 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// keepBusy starts a process of this program that keeps one core busy half of the time.
+// keepBusy starts a process of this program that keeps one core busy half of the time. It has a session of its own, as another
+// program on the machine would: in this one it would share what the scheduler lets the load's generator have first, and go before
+// every node.
 func keepBusy(ctx context.Context) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	self, err := os.Executable()
@@ -20,6 +24,7 @@ func keepBusy(ctx context.Context) (stop func(), err error) {
 	}
 	c := exec.CommandContext(ctx, self, "busy")
 	// Its end is ours: it reads from a pipe that closes with this process, however that ends.
+	c.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	in, err := c.StdinPipe()
 	if err == nil {
 		err = c.Start()

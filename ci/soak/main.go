@@ -28,6 +28,7 @@ type settings struct {
 	n       int
 	drivers []string
 	busy    bool
+	quiet   bool     // run the control no-fault too
 	results string   // file that each verdict is appended to; empty: none
 	from    []string // files of verdicts to make the table of, without running anything
 	table   string   // file that the table is written to as a page; empty: none
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&s.n, "n", 20, "how often each scenario and each control is run on each driver")
 	flag.StringVar(&drivers, "driver", harness.Drivers[0].Name, "what carries the topologies: drivers, with commas between them")
 	flag.BoolVar(&s.busy, "busy", true, "keep a core busy half of the time")
+	flag.BoolVar(&s.quiet, "no-fault", true, "run each scenario without its faults too, as a control")
 	flag.StringVar(&s.results, "results", "", "append each verdict to this `FILE`, as a line of JSON, when it comes")
 	flag.StringVar(&from, "from", "", "run nothing, and make the table of these `FILES` of -results, with commas between them")
 	flag.StringVar(&s.table, "table", "", "write the table to this `FILE`, as Markdown")
@@ -120,7 +122,7 @@ func run(ctx context.Context, s settings, stdout io.Writer) error {
 		}
 		return nil
 	}
-	runErr := turns(ctx, s.n, all, on, dir, note)
+	runErr := s.turns(ctx, all, on, dir, note)
 	wrong, err := s.show(results, stdout)
 	if err := errors.Join(runErr, err); err != nil {
 		return err
@@ -132,14 +134,14 @@ func run(ctx context.Context, s settings, stdout io.Writer) error {
 }
 
 // turns goes turn by turn over all scenarios, and over the drivers in each, so that an early end has seen all of them.
-func turns(ctx context.Context, n int, all []*harness.Scenario, on []carrier, dir string, note func(result) error) error {
-	for turn := range n {
-		for _, s := range all {
+func (s settings) turns(ctx context.Context, all []*harness.Scenario, on []carrier, dir string, note func(result) error) error {
+	for turn := range s.n {
+		for _, sc := range all {
 			for _, c := range on {
 				if ctx.Err() != nil {
 					return nil // run reports it
 				}
-				if err := once(ctx, s, c, dir, turn, note); err != nil {
+				if err := once(ctx, sc, c, s.quiet, dir, turn, note); err != nil {
 					return err
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness"
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 	"github.com/hasvc/gauntlet/reports"
 )
@@ -33,7 +34,7 @@ func newCarrier(ctx context.Context, name string) (carrier, error) {
 }
 
 // once runs a scenario and its controls, each with a seed of its own for each turn.
-func once(ctx context.Context, s *harness.Scenario, on carrier, dir string, turn int, note func(result) error) error {
+func once(ctx context.Context, s *harness.Scenario, on carrier, quiet bool, dir string, turn int, note func(result) error) error {
 	seed := s.Seed(nil) + uint64(turn)
 	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name(), on.Name(), turn+1))
 	var unchanged *record.Run
@@ -58,6 +59,9 @@ func once(ctx context.Context, s *harness.Scenario, on carrier, dir string, turn
 	}
 	unchanged = r.Run
 	for i, c := range r.Run.Plan.Controls {
+		if c.Name == plan.NoFaultControl && !quiet {
+			continue
+		}
 		cr, err := try(c.Name, fmt.Sprintf("%s-%d", dir, i+1), func(r *reports.Result) (bool, string) {
 			// Judged against a passing run: whether the unchanged one passed has a line of its own.
 			return harness.Right(assertions.Pass, unchanged.Plan, c, r.Findings)

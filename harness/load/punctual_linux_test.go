@@ -41,6 +41,7 @@ func TestPunctualIsGivenAndTakenBack(t *testing.T) {
 		<-held
 	}
 	during := threadAttrs(t)
+	require.Equal(t, group, groupNice(), "the compiler, which is of this session, would go before every node")
 	got, ok := during[os.Getpid()]
 	require.True(t, ok)
 	if got.Runtime != punctualSlice && got.Nice == before.Nice {
@@ -57,6 +58,5 @@ func TestPunctualIsGivenAndTakenBack(t *testing.T) {
 		require.Equal(t, before.Nice, a.Nice, "thread %d", tid)
 		require.Equal(t, before.Runtime, a.Runtime, "thread %d", tid)
 	}
-	require.Equal(t, group, groupNice())
 	close(hold)
 }
