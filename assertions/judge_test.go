@@ -163,6 +163,17 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 			require.Equal(t, Pass, v)
 		})
 	}
+	t.Run("no faults and a bad baseline, which is part of what is judged", func(t *testing.T) {
+		s := newStory()
+		s.plan.Rounds[0].Faults = nil
+		s.drop(func(e record.Event) bool { return e.Fault != "" })
+		s.each(0, time.Hour, broken)
+		s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, Bounds: Bounds{Success: bound(t, ">= 50%")}})
+		fs, v := s.judge(t)
+		require.NotContains(t, fs, "steady orders")
+		require.Equal(t, Fail, fs["it"].Verdict, fs["it"].Reason)
+		require.Equal(t, Fail, v)
+	})
 	t.Run("a repeated fault by times", func(t *testing.T) {
 		s := newStory()
 		s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)

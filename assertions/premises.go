@@ -160,7 +160,8 @@ func (j *judge) premises(pr plan.Round, r *record.Round, all []asked) premises {
 		rest := m.measures()
 		for _, src := range rest.sources(j.run.Plan) {
 			once(pre.generator, src.Load, src.Load != "", add, func() Finding { return punctual(src.Load, r) })
-			once(pre.steady, src, !rest.baselineOnly, add, func() Finding { return steady(src, r) })
+			// Where nothing is broken, the baseline is part of what is judged.
+			once(pre.steady, src, !rest.baselineOnly && len(pr.Faults) > 0, add, func() Finding { return steady(src, r) })
 			once(pre.drift, src, rest.relative, add, func() Finding { return drift(src, r) })
 		}
 	}

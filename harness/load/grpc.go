@@ -401,8 +401,21 @@ func (e *exchange) retryAfter() bool {
 	if e.stream == nil || e.enough {
 		return false
 	}
-	t := e.stream.Trailer()
-	return len(t.Get("retry-after")) > 0 || len(t.Get("grpc-retry-pushback-ms")) > 0
+	return again(e.stream.Trailer())
+}
+
+// again reports whether an answer's trailer says when to come again. A pushback that is negative or no number says: do not
+// (gRPC proposal A6).
+func again(t metadata.MD) bool {
+	if len(t.Get("retry-after")) > 0 {
+		return true
+	}
+	after := t.Get("grpc-retry-pushback-ms")
+	if len(after) == 0 {
+		return false
+	}
+	_, err := strconv.ParseUint(after[0], 10, 32)
+	return err == nil
 }
 
 // text is what was received as JSON, a line each, for expect.matches.

@@ -373,3 +373,14 @@ func TestShortStreams(t *testing.T) {
 		assert.Equal(t, record.Answered, r.Outcome)
 	}
 }
+
+func TestAgain(t *testing.T) {
+	for want, trailers := range map[bool][]metadata.MD{
+		true:  {metadata.Pairs("retry-after", "1"), metadata.Pairs("grpc-retry-pushback-ms", "0"), metadata.Pairs("Grpc-Retry-Pushback-Ms", "250")},
+		false: {nil, metadata.Pairs("grpc-retry-pushback-ms", "-1"), metadata.Pairs("grpc-retry-pushback-ms", "soon"), metadata.Pairs("grpc-status", "14")},
+	} {
+		for _, trailer := range trailers {
+			require.Equal(t, want, again(trailer), "%v", trailer)
+		}
+	}
+}

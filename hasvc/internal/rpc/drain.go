@@ -38,6 +38,7 @@ func (s *Streams) Server(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo
 	defer stop()
 	err := handle(srv, draining{ss, ctx})
 	if err != nil && errors.Is(context.Cause(ctx), errDraining) {
+		resumeAtOnce(ss)
 		return status.Error(codes.Unavailable, errDraining.Error()+"; resume at another one")
 	}
 	return err

@@ -1,0 +1,49 @@
+package rpc
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// The client of a stream that is ended can tell that it goes on elsewhere, and when: at once. Also where the handler was about
+// to blame what it depends on, for its calls end with the stream.
+func TestDrainedStream(t *testing.T) {
+	t.Parallel()
+	streams := NewStreams()
+	server := grpc.NewServer(grpc.StreamInterceptor(streams.Server), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
+		if err := ss.SendHeader(nil); err != nil {
+			return err
+		}
+		<-ss.Context().Done()
+		DoNotRetry(ss.Context())
+		return status.Error(codes.Unavailable, "the store is away")
+	}))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	defer func() { server.Stop(); require.NoError(t, <-done) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test/Stream")
+	require.NoError(t, err)
+	_, err = s.Header()
+	require.NoError(t, err)
+	streams.Drain()
+	err = s.RecvMsg(&emptypb.Empty{})
+	require.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+	require.Equal(t, []string{"0"}, s.Trailer().Get(pushback))
+	require.False(t, pushedBack(s.Trailer()), "which is not to say that nobody else can")
+}
