@@ -27,3 +27,10 @@ func TestWhatAsksForDamage(t *testing.T) {
 		assert.Equal(t, want, len(AskForDamage(p)) == 1, params)
 	}
 }
+
+func TestWhatAMetricAsksOfAFault(t *testing.T) {
+	for after, want := range map[string]bool{"kill.started": true, "kill.in-effect": true, "kill.undone": false, "kill.gone": false} {
+		assert.Equal(t, want, (&PromQL{After: after, Within: plan.Duration(1)}).asksForDamage(), after)
+	}
+	assert.False(t, (&PromQL{Always: true}).asksForDamage())
+}
