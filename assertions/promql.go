@@ -141,12 +141,12 @@ func (a *PromQL) whole() error {
 	return errors.Join(errs...)
 }
 
-// measures says what the finding rests on: the run and its faults, and no load in particular.
 // asksForDamage: what comes within a time of a fault's begin is what the fault does; what comes after its end is as it was before.
 func (a *PromQL) asksForDamage() bool {
 	return a.Within > 0 && (strings.HasSuffix(a.After, ".started") || strings.HasSuffix(a.After, ".in-effect"))
 }
 
+// measures says what the finding rests on: the run and its faults, and no load in particular.
 func (a *PromQL) measures() measured { return measured{baselineOnly: a.During == plan.PhaseBaseline} }
 
 // Judge evaluates.

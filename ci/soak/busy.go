@@ -23,8 +23,8 @@ func keepBusy(ctx context.Context) (stop func(), err error) {
 		return nil, err
 	}
 	c := exec.CommandContext(ctx, self, "busy")
-	// Its end is ours: it reads from a pipe that closes with this process, however that ends.
 	c.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	// Its end is ours: it reads from a pipe that closes with this process, however that ends.
 	in, err := c.StdinPipe()
 	if err == nil {
 		err = c.Start()

@@ -33,7 +33,7 @@ func newCarrier(ctx context.Context, name string) (carrier, error) {
 	return c, err
 }
 
-// once runs a scenario and its controls, each with a seed of its own for each turn.
+// once runs a scenario and its controls, each with a seed of its own for each turn; the control no-fault only when quiet is asked for.
 func once(ctx context.Context, s *harness.Scenario, on carrier, quiet bool, dir string, turn int, note func(result) error) error {
 	seed := s.Seed(nil) + uint64(turn)
 	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name(), on.Name(), turn+1))

@@ -5,7 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,9 +15,6 @@ import (
 // (sched_autogroup) a thread's nice value counts only within its session, and each node is a session: the group has a
 // nice value of its own. The harness needs a small part of a core, so it takes nothing from the service that its
 // lateness would not distort more.
-//
-// A session's nice value is that of everything in it. In go test that is the compiler too, which would then go before every
-// node; there the session keeps its own.
 const (
 	punctualSlice = 300_000 // ns
 	punctualNice  = -10
@@ -31,9 +27,10 @@ var punctuality struct {
 	group int                    // nice value of the session
 }
 
-// keepPunctual has the scheduler prefer the threads of this process until release is called. What the system does not
+// keepPunctual has the scheduler prefer the threads of this process, and all of its session when that is asked for, until
+// release is called. The first of several users says whether it is. What the system does not
 // allow is not done: the generator's lag is measured all the same.
-func keepPunctual() (release func()) {
+func keepPunctual(session bool) (release func()) {
 	p := &punctuality
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -51,7 +48,7 @@ func keepPunctual() (release func()) {
 			return prefer(tid, *now)
 		})
 		p.group = groupNice()
-		if !testing.Testing() {
+		if session {
 			setGroupNice(min(p.group, punctualNice))
 		}
 	}

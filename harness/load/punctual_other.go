@@ -3,4 +3,4 @@
 package load
 
 // keepPunctual does nothing here.
-func keepPunctual() (release func()) { return func() {} }
+func keepPunctual(bool) (release func()) { return func() {} }
