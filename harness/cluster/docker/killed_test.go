@@ -81,7 +81,8 @@ type harness struct {
 func startHarness(t *testing.T, name string, env ...string) *harness {
 	t.Helper()
 	h := &harness{Cmd: exec.Command("/proc/self/exe")}
-	h.Env = append(append(os.Environ(), harnessEnv+"="+name, programEnv+"="+program(t)), env...)
+	// What it makes in the temporary folder stays when it is killed, and is this test's to remove.
+	h.Env = append(append(os.Environ(), harnessEnv+"="+name, programEnv+"="+program(t), "TMPDIR="+t.TempDir()), env...)
 	h.Stderr = os.Stderr
 	out, err := h.StdoutPipe()
 	require.NoError(t, err)
