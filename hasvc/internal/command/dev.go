@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/etcdbin"
@@ -32,6 +33,7 @@ func dev(ctx context.Context, c call) int {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	c.stderr = zapcore.Lock(zapcore.AddSync(c.stderr)) // the roles have a logger each, and etcd writes too
 	etcd, endEtcd, err := devEtcd(ctx, c.stderr)
 	if err != nil {
 		fmt.Fprintf(c.stderr, "hasvc dev: %v\n", err)

@@ -12,10 +12,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/etcdbin"
 )
 
 // A look around: an order goes through every role, and all of it ends when it is told to.
 func TestDev(t *testing.T) {
+	_, err := etcdbin.Path() // its build, beside those of other packages, is none of what the minute below is for
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r, w := io.Pipe()
