@@ -49,7 +49,7 @@ func keepPunctual(session bool) (release func()) {
 		})
 		p.group = groupNice()
 		if session {
-			setGroupNice(min(p.group, punctualNice))
+			_ = setGroupNice(min(p.group, punctualNice))
 		}
 	}
 	return sync.OnceFunc(func() {
@@ -59,7 +59,7 @@ func keepPunctual(session bool) (release func()) {
 			return
 		}
 		restore(p.was)
-		setGroupNice(p.group)
+		_ = setGroupNice(p.group)
 	})
 }
 
@@ -113,10 +113,12 @@ func groupNice() int {
 	return n
 }
 
-func setGroupNice(n int) {
-	if n != groupNice() {
-		_ = os.WriteFile(autogroup, []byte(strconv.Itoa(n)), 0) // not for everybody
+// setGroupNice fails where there is none, and for those that may not lower it.
+func setGroupNice(n int) error {
+	if n == groupNice() {
+		return nil
 	}
+	return os.WriteFile(autogroup, []byte(strconv.Itoa(n)), 0)
 }
 
 // eachThread calls f for the threads of this process, again and again until it has changed none: a thread that begins

@@ -137,6 +137,10 @@ func TestParseStat(t *testing.T) {
 	require.False(t, ok)
 	_, ok = parseStat(42, nil)
 	require.False(t, ok)
+
+	require.False(t, ending(line("x", "S")))
+	require.True(t, ending(bytes.ReplaceAll(line("x", "R"), []byte("4194560"), []byte("4194564"))))
+	require.True(t, ending(nil), "what has ended while it was read")
 }
 
 // TestIdle: process 1 of a container in which others run programs. What they leave behind does not stay as zombies.

@@ -58,6 +58,18 @@ func parseStat(pid int, stat []byte) (p process, ok bool) {
 	return p, true
 }
 
+// ending reports whether a line of /proc/PID/stat is of a process that has ended or is about to: its flags (9) have
+// PF_EXITING.
+func ending(stat []byte) bool {
+	const flags, exiting = 6, 0x4
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(f) <= flags {
+		return true
+	}
+	n, err := strconv.ParseUint(f[flags], 10, 64)
+	return err == nil && n&exiting != 0
+}
+
 // commandContains reports whether the command line, its words joined by spaces, contains text.
 func (p process) commandContains(text string) (bool, error) {
 	b, err := p.read("cmdline")
@@ -70,11 +82,17 @@ func (p process) environmentHas(setting string) (bool, error) {
 	return slices.Contains(strings.Split(string(b), "\x00"), setting), err
 }
 
-// read returns nothing for a process that has ended.
+// read returns nothing for a process that has ended. One that has given its memory back and is not a zombie yet has
+// files of the machine's root, which the root of a user namespace may not open.
 func (p process) read(name string) ([]byte, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.pid, name))
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 		return nil, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		if stat, gone := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid)); gone != nil || ending(stat) {
+			return nil, nil
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking at process %d (are SYS_PTRACE and the PID namespace there?): %w", p.pid, err)
