@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"testing"
 
 	"golang.org/x/sys/unix"
 
@@ -148,6 +149,9 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	}
 	defer release()
 	settle(ctx, progress)
+	if testing.Testing() {
+		calm(ctx, progress, idleTime)
+	}
 	dir := opt.Dir
 	if dir == "" {
 		dir = RunDir("runs", p, opt.Control)
