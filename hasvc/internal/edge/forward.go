@@ -25,6 +25,8 @@ const (
 	idlePerHost = 256 // Go's default of 2 would make a connection for nearly every request
 	// mostTries of a request: when three gateways in a row cannot be reached, the trouble is elsewhere.
 	mostTries = 3
+	// idempotencyKey is the header by which the service knows an order again.
+	idempotencyKey = "Idempotency-Key"
 )
 
 // forward sends a request to a gateway, and to another when the first could not be reached. It is the http.RoundTripper of
@@ -34,7 +36,7 @@ const (
 // is slow behind them, and two layers that do so multiply. And only what was not sent, or may be sent twice.
 //
 // The transport below repeats by itself what it wrote to a kept connection that turned out to be closed, under the same
-// rule (GET, HEAD, a request with an Idempotency-Key, or nothing written), on a new connection to the same gateway. That is
+// rule (GET, HEAD, a POST with an Idempotency-Key, or nothing written), on a new connection to the same gateway. That is
 // wanted: it is the race of every keep-alive connection, and no other gateway would be a better choice. Bodies have been
 // read by then, so that it can.
 type forward struct {
@@ -89,6 +91,11 @@ func (f *forward) RoundTrip(r *http.Request) (*http.Response, error) {
 func (f *forward) once(r *http.Request, g *gateway) (*http.Response, error) {
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host = "http", g.addr
+	if !repeatable(r) {
+		// The transport takes their presence for leave to repeat, whatever the method and even without a value.
+		out.Header.Del(idempotencyKey)
+		out.Header.Del("X-" + idempotencyKey)
+	}
 	if r.Body != nil && r.GetBody != nil {
 		body, err := r.GetBody()
 		if err != nil {
@@ -111,10 +118,16 @@ func unsent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// repeatable reports whether a request may be sent twice: it changes nothing, or carries a key by which the service knows it
-// again. A PUT without one is not: what others wrote in between would be undone.
+// repeatable reports whether a request may be sent twice: it changes nothing, or is one that the service knows again by its key.
+// A PUT is not, for the service asks it for no key: what others wrote in between would be undone.
 func repeatable(r *http.Request) bool {
-	return r.Method == http.MethodGet || r.Method == http.MethodHead || r.Header.Get("Idempotency-Key") != ""
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return true
+	case http.MethodPost:
+		return r.Header.Get(idempotencyKey) != ""
+	}
+	return false
 }
 
 // counting tells when an answer has been passed on, which for a stream is long after it began.
@@ -129,11 +142,13 @@ func (c *counting) Close() error {
 }
 
 // keepBody reads the body of a request, so that it can be sent again, and so that a client that sends slowly keeps the edge
-// waiting and not a gateway.
-func keepBody(w http.ResponseWriter, r *http.Request, most int64) error {
+// waiting and not a gateway, at most until the request's time is over.
+func keepBody(w http.ResponseWriter, r *http.Request, most int64, until time.Time) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
+	// Not every writer can, and none needs it taken back: net/http does so when the body is there.
+	_ = http.NewResponseController(w).SetReadDeadline(until)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	var large *http.MaxBytesError
 	switch {

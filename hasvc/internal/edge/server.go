@@ -129,20 +129,20 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 	if err != nil {
 		return err
 	}
-	if err := s.limiter.Wait(r.Context(), r, route); err != nil {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	late := time.AfterFunc(left, func() { cancel(errLate) })
+	defer late.Stop()
+	if err := s.limiter.Wait(ctx, r, route); err != nil {
 		return err
 	}
-	if err := keepBody(w, r, int64(s.cfg.MaxBody)); err != nil {
+	if err := keepBody(w, r, int64(s.cfg.MaxBody), begin.Add(left)); err != nil {
 		return err
 	}
 	if s.cfg.Defects.Has(defect.NoDeadline) {
 		s.proxy.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
 		return nil
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	late := time.AfterFunc(left-time.Since(begin), func() { cancel(context.DeadlineExceeded) })
-	defer late.Stop()
 	if ms := (left - time.Since(begin)).Milliseconds(); ms > 0 {
 		r.Header.Set(timeoutHeader, strconv.FormatInt(ms, 10))
 	} else {
@@ -217,8 +217,6 @@ func (s *Server) fail(w *requests.Counted, r *http.Request, err error) {
 	cause := context.Cause(r.Context())
 	switch {
 	case errors.As(err, &p), errors.As(cause, &p):
-	case errors.Is(cause, context.DeadlineExceeded):
-		p = errLate
 	case cause != nil:
 		p = &reply.Problem{Status: statusClientGone, Message: "the client has gone"}
 	case errors.Is(err, recovery.ErrPanicked):

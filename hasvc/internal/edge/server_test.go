@@ -231,6 +231,7 @@ func TestBrokenAfterSending(t *testing.T) {
 		{"POST", "k", http.StatusOK},
 		{"POST", "", http.StatusBadGateway},
 		{"PUT", "", http.StatusBadGateway},
+		{"PUT", "k", http.StatusBadGateway}, // the service asks it for no key, and would not know it again
 	} {
 		a, b := startReplica(t), startReplica(t)
 		var calls atomic.Int64
@@ -255,6 +256,54 @@ func TestBrokenAfterSending(t *testing.T) {
 		}
 		assert.Equal(t, want, calls.Load(), "%s %q", test.method, test.key)
 	}
+}
+
+// Nor does the transport repeat it on a new connection to the same replica, for which a header is enough where it has one already.
+func TestTransportDoesNotRepeat(t *testing.T) {
+	for _, test := range []struct{ method, header, value string }{
+		{"POST", "X-Idempotency-Key", "k"}, {"POST", "Idempotency-Key", ""}, {"PUT", "Idempotency-Key", "k"},
+	} {
+		a := startReplica(t)
+		e := startEdge(t, nil, a)
+		e.waitReady(1)
+		resp, _ := e.ask("GET", "/orders/x", "")
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		var calls atomic.Int64
+		a.answer(func(http.ResponseWriter, *http.Request) {
+			calls.Add(1)
+			panic(http.ErrAbortHandler)
+		})
+		resp, body := e.ask(test.method, "/orders", "b", test.header, test.value)
+		assert.Equal(t, http.StatusBadGateway, resp.StatusCode, "%v %v", test, body)
+		assert.EqualValues(t, 1, calls.Load(), "%v", test)
+	}
+}
+
+// The time of a request counts from its arrival: while it waits for its turn, and while its body is on the way.
+func TestDeadlineOfWaiting(t *testing.T) {
+	a := startReplica(t)
+	e := startEdge(t, func(c *config.Config) { c.Limit.Kind, c.Limit.Rate, c.Limit.Burst = "leaky", 0.1, 5 }, a)
+	e.waitReady(1)
+	resp, _ := e.ask("GET", "/orders/x", "")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	begin := time.Now()
+	resp, _ = e.ask("GET", "/orders/x", "", "Request-Timeout", "100") // its turn is in ten seconds
+	assert.Equal(t, http.StatusGatewayTimeout, resp.StatusCode)
+	assert.Less(t, time.Since(begin), 3*time.Second)
+
+	never, writer := io.Pipe()
+	defer writer.Close()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", e.url+"/orders", never)
+	require.NoError(t, err)
+	r.Header.Set("Request-Timeout", "100")
+	r.Header.Set("X-Client-ID", "another")
+	begin = time.Now()
+	resp, err = (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, http.StatusRequestTimeout, resp.StatusCode)
+	assert.Less(t, time.Since(begin), 3*time.Second)
+	assert.EqualValues(t, 1, a.calls.Load())
 }
 
 func TestWhatPasses(t *testing.T) {

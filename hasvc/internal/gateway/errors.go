@@ -32,7 +32,10 @@ func asProblem(err error) *reply.Problem {
 }
 
 func httpStatus(err error) (int, string) {
-	st := status.Convert(err)
+	st, ok := status.FromError(err)
+	if !ok {
+		st = status.FromContextError(err) // of a wait before the call
+	}
 	switch st.Code() {
 	case codes.InvalidArgument:
 		return http.StatusBadRequest, st.Message()

@@ -62,6 +62,10 @@ func (f *fake) PutRegister(ctx context.Context, r *ordersv1.PutRegisterRequest, 
 	return &ordersv1.Register{Key: r.GetKey(), Value: r.GetValue(), Revision: 8}, f.end(ctx)
 }
 
+func (f *fake) WatchStock(ctx context.Context, _ *ordersv1.WatchStockRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[ordersv1.Stock], error) {
+	return nil, f.end(ctx)
+}
+
 func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server {
 	t.Helper()
 	cfg, err := config.Parse(nil, ":0")
@@ -333,6 +337,38 @@ func TestLimit(t *testing.T) {
 		require.NoError(t, json.NewDecoder(last.Body).Decode(&got))
 		assert.NotEmpty(t, got["error"])
 		assert.NotEmpty(t, got["traceId"])
+	}
+}
+
+// What waits for its turn has its deadline too, and a client may leave.
+func TestDeadlineOfWaiting(t *testing.T) {
+	cfg, err := config.Parse([]string{"HASVC_LIMIT=leaky", "HASVC_LIMIT_RATE=0.1", "HASVC_LIMIT_BURST=5"}, ":0")
+	require.NoError(t, err)
+	s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	ask := func(ctx context.Context, timeout string) int {
+		r := httptest.NewRequest("GET", "/orders/x", nil).WithContext(ctx)
+		r.Header.Set("Request-Timeout", timeout)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w.Code
+	}
+	require.Equal(t, http.StatusOK, ask(t.Context(), "5000"))
+	assert.Equal(t, http.StatusGatewayTimeout, ask(t.Context(), "20"))
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	assert.Equal(t, statusClientGone, ask(gone, "5000"))
+}
+
+// Streams are limited like everything else.
+func TestLimitOfStreams(t *testing.T) {
+	cfg, err := config.Parse([]string{"HASVC_LIMIT=token", "HASVC_LIMIT_RATE=0.5", "HASVC_LIMIT_BURST=2"}, ":0")
+	require.NoError(t, err)
+	f := &fake{err: status.Error(codes.InvalidArgument, "bad")}
+	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	for _, want := range []int{http.StatusBadRequest, http.StatusBadRequest, http.StatusTooManyRequests} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("GET", "/stream/stock/a", nil))
+		assert.Equal(t, want, w.Code)
 	}
 }
 

@@ -29,6 +29,9 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if err := text("sku", r.PathValue("sku")); err != nil {
 		return err
 	}
+	if err := s.limiter.Wait(r.Context(), r, "stream_stock"); err != nil {
+		return err
+	}
 	lines := &lines{to: w, control: http.NewResponseController(w)}
 	if v := r.URL.Query().Get("after"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
@@ -38,7 +39,7 @@ func (s *Service) Watch(req *inventoryv1.WatchRequest, out grpc.ServerStreamingS
 		return gone
 	}
 	if ctx := out.Context(); ctx.Err() != nil {
-		return context.Cause(ctx)
+		return rpc.Ended(ctx)
 	}
 	return s.fail(out.Context(), err)
 }

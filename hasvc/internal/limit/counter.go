@@ -1,17 +1,17 @@
 package limit
 
 import (
+	"math"
 	"time"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 )
 
-// windowOf a limit is a second, or as long as one request takes at rates below that; allowed is how many pass in it.
+// windowOf a limit is about a second, as long as a whole number of requests takes, or as one takes at rates below one; allowed is
+// how many pass in it.
 func windowOf(c config.Limit) (window time.Duration, allowed float64) {
-	if c.Rate < 1 {
-		return time.Duration(float64(time.Second) / c.Rate), 1
-	}
-	return time.Second, float64(int(c.Rate))
+	allowed = max(1, math.Floor(c.Rate))
+	return time.Duration(allowed / c.Rate * float64(time.Second)), allowed
 }
 
 // counter counts in fixed windows.

@@ -19,8 +19,10 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 )
 
-func limiter(kind string, defects ...defect.Name) *Limiter {
-	cfg := config.Config{Limit: config.Limit{Kind: kind, Rate: 10, Burst: 5, Clients: 3}, Defects: defect.Set{}}
+func limiter(kind string, defects ...defect.Name) *Limiter { return limiterOf(kind, 10, defects...) }
+
+func limiterOf(kind string, rate float64, defects ...defect.Name) *Limiter {
+	cfg := config.Config{Limit: config.Limit{Kind: kind, Rate: rate, Burst: 5, Clients: 3}, Defects: defect.Set{}}
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
@@ -58,6 +60,22 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// A rate of one and below, and one that is no whole number, are rates too.
+func TestLowRates(t *testing.T) {
+	for kind := range policies {
+		for _, rate := range []float64{0.1, 0.5, 1, 1.9, 2} {
+			t.Run(fmt.Sprint(kind, rate), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					l := limiterOf(kind, rate)
+					each := time.Duration(float64(time.Second) / rate)
+					assert.GreaterOrEqual(t, passed(l, "a", 200, each+each/20), 198, "who keeps to the rate is served")
+					assert.InDelta(t, 200, passed(l, "b", 2000, each/10), 10, "who asks for ten times the rate gets it, and the first burst besides")
+				})
+			})
+		}
+	}
+}
+
 // What a burst of 100 requests at once gets, the second of two such bursts around the end of a window, and after a rest.
 func TestBursts(t *testing.T) {
 	for kind, want := range map[string][3]int{
@@ -83,22 +101,24 @@ func TestBursts(t *testing.T) {
 // Who comes back when told to is served.
 func TestRetryAfterIsTrue(t *testing.T) {
 	for kind := range policies {
-		synctest.Test(t, func(t *testing.T) {
-			l := limiter(kind)
-			time.Sleep(300 * time.Millisecond)
-			passed(l, "a", 30, 30*time.Millisecond)
-			for range 20 {
-				wait, ok := l.take(asker{"a", "r"}, time.Now())
-				if ok {
-					continue
+		for _, rate := range []float64{0.5, 1, 10} {
+			synctest.Test(t, func(t *testing.T) {
+				l := limiterOf(kind, rate)
+				time.Sleep(300 * time.Millisecond)
+				passed(l, "a", 30, 30*time.Millisecond)
+				for range 20 {
+					wait, ok := l.take(asker{"a", "r"}, time.Now())
+					if ok {
+						continue
+					}
+					require.Positive(t, wait)
+					require.LessOrEqual(t, wait, time.Duration(2/min(rate, 1)*float64(time.Second))+time.Millisecond)
+					time.Sleep(wait + time.Millisecond)
+					_, ok = l.take(asker{"a", "r"}, time.Now())
+					assert.True(t, ok, "%s of %v after %s", kind, rate, wait)
 				}
-				require.Positive(t, wait)
-				require.LessOrEqual(t, wait, 2*time.Second)
-				time.Sleep(wait + time.Millisecond)
-				_, ok = l.take(asker{"a", "r"}, time.Now())
-				assert.True(t, ok, "%s after %s", kind, wait)
-			}
-		})
+			})
+		}
 	}
 }
 

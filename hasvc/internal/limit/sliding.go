@@ -28,12 +28,15 @@ func (s *sliding) take(now time.Time) (time.Duration, bool) {
 		s.begin, s.before, s.this = s.begin.Add(s.window), s.this, 0
 	}
 	left := 1 - float64(now.Sub(s.begin))/float64(s.window) // of the window before
-	if s.before*left+s.this+1 <= s.allowed {
+	if s.before*left+s.this < s.allowed {
 		s.this++
 		return 0, true
 	}
-	if room := s.allowed - 1 - s.this; room >= 0 && s.before > 0 {
-		return time.Duration((left - room/s.before) * float64(s.window)), false
+	if room := s.allowed - s.this; room > 0 { // when less of the window before is left; there is one, or there would be a place
+		return time.Duration((left-room/s.before)*float64(s.window)) + moment, false
 	}
-	return time.Duration(left * float64(s.window)), false
+	return time.Duration(left*float64(s.window)) + moment, false
 }
+
+// moment is after the one at which there is just no place yet.
+const moment = time.Microsecond

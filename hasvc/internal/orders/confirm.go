@@ -38,6 +38,10 @@ func (s *Service) Confirm(ctx context.Context, log *zap.Logger) {
 	}
 }
 
+// settled is what becomes of a pending order by what inventory says. ALREADY_EXISTS: its key was used with another body at
+// the same time, and that one has taken the stock.
+var settled = map[codes.Code]string{codes.OK: store.Accepted, codes.FailedPrecondition: store.Rejected, codes.AlreadyExists: store.Rejected}
+
 func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
@@ -47,12 +51,13 @@ func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 	}
 	for _, o := range pending {
 		_, err := s.Inventory.Reserve(ctx, &inventoryv1.ReserveRequest{OrderId: o.ID, Sku: o.SKU, Quantity: o.Quantity})
-		end := store.Accepted
-		switch {
-		case status.Code(err) == codes.FailedPrecondition:
-			end = store.Rejected
-		case err != nil:
-			return err // it is away still: the others would fare no better
+		if away(err) || ctx.Err() != nil {
+			return err // the others would fare no better
+		}
+		end, known := settled[status.Code(err)]
+		if !known { // it must not keep those behind it waiting
+			log.Warn("a pending order cannot be settled", zap.String("orderId", o.ID), zap.Error(err))
+			continue
 		}
 		if err := s.Store.SettleOrder(ctx, o, end); err != nil && !errors.Is(err, store.ErrNotFound) { // another replica was first
 			return err

@@ -3,6 +3,7 @@ package orders
 
 import (
 	"context"
+	"errors"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -44,6 +45,15 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 		return nil, status.Errorf(codes.InvalidArgument, "quantity must be from 1 to %d", MaxQuantity)
 	}
 	recovery.Poison(s.Config, req.GetSku())
+	if s.Inventory != nil {
+		// Before anything is taken for it: a key that is used again, with another body perhaps, must not take stock once more.
+		switch first, err := s.Store.AnsweredOrder(ctx, req.GetIdempotencyKey(), req.GetSku(), req.GetQuantity()); {
+		case err == nil:
+			return order(first), nil
+		case !errors.Is(err, store.ErrNotFound):
+			return nil, s.fail(ctx, err)
+		}
+	}
 	begins, err := s.reserve(ctx, req)
 	if err != nil {
 		return nil, err

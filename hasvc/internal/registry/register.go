@@ -42,15 +42,18 @@ func (r *Registrar) Run(ctx context.Context, ready func(context.Context) error) 
 			return
 		case <-time.After(wait):
 		}
-		wait = r.step(ctx, ready)
+		wait = min(r.step(ctx, ready), r.beat())
 		r.Pulse.Beat()
 	}
 }
 
+// beat is how often at least it goes round: a long lease is no reason to look stuck.
+func (r *Registrar) beat() time.Duration { return r.Pulse.Most / 3 }
+
 // step does what is due and says how long to wait for the next.
 func (r *Registrar) step(ctx context.Context, ready func(context.Context) error) time.Duration {
 	const soon = 50 * time.Millisecond
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), r.Lease/2)
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), min(r.Lease/2, r.beat()))
 	defer cancel()
 	if r.lease == clientv3.NoLease {
 		if !r.Defects.Has(defect.RegisterEarly) {

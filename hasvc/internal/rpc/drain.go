@@ -62,6 +62,12 @@ func (d draining) RecvMsg(m any) error {
 	case err := <-received:
 		return err
 	case <-d.ctx.Done():
-		return context.Cause(d.ctx)
+		return Ended(d.ctx)
 	}
+}
+
+// Ended is the status of a stream whose context has ended: gRPC makes it of a context's error only after those have seen it who
+// count and log it.
+func Ended(ctx context.Context) error {
+	return status.FromContextError(ctx.Err()).Err()
 }

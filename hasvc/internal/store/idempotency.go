@@ -60,14 +60,54 @@ func newOrder(id, sku string, quantity int64, status string) Order {
 	return Order{ID: id, SKU: sku, Quantity: quantity, Status: status, CreatedAt: time.Now().UTC().Format(time.RFC3339Nano)}
 }
 
+// AnsweredOrder returns what was answered to an idempotency key before. ErrNotFound: nothing was, as far as the member of the
+// store knows that is asked, which may be behind; ErrKeyReused: it was used with another body.
+func (s *Store) AnsweredOrder(ctx context.Context, idempotencyKey, sku string, quantity int64) (Order, error) {
+	if s.local != nil || s.defects.Has(defect.NoIdempotency) {
+		return Order{}, ErrNotFound
+	}
+	var first Order
+	err := s.read(ctx, true, func(ctx context.Context, opts ...clientv3.OpOption) error {
+		resp, err := s.etcd.Get(ctx, keyPath(idempotencyKey), opts...)
+		if err != nil {
+			return err
+		}
+		if len(resp.Kvs) == 0 {
+			return ErrNotFound
+		}
+		first, err = firstOrder(resp.Kvs[0].Value, sku, quantity)
+		return err
+	})
+	if err != nil {
+		return Order{}, fmt.Errorf("looking for an order by its idempotency key: %w", err)
+	}
+	return first, nil
+}
+
+// keyPath is where the record of an idempotency key is. The key is the client's text: its hash is short and has no separators.
+func keyPath(idempotencyKey string) string {
+	sum := sha256.Sum256([]byte(idempotencyKey))
+	return keyPrefix + hex.EncodeToString(sum[:])
+}
+
+// firstOrder is the order in the record of a key, if it is the one that is asked for again.
+func firstOrder(record []byte, sku string, quantity int64) (Order, error) {
+	var first Order
+	if err := json.Unmarshal(record, &first); err != nil {
+		return Order{}, fmt.Errorf("the store's record of the idempotency key: %w", err)
+	}
+	if first.SKU != sku || first.Quantity != quantity {
+		return Order{}, ErrKeyReused
+	}
+	return first, nil
+}
+
 func (s *Store) createOnce(ctx context.Context, idempotencyKey string, o Order) (Order, error) {
 	put, body, err := putOrder(o)
 	if err != nil {
 		return Order{}, err
 	}
-	// The key is the client's text: its hash is short and has no separators.
-	sum := sha256.Sum256([]byte(idempotencyKey))
-	k := keyPrefix + hex.EncodeToString(sum[:])
+	k := keyPath(idempotencyKey)
 	resp, err := s.etcd.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(k), "=", 0)).
 		Then(append(markPending(o), clientv3.OpPut(k, string(body)), put)...).
@@ -83,12 +123,5 @@ func (s *Store) createOnce(ctx context.Context, idempotencyKey string, o Order) 
 	if len(kvs) == 0 {
 		return Order{}, fmt.Errorf("the store's record of the idempotency key is gone")
 	}
-	var first Order
-	if err := json.Unmarshal(kvs[0].Value, &first); err != nil {
-		return Order{}, fmt.Errorf("the store's record of the idempotency key: %w", err)
-	}
-	if first.SKU != o.SKU || first.Quantity != o.Quantity {
-		return Order{}, ErrKeyReused
-	}
-	return first, nil
+	return firstOrder(kvs[0].Value, o.SKU, o.Quantity)
 }

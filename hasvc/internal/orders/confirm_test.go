@@ -1,0 +1,126 @@
+package orders
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
+	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/store"
+)
+
+// shelf is an inventory that knows what it gave away by the order's id, as the real one does.
+type shelf struct {
+	inventoryv1.InventoryClient
+	mu    sync.Mutex
+	away  bool
+	taken map[string]int64
+}
+
+func (s *shelf) Reserve(_ context.Context, r *inventoryv1.ReserveRequest, _ ...grpc.CallOption) (*inventoryv1.Stock, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return nil, status.Error(codes.Unavailable, "away")
+	}
+	if before, ok := s.taken[r.GetOrderId()]; ok && before != r.GetQuantity() {
+		return nil, status.Error(codes.AlreadyExists, "another quantity was taken")
+	}
+	s.taken[r.GetOrderId()] = r.GetQuantity()
+	return &inventoryv1.Stock{Sku: r.GetSku()}, nil
+}
+
+func (s *shelf) goAway(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
+}
+
+func (s *shelf) has() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.taken)
+}
+
+func service(t *testing.T) (*Service, *shelf, context.Context) {
+	t.Helper()
+	cfg, err := config.Parse(nil, ":0")
+	require.NoError(t, err)
+	cfg.Etcd = etcdtest.Start(t, 1).URLs()
+	etcd, err := store.Client(t.Context(), cfg, zap.NewNop())
+	require.NoError(t, err)
+	db := store.New(etcd, cfg)
+	t.Cleanup(func() {
+		db.Close()
+		_ = etcd.Close()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	inventory := &shelf{taken: map[string]int64{}}
+	return &Service{Config: cfg, Store: db, Inventory: inventory, Fallback: NewFallback(cfg, prometheus.NewRegistry())}, inventory, ctx
+}
+
+func request(key string, quantity int64) *ordersv1.CreateOrderRequest {
+	return &ordersv1.CreateOrderRequest{IdempotencyKey: key, Sku: "a", Quantity: quantity}
+}
+
+// A key that was used takes stock for the order that it made and for no other, and gets the answer that it got.
+func TestReusedKeyTakesNoStock(t *testing.T) {
+	t.Parallel()
+	s, inventory, ctx := service(t)
+	inventory.goAway(true)
+	first, err := s.CreateOrder(ctx, request("k", 2))
+	require.NoError(t, err)
+	require.Equal(t, store.Pending, first.GetStatus())
+	inventory.goAway(false)
+
+	_, err = s.CreateOrder(ctx, request("k", 3))
+	require.Equal(t, codes.AlreadyExists, status.Code(err), "%v", err)
+	again, err := s.CreateOrder(ctx, request("k", 2))
+	require.NoError(t, err)
+	assert.Equal(t, first.String(), again.String())
+	assert.Empty(t, inventory.has())
+
+	require.NoError(t, s.confirmSome(ctx, zap.NewNop()))
+	assert.Equal(t, map[string]int64{first.GetId(): 2}, inventory.has())
+	now, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: first.GetId()})
+	require.NoError(t, err)
+	assert.Equal(t, store.Accepted, now.GetStatus())
+}
+
+// Two that use one key at the same time, one while inventory is away: whose stock was taken is settled, and nobody behind it waits.
+func TestPendingOrderWhoseStockIsTaken(t *testing.T) {
+	t.Parallel()
+	s, inventory, ctx := service(t)
+	inventory.goAway(true)
+	ids := map[string]string{}
+	for _, key := range []string{"k", "behind"} {
+		o, err := s.CreateOrder(ctx, request(key, 2))
+		require.NoError(t, err)
+		ids[key] = o.GetId()
+	}
+	require.Error(t, s.confirmSome(ctx, zap.NewNop()), "it is away still")
+	inventory.goAway(false)
+	inventory.taken[ids["k"]] = 3
+
+	require.NoError(t, s.confirmSome(ctx, zap.NewNop()))
+	for key, want := range map[string]string{"k": store.Rejected, "behind": store.Accepted} {
+		o, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: ids[key]})
+		require.NoError(t, err)
+		assert.Equal(t, want, o.GetStatus(), key)
+	}
+	assert.Equal(t, map[string]int64{ids["k"]: 3, ids["behind"]: 2}, inventory.has())
+}
