@@ -437,7 +437,7 @@ func (a *Breaker) rejects(p *plan.Plan, r *record.Round, w *watch) ([]part, []Ev
 		if (src.Request != "" && q.Request != src.Request) || !slices.ContainsFunc(in, func(s Window) bool { return q.Due > s.From && q.Due <= s.To }) {
 			continue
 		}
-		ss = append(ss, sample{q.Due, q.Latency(), q.OK})
+		ss = append(ss, sampleOf(q))
 		if len(a.Rejects.Status) > 0 && !slices.Contains(a.Rejects.Status, q.Code) {
 			others[q.Code]++
 		}
@@ -472,6 +472,9 @@ func (a *Breaker) rejects(p *plan.Plan, r *record.Round, w *watch) ([]part, []Ev
 			x.text = fmt.Sprintf("%s %s of %s due while open, wanted %s", g.name, g.show(v), plural(len(ss), "request"), g.bound)
 			if g.bound.Holds(v) {
 				x.verdict = Pass
+			} else if why := g.late(ss, 0); why != "" {
+				x.verdict = Invalid
+				x.text += ": " + why
 			}
 		}
 		parts = append(parts, x)

@@ -254,6 +254,9 @@ func TestBreaker(t *testing.T) {
 
 		"rejects fast":   {rejects(BreakerRejects{P95: bound(t, "<= 5ms"), Status: []int{200}}), nil, nil, Pass, "p95 5ms of 320 requests due while open, wanted <= 5ms"},
 		"rejects slowly": {rejects(BreakerRejects{P95: bound(t, "<= 5ms")}), func(g *guarded) { g.each(3500*ms, 7*time.Second, func(q *record.Request) { q.Done = q.Due + 6*ms }) }, nil, Fail, "p95 6ms"},
+		"rejects after a stall of the generator": {rejects(BreakerRejects{P95: bound(t, "<= 5ms")}), func(g *guarded) {
+			g.each(3500*ms, 7*time.Second, func(q *record.Request) { q.Sent += ms; q.Done += ms })
+		}, nil, Invalid, "p95 6ms of 320 requests due while open, wanted <= 5ms: the generator was late here, by up to 1ms"},
 		"slow while it was not open": {rejects(BreakerRejects{P95: bound(t, "<= 5ms")}), func(g *guarded) {
 			slow := func(q *record.Request) { q.Done = q.Due + time.Second }
 			g.each(3*time.Second, 3855*ms, slow)

@@ -12,7 +12,8 @@ import (
 
 // Burn bounds how fast the error budget is spent: the share of failed answers over the share that the objective allows. As in the
 // multiwindow alerts of the Site Reliability Workbook (chapter 5) both windows must be beyond the bound at the same moment: the long
-// one that it matters, the short one that it still goes on.
+// one that it matters, the short one that it still goes on. What failed where neither can be judged, for want of samples or of time,
+// is INVALID when it may have been beyond the bound.
 type Burn struct {
 	Long  plan.Duration `json:"long" jsonschema:"required" desc:"The long window, such as 2s."`
 	Short plan.Duration `json:"short" jsonschema:"required" desc:"The short one, which ends at the same moment, such as 500ms."`
@@ -66,6 +67,7 @@ type burnt struct {
 	judged bool          // some moment had enough answers in both windows
 	worst  float64       // the highest burn rate that both windows had at one moment
 	at     time.Duration // when
+	thin   time.Duration // the first moment with too few answers, of which so many failed that both windows break the bound; 0: none
 }
 
 // burn looks at the windows that end at each moment at which one of them changes. Samples are in the order of time; both windows lie
@@ -83,8 +85,7 @@ func (b Budget) burn(w Burn, ss []sample, from, to time.Duration) burnt {
 	lengths := [2]time.Duration{long, short}
 	var out burnt
 	for _, t := range moments {
-		rate := math.Inf(1)
-		enough := t-long >= from-1 && t < to
+		rate, enough := math.Inf(1), true
 		for i := range counts {
 			c := &counts[i]
 			for ; c.hi < len(ss) && ss[c.hi].due <= t; c.hi++ {
@@ -98,22 +99,42 @@ func (b Budget) burn(w Burn, ss []sample, from, to time.Duration) burnt {
 				}
 			}
 			n := c.hi - c.lo
-			if n < need {
-				enough = false
-				continue
-			}
+			enough = enough && n >= need
 			// 0.1/0.01 is not 10 in floating point.
-			rate = min(rate, math.Round(float64(c.bad)/float64(n)/b.allowed()*1e9)/1e9)
+			rate = min(rate, math.Round(float64(c.bad)/float64(max(1, n))/b.allowed()*1e9)/1e9)
 		}
-		if !enough {
-			continue
+		switch {
+		case t-long < from-1 || t >= to:
+		case !enough:
+			if out.thin == 0 && !w.Rate.Holds(rate) {
+				out.thin = t
+			}
+		case !out.judged || rate > out.worst:
+			out.judged, out.worst, out.at = true, rate, t
 		}
-		if !out.judged || rate > out.worst {
-			out.worst, out.at = rate, t
-		}
-		out.judged = true
 	}
 	return out
+}
+
+// worst is that of several stretches. doubt says what failed and is not judged, though it may have broken the bound: among too few
+// samples, or in a stretch that has no room for the long window.
+func (b Budget) worst(w Burn, ss []sample, ws []Window) (out burnt, doubt string) {
+	for _, in := range ws {
+		mine := slices.DeleteFunc(slices.Clone(ss), func(s sample) bool { return s.due < in.From || s.due >= in.To })
+		got := b.burn(w, mine, in.From, in.To)
+		if got.judged && (!out.judged || got.worst > out.worst) {
+			out = got
+		}
+		bad := slices.ContainsFunc(mine, func(s sample) bool { return !s.ok })
+		switch {
+		case doubt != "":
+		case got.thin > 0:
+			doubt = fmt.Sprintf("at %s a window has less than %d samples, and so many of them failed that it may have been more", seconds(got.thin), b.need(w))
+		case bad && in.To-in.From < w.Long.D():
+			doubt = fmt.Sprintf("some failed from %s to %s, which has no room for a window of %s", seconds(in.From), seconds(in.To), seconds(w.Long.D()))
+		}
+	}
+	return out, doubt
 }
 
 // judge judges the budget and its burning in windows of a round.
@@ -144,13 +165,7 @@ func (b Budget) judge(ss []sample, ws []Window) ([]part, map[string]float64, []E
 	parts := []part{x}
 	var ev []Evidence
 	for i, w := range b.Burn {
-		var worst burnt
-		for _, in := range ws {
-			mine := slices.DeleteFunc(slices.Clone(ss), func(s sample) bool { return s.due < in.From || s.due >= in.To })
-			if got := b.burn(w, mine, in.From, in.To); got.judged && (!worst.judged || got.worst > worst.worst) {
-				worst = got
-			}
-		}
+		worst, doubt := b.worst(w, ss, ws)
 		name := fmt.Sprintf("burn rate over %s and %s", seconds(w.Long.D()), seconds(w.Short.D()))
 		x := part{name: fmt.Sprintf("burn %d", i), verdict: Fail, value: worst.worst}
 		x.text = fmt.Sprintf("%s at most %s, wanted %s", name, number(worst.worst), w.Rate)
@@ -158,7 +173,11 @@ func (b Budget) judge(ss []sample, ws []Window) ([]part, map[string]float64, []E
 		case !worst.judged:
 			x.verdict = Invalid
 			x.text = fmt.Sprintf("%s: no moment has %d samples in both windows", name, b.need(w))
-		case w.Rate.Holds(worst.worst):
+		case !w.Rate.Holds(worst.worst):
+		case doubt != "":
+			x.verdict = Invalid
+			x.text += ", but " + doubt
+		default:
 			x.verdict = Pass
 		}
 		if worst.judged {

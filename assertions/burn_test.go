@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
 )
 
 func TestErrorBudget(t *testing.T) {
@@ -25,6 +26,15 @@ func TestErrorBudget(t *testing.T) {
 	rate := func(s string) Burn { return burn(2*time.Second, 500*ms, s) }
 	breakN := func(from time.Duration, n int) func(*story) {
 		return func(s *story) { s.each(from, from+time.Duration(n)*5*ms, broken) }
+	}
+	// Clients that wait ask less: from 10 s on five a second instead of 200.
+	few := func(bad bool) func(*story) {
+		return func(s *story) {
+			s.reqs = slices.DeleteFunc(s.reqs, func(q record.Request) bool { return q.Due >= 10*time.Second && q.Due%(200*ms) != 0 })
+			if bad {
+				s.each(10*time.Second, 12*time.Second, broken)
+			}
+		}
 	}
 	for name, c := range map[string]struct {
 		ask   *SLO
@@ -57,6 +67,10 @@ func TestErrorBudget(t *testing.T) {
 		"all the time":                   {ask(">= 99%", "", rate("<= 10")), breakN(6*time.Second, 200), Fail, "burn rate over 2s and 500ms at most 50"},
 		"with a bound beside":            {func() *SLO { a := ask(">= 99%", "recovery"); a.P50 = bound(t, "<= 4ms"); return a }(), nil, Fail, "p50 5ms, wanted <= 4ms; 0 % of the error budget"},
 		"no sane objective":              {ask(">= 100%", "recovery"), nil, Invalid, "has no budget"},
+
+		"few samples that fail":       {ask(">= 99%", "recovery", rate("<= 10")), few(true), Invalid, "wanted <= 10, but at 11.6s a window has less than 10 samples"},
+		"few samples that do not":     {ask(">= 99%", "recovery", rate("<= 10")), few(false), Pass, ""},
+		"few that fail after a blaze": {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { breakN(9*time.Second, 41)(s); few(true)(s) }, Fail, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory()
@@ -73,6 +87,25 @@ func TestErrorBudget(t *testing.T) {
 	f := s.want(t, Fail)
 	require.Equal(t, 4.1, f.Evidence[0].Values["budget spent"])
 	require.Equal(t, Evidence{What: "burn rate over 2s and 500ms at its highest", File: "requests/orders.bin", Window: &Window{7200 * ms, 9200 * ms}, Values: map[string]float64{"burn rate": 10.25}}, f.Evidence[1])
+}
+
+// An occurrence that has no room for the long window is not judged, which is no matter as long as nothing failed in it.
+func TestBurnInAShortOccurrence(t *testing.T) {
+	s := newStory()
+	a := &SLO{Source: Source{Load: "orders"}, During: "kill"}
+	a.Objective, a.Burn = bound(t, ">= 99%"), []Burn{{plan.Duration(2 * time.Second), plan.Duration(500 * ms), bound(t, "<= 10")}}
+	s.ask(t, "slo", a)
+	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)
+	for at, kinds := range map[time.Duration][]record.EventKind{9 * time.Second: {record.FaultStarted, record.FaultInEffect}, 10 * time.Second: {record.FaultUndone, record.FaultGone}} {
+		for _, k := range kinds {
+			s.event(record.Event{T: at, Kind: k, Fault: "kill", Occurrence: 2})
+		}
+	}
+	s.want(t, Pass)
+	s.each(9*time.Second, 9*time.Second+5*ms, broken)
+	s.want(t, Invalid, "at most 0, wanted <= 10, but some failed from 9s to 10s, which has no room for a window of 2s")
+	s.each(4*time.Second, 5*time.Second, broken)
+	s.want(t, Fail)
 }
 
 func TestBudgetParameters(t *testing.T) {
@@ -109,17 +142,17 @@ func TestBurnWithinItsStretch(t *testing.T) {
 	w := Burn{Long: 20, Short: 10, Rate: bound(t, "<= 2")}
 	var ss []sample
 	for i := range 30 {
-		ss = append(ss, sample{time.Duration(i), 1, i >= 20})
+		ss = append(ss, sample{due: time.Duration(i), latency: 1, ok: i >= 20})
 	}
-	require.Equal(t, burnt{true, 10, 19}, b.burn(w, ss, 0, 30), "all of the first 20 failed")
-	require.Equal(t, burnt{true, 10, 19}, b.burn(w, ss, 0, 20))
+	require.Equal(t, burnt{true, 10, 19, 0}, b.burn(w, ss, 0, 30), "all of the first 20 failed")
+	require.Equal(t, burnt{true, 10, 19, 0}, b.burn(w, ss, 0, 20))
 	require.False(t, b.burn(w, ss, 0, 19).judged)
-	require.Equal(t, burnt{true, 9, 20}, b.burn(w, ss, 1, 30), "one good answer in the short window")
+	require.Equal(t, burnt{true, 9, 20, 0}, b.burn(w, ss, 1, 30), "one good answer in the short window")
 	// In two stretches the worse counts, whichever comes first.
 	for _, ws := range [][]Window{{{0, 25}, {25, 50}}, {{25, 50}, {0, 25}}} {
 		var two []sample
 		for i := range 50 {
-			two = append(two, sample{time.Duration(i), 1, i >= 20})
+			two = append(two, sample{due: time.Duration(i), latency: 1, ok: i >= 20})
 		}
 		parts, _, _ := Budget{Objective: b.Objective, Burn: []Burn{w}}.judge(two, ws)
 		require.Equal(t, Fail, parts[1].verdict)
@@ -127,14 +160,14 @@ func TestBurnWithinItsStretch(t *testing.T) {
 	}
 }
 
-// The highest burn rate is that of evaluating both windows at every nanosecond.
+// The highest burn rate, and the first moment in doubt, are those of evaluating both windows at every nanosecond.
 func TestBurnAgainstNaive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dues := rapid.SliceOfN(rapid.IntRange(0, 50), 0, 120).Draw(t, "dues")
 		slices.Sort(dues)
 		var ss []sample
 		for _, d := range dues {
-			ss = append(ss, sample{time.Duration(d), 1, rapid.Bool().Draw(t, "ok")})
+			ss = append(ss, sample{due: time.Duration(d), latency: 1, ok: rapid.Bool().Draw(t, "ok")})
 		}
 		objective, err := plan.ParseBound(">= 90%")
 		require.NoError(t, err)
@@ -167,8 +200,11 @@ func TestBurnAgainstNaive(t *testing.T) {
 			if enough && (!want.judged || worst > want.worst) {
 				want.worst, want.judged = worst, true
 			}
+			if !enough && want.thin == 0 && worst > 2 {
+				want.thin = at
+			}
 		}
-		if got.judged != want.judged || got.worst != want.worst {
+		if got.judged != want.judged || got.worst != want.worst || got.thin != want.thin {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
 	})

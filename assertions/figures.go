@@ -118,6 +118,18 @@ func (f figure) holds(value, base float64) bool {
 	return f.bound.Holds(value)
 }
 
+// late says that a quantile breaks its bound only because the generator was late. Empty: it is broken either way.
+func (f figure) late(ss []sample, base float64) string {
+	if f.permille == 0 || len(ss) == 0 {
+		return ""
+	}
+	v := f.measure(0, summarise(asSent(ss), 0).latencies, 0)
+	if !f.holds(v, base) {
+		return ""
+	}
+	return fmt.Sprintf("%s, %s is %s", lateness(ss), f.name, f.show(v))
+}
+
 // show writes a value with its unit.
 func (f figure) show(v float64) string {
 	switch {

@@ -198,6 +198,14 @@ func TestMembersAgree(t *testing.T) {
 	down := func(s *story) {
 		s.event(record.Event{T: 8 * time.Second, Kind: record.NodeExited, Node: "store-1", Signal: "SIGKILL", Announced: true})
 	}
+	never := func(s *story, key string) {
+		s.ops = slices.DeleteFunc(s.ops, func(o record.Op) bool { return reads(key)(&o) })
+	}
+	sever := func(s *story, kind string, links ...string) {
+		s.plan.Rounds[0].Faults = append(s.plan.Rounds[0].Faults, plan.Fault{ID: kind, Kind: kind, Held: true, Occurrences: []plan.Occurrence{{}}})
+		s.event(record.Event{T: 8 * time.Second, Kind: record.FaultStarted, Fault: kind, Occurrence: 1})
+		s.event(record.Event{T: 8 * time.Second, Kind: record.FaultInEffect, Fault: kind, Occurrence: 1, Links: links})
+	}
 	for name, c := range map[string]struct {
 		spoil func(*story)
 		want  Verdict
@@ -212,6 +220,19 @@ func TestMembersAgree(t *testing.T) {
 		"one was not read":     {func(s *story) { silence(s, "store-3") }, Invalid, "store-3 could not be read"},
 		"two were not read":    {func(s *story) { silence(s, "store-3"); silence(s, "store-2") }, Invalid, "1 member of group store could be read, and it takes two"},
 		"a key was not read":   {func(s *story) { s.every(reads("w3", "store-3"), unread) }, Invalid, "1 key of store-3 could not be read"},
+		"a key nobody read":    {func(s *story) { s.every(reads("w3"), unread) }, Invalid, "1 key of store-1, 1 key of store-2, 1 key of store-3 could not be read"},
+		"a key never asked of": {func(s *story) { never(s, "w3") }, Invalid, "1 key of store-1, 1 key of store-2, 1 key of store-3 could not be read"},
+		"unknown, never asked of": {func(s *story) {
+			never(s, "w3")
+			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
+		}, Pass, "0 keys differ of 19"},
+		"asked of who is held down alone": {func(s *story) {
+			silence(s, "store-1")
+			hold(s)
+			down(s)
+			s.read("x", "", "store-1")
+			s.every(reads("x"), unread)
+		}, Pass, "0 keys differ of 20 among store-2, store-3"},
 		"differ and unread":    {func(s *story) { silence(s, "store-3"); s.every(reads("w3", "store-2"), absent) }, Fail, ""},
 		"nobody knows members": {func(s *story) { s.meta.Nodes = nil }, Invalid, "does not say who belongs to group store"},
 		"down by itself":       {func(s *story) { silence(s, "store-1"); down(s) }, Invalid, "store-1 could not be read"},
@@ -251,6 +272,42 @@ func TestMembersAgree(t *testing.T) {
 			s.plan.Rounds[0].Faults[1].Held = false
 			s.every(reads("w3", "store-1"), absent)
 		}, Fail, ""},
+		"its links dropped": {func(s *story) {
+			sever(s, "drop", "store-1 -> store-2", "store-3 -> store-1")
+			s.every(reads("w3", "store-1"), absent)
+		}, Pass, "0 keys differ of 20 among store-2, store-3; left out, held by a fault: store-1"},
+		"its links cut by two faults": {func(s *story) {
+			sever(s, "drop", "store-1 -> store-2")
+			sever(s, "reject", "store-1 -> store-3")
+			s.every(reads("w3", "store-1"), absent)
+		}, Pass, "left out, held by a fault: store-1"},
+		"its links dropped, two others differ": {func(s *story) {
+			sever(s, "drop", "store-1 -> store-2", "store-3 -> store-1")
+			s.every(reads("w3", "store-2"), absent)
+		}, Fail, "1 key differ of 20"},
+		"its links dropped until the heal": {func(s *story) {
+			sever(s, "drop", "store-1 -> store-2", "store-3 -> store-1")
+			s.plan.Rounds[0].Faults[1].Held = false
+			s.every(reads("w3", "store-1"), absent)
+		}, Fail, ""},
+		"its links delayed": {func(s *story) {
+			sever(s, "delay", "store-1 -> store-2", "store-3 -> store-1")
+			s.every(reads("w3", "store-1"), absent)
+		}, Fail, ""},
+		"a link dropped": {func(s *story) {
+			sever(s, "drop", "store-2 -> store-1")
+			s.every(reads("w3", "store-1"), absent)
+		}, Invalid, "1 key differ between members that a held fault cuts off from each other"},
+		"a link dropped, and they agree": {func(s *story) { sever(s, "drop", "store-2 -> store-1") }, Pass, "among store-1, store-2, store-3"},
+		"a link dropped, another differs": {func(s *story) {
+			sever(s, "drop", "store-2 -> store-1")
+			s.every(reads("w3", "store-3"), absent)
+		}, Fail, ""},
+		"a link dropped, and another key differs": {func(s *story) {
+			sever(s, "drop", "store-2 -> store-1")
+			s.every(reads("w3", "store-1"), absent)
+			s.every(reads("w4", "store-3"), absent)
+		}, Fail, "2 keys differ"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory()
@@ -264,6 +321,13 @@ func TestMembersAgree(t *testing.T) {
 }
 
 func TestUniqueLeader(t *testing.T) {
+	deaf := func(s *story, member string) {
+		for i := range s.polls {
+			if p := &s.polls[i]; p.Member == member {
+				*p = record.LeaderPoll{T: p.T, Round: 1, Group: "store", Member: member, Error: "refused"}
+			}
+		}
+	}
 	claim := func(s *story, at time.Duration, member string, term uint64) {
 		s.polls = append(s.polls, record.LeaderPoll{T: at, Round: 1, Group: "store", Member: member, Term: term, Claims: true, Leader: member})
 	}
@@ -332,6 +396,17 @@ func TestUniqueLeader(t *testing.T) {
 				s.polls[i].Term = 0
 			}
 		}, Invalid, "120 claims of leadership carry no term"},
+		"one never answers": {func(s *story) { deaf(s, "store-3") }, Invalid, "store-3 never said who leads"},
+		"one never answers, for it never ran": {func(s *story) {
+			deaf(s, "store-3")
+			s.drop(func(e record.Event) bool { return e.Node == "store-3" })
+		}, Pass, ""},
+		"one never answers, and ended before it was asked": {func(s *story) {
+			deaf(s, "store-3")
+			s.polls = slices.DeleteFunc(s.polls, func(p record.LeaderPoll) bool { return p.T < time.Second })
+			s.event(record.Event{T: 500 * ms, Kind: record.NodeExited, Node: "store-3", Announced: true})
+		}, Pass, ""},
+		"one never answers, and two lead": {func(s *story) { deaf(s, "store-3"); claim(s, 5*time.Second, "store-1", 3) }, Fail, "store-1, store-2 of group store claimed to lead in term 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory()

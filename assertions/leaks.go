@@ -17,7 +17,8 @@ import (
 // Leaks compares what nodes hold after the last fault with what they held in the baseline: the median of each figure in each
 // window, node by node. A level in the baseline that is not reached again is a leak, or is not given back yet: hence within.
 //
-// The rate of requests must be the baseline's again, since what a busier service holds is no leak.
+// The rate of requests must be the baseline's again, since what a busier service holds is no leak. Nor is what is held under a fault: all
+// must be gone.
 type Leaks struct {
 	Nodes       string        `json:"nodes" jsonschema:"required" desc:"A service, group or node."`
 	Goroutines  plan.Bound    `json:"goroutines,omitzero" desc:"A bound on how many more there are than in the baseline, such as <= 10."`
@@ -85,6 +86,13 @@ func (a *Leaks) Validate(s Scope) error {
 	}
 	if a.Load != "" {
 		errs = append(errs, oneOf("load", a.Load, loadNames(s.Plan)))
+	}
+	for _, r := range s.Plan.Rounds {
+		for _, f := range r.Faults {
+			if f.Held {
+				errs = append(errs, fmt.Errorf("the fault %s is held to the end (for: end): what nodes hold after it is not seen", f.ID))
+			}
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -177,14 +185,25 @@ func (a *Leaks) windows(r *record.Round) (base, after Window, err error) {
 	if !ok {
 		return base, after, errors.New("the round did not reach the phase recovery")
 	}
+	var lasting []record.Event // the beginnings of what is not gone
 	last := time.Duration(0)
 	for _, e := range r.Events {
-		switch e.Kind {
-		case record.FaultStarted, record.FaultInEffect, record.FaultUndone, record.FaultGone:
-			if e.T < to {
-				last = max(last, e.T)
-			}
+		if e.T >= to {
+			break
 		}
+		switch e.Kind {
+		case record.FaultStarted:
+			lasting = append(lasting, e)
+		case record.FaultInEffect, record.FaultUndone:
+		case record.FaultGone:
+			lasting = slices.DeleteFunc(lasting, func(x record.Event) bool { return x.Fault == e.Fault && x.Occurrence == e.Occurrence })
+		default:
+			continue
+		}
+		last = max(last, e.T)
+	}
+	if len(lasting) > 0 {
+		return base, after, fmt.Errorf("the fault %s was not gone before the end of recovery, and what nodes hold under a fault is no leak", lasting[0].Fault)
 	}
 	if last == 0 {
 		last = from // nothing was broken

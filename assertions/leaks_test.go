@@ -93,6 +93,14 @@ func TestLeaks(t *testing.T) {
 			g.value["gauntlet_node_fds"] = leveled(9, 15, 3*time.Second, time.Hour)
 		}, Fail, "6 descriptors more"},
 
+		"under a fault that is held": {ask(), func(s *story, g *gauges) {
+			g.value["go_goroutines"] = leveled(50, 500, 3*time.Second, time.Hour)
+			s.plan.Rounds[0].Faults[0].Held = true
+			s.drop(func(e record.Event) bool { return e.Kind == record.FaultUndone || e.Kind == record.FaultGone })
+			for _, k := range []record.EventKind{record.FaultUndone, record.FaultGone} {
+				s.event(record.Event{T: 13500 * ms, Kind: k, Fault: "kill", Occurrence: 1})
+			}
+		}, Invalid, "the fault kill was not gone before the end of recovery"},
 		"no metrics": {ask(), func(s *story, _ *gauges) { s.metrics = nil }, Invalid, "the run has no metrics"},
 		"no such metric": {ask(), func(_ *story, g *gauges) {
 			g.value["go_goroutine"] = g.value["go_goroutines"]
@@ -166,4 +174,7 @@ func TestValidateLeaks(t *testing.T) {
 			assert.ErrorContains(t, err, x)
 		}
 	}
+	scope.Plan.Rounds[0].Faults[0].Held = true
+	err := (&Leaks{Nodes: "edge", Goroutines: bound(t, "<= 10"), Within: 1}).Validate(scope)
+	assert.ErrorContains(t, err, "the fault kill is held to the end (for: end)")
 }

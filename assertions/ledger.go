@@ -36,24 +36,39 @@ type entry struct {
 	contradict bool   // nothing of it was sent, its client says, and a server accepted it
 }
 
+// repetition is what doing a request twice is, beside doing it once.
+type repetition int
+
+const (
+	differs    repetition = iota // its effect is to be made once
+	repeatable                   // it is the same
+	untold                       // the record does not say
+)
+
+// terms are what an entry is settled by, beside the request and its lines.
+type terms struct {
+	logged bool // the servers keep a log of requests
+	// tells says of a request that a server which had taken it would have a line of it, so that none is proof.
+	tells   func(*record.Request) bool
+	repeats func(*record.Request) repetition
+}
+
 // ledger joins the requests of a load with the lines of the servers by the request's id. Every request is in it once.
-//
-// repeatable says of a request that doing it twice is the same as once; logged that the servers keep a log of requests.
-func ledger(reqs []*record.Request, byID map[string][]*logLine, logged bool, repeatable func(*record.Request) bool) []entry {
+func ledger(reqs []*record.Request, byID map[string][]*logLine, by terms) []entry {
 	out := make([]entry, len(reqs))
 	for i, q := range reqs {
 		e := entry{req: q}
 		if q.ID != "" {
 			e.lines = byID[q.ID]
 		}
-		e.settle(logged, repeatable(q))
+		e.settle(by)
 		out[i] = e
 	}
 	return out
 }
 
 // settle fills the entry.
-func (e *entry) settle(logged, repeatable bool) {
+func (e *entry) settle(by terms) {
 	taken := slices.ContainsFunc(e.lines, func(l *logLine) bool { return l.what == accepted || l.what == done || l.what == aborted })
 	made := slices.ContainsFunc(e.lines, func(l *logLine) bool { return l.what == stored })
 	switch ending(e.req) {
@@ -67,16 +82,25 @@ func (e *entry) settle(logged, repeatable bool) {
 	case record.Deadline:
 		e.fate, e.why = lost, "no answer came in time"
 	default:
-		e.fate, e.why = answered(e.req, logged && !taken)
-		e.unlogged = logged && !taken && e.fate == served
+		e.fate, e.why = answered(e.req, by.logged && !taken && by.tells(e.req))
+		e.unlogged = by.logged && !taken && e.fate == served
 	}
-	if e.fate == safelyRefused && made && !repeatable {
-		e.fate, e.why = lost, "it was refused, but its effect was made"
+	again := by.repeats(e.req)
+	if e.fate == safelyRefused && made {
+		switch again {
+		case differs:
+			e.fate, e.why = lost, "it was refused, but its effect was made"
+		case untold:
+			e.ambiguous = "it was refused, but its effect was made" + keyUntold
+		}
 	}
-	e.effects(repeatable)
+	e.effects(again)
 }
 
-// answered is what an answer means. untaken is that no server logged the request.
+// keyUntold ends a sentence about a request that must not be done twice, unless it has a key by which it may.
+const keyUntold = "; the record does not say whether it has an idempotency key"
+
+// answered is what an answer means. untaken is that no server took the request, by proof of the logs.
 func answered(q *record.Request, untaken bool) (fate, string) {
 	if q.OK {
 		return served, "answered"
@@ -128,7 +152,7 @@ func ending(q *record.Request) record.Ending {
 // effects looks for an effect that was made twice. A service that logs its effects is taken at its word. Otherwise a request
 // that must not be done twice was done as often as replicas of one service say that they did it; an attempt that was aborted, or
 // answered with a failure, was not.
-func (e *entry) effects(repeatable bool) {
+func (e *entry) effects(again repetition) {
 	type effect struct{ node, order string }
 	var made []effect
 	for _, l := range e.lines {
@@ -150,7 +174,7 @@ func (e *entry) effects(repeatable bool) {
 		e.twice = "stored as " + strings.Join(by, " and as ")
 		return
 	}
-	if len(made) == 1 || repeatable {
+	if len(made) == 1 || again == repeatable {
 		return
 	}
 	type place struct{ service, route string }
@@ -181,7 +205,12 @@ func (e *entry) effects(repeatable bool) {
 	for _, l := range e.lines { // in the order of the lines, so that the same ledger comes out every time
 		p := place{l.service, l.route}
 		if len(did[p]) > 1 {
-			e.twice = "done by " + strings.Join(did[p], " and by ")
+			by := "done by " + strings.Join(did[p], " and by ")
+			if again == untold {
+				e.ambiguous = by + keyUntold
+			} else {
+				e.twice = by
+			}
 			return
 		}
 		if n := open[l.node]; n > 0 && at[l.node] == p && len(did[p]) == 1 && did[p][0] != l.node {
@@ -191,19 +220,38 @@ func (e *entry) effects(repeatable bool) {
 }
 
 // repeatableIn says which requests of a load are the same done twice as done once: by their method (RFC 9110, 9.2.2), or because they
-// carry an idempotency key.
-func repeatableIn(l plan.Load) func(*record.Request) bool {
-	by := map[string]bool{}
-	for _, q := range l.Requests {
-		switch strings.ToUpper(q.Method) {
-		case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-			by[q.ID] = true
-		}
-		for name := range q.Headers {
-			if strings.EqualFold(name, "Idempotency-Key") {
-				by[q.ID] = true
+// carry an idempotency key. Of a target the record has the method and the path, and not the headers, where the key would be.
+func repeatableIn(l plan.Load) func(*record.Request) repetition {
+	if l.Targets != "" {
+		return func(q *record.Request) repetition {
+			if method, _, _ := strings.Cut(q.Request, " "); idempotent(method) {
+				return repeatable
 			}
+			return untold
 		}
 	}
-	return func(q *record.Request) bool { return by[q.Request] }
+	by := map[string]repetition{}
+	for _, q := range l.Requests {
+		if idempotent(q.Method) || keyed(q.Headers) || keyed(q.Metadata) {
+			by[q.ID] = repeatable
+		}
+	}
+	return func(q *record.Request) repetition { return by[q.Request] }
+}
+
+func idempotent(method string) bool {
+	switch strings.ToUpper(method) {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+func keyed(headers map[string]string) bool {
+	for name := range headers {
+		if strings.EqualFold(name, "Idempotency-Key") {
+			return true
+		}
+	}
+	return false
 }

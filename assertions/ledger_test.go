@@ -41,7 +41,15 @@ func drawRequest(t *rapid.T, seq int) *record.Request {
 	return q
 }
 
-func repeatableRead(q *record.Request) bool { return q.Request == "read" }
+func readsRepeat(q *record.Request) repetition {
+	if q.Request == "read" {
+		return repeatable
+	}
+	return differs
+}
+
+// logging are the terms where every server logs every request.
+var logging = terms{true, func(*record.Request) bool { return true }, readsRepeat}
 
 // No request is counted twice or left out, whatever clients and servers say: each has one entry, in its place, with one fate.
 func TestTheLedgerHasEachRequestOnce(t *testing.T) {
@@ -53,8 +61,9 @@ func TestTheLedgerHasEachRequestOnce(t *testing.T) {
 			reqs = append(reqs, q)
 			byID[q.ID] = drawLines(t, q.ID)
 		}
-		logged := rapid.Bool().Draw(t, "logged")
-		es := ledger(reqs, byID, logged, repeatableRead)
+		by := logging
+		by.logged = rapid.Bool().Draw(t, "logged")
+		es := ledger(reqs, byID, by)
 		b := balance{entries: es}
 		s := b.sum()
 		total := 0
@@ -105,7 +114,7 @@ func TestAnEntryRestsOnItsOwnLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q := drawRequest(t, 1)
 		lines := drawLines(t, q.ID)
-		alone := ledger([]*record.Request{q}, map[string][]*logLine{q.ID: lines}, true, repeatableRead)[0]
+		alone := ledger([]*record.Request{q}, map[string][]*logLine{q.ID: lines}, logging)[0]
 		byID := map[string][]*logLine{q.ID: lines}
 		reqs := []*record.Request{q}
 		for i := 2; i < 6; i++ {
@@ -115,7 +124,7 @@ func TestAnEntryRestsOnItsOwnLines(t *testing.T) {
 		}
 		rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Shuffle(len(reqs), func(i, j int) { reqs[i], reqs[j] = reqs[j], reqs[i] })
 		i := slices.Index(reqs, q)
-		among := ledger(reqs, byID, true, repeatableRead)[i]
+		among := ledger(reqs, byID, logging)[i]
 		if alone.fate != among.fate || alone.twice != among.twice || alone.ambiguous != among.ambiguous || alone.unlogged != among.unlogged || alone.contradict != among.contradict {
 			t.Fatalf("%+v alone, %+v among others", alone, among)
 		}
@@ -133,7 +142,7 @@ func TestDuplicatesAreCountedByEffects(t *testing.T) {
 				effects = append(effects, x)
 			}
 		}
-		e := ledger([]*record.Request{q}, map[string][]*logLine{q.ID: lines}, true, repeatableRead)[0]
+		e := ledger([]*record.Request{q}, map[string][]*logLine{q.ID: lines}, logging)[0]
 		switch twice := e.twice != ""; {
 		case len(effects) > 1 && !twice:
 			t.Fatalf("%v is no duplicate", effects)

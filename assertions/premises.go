@@ -14,7 +14,7 @@ import (
 // The bounds of the premises.
 const (
 	// maxLag is how late the generator may be at p99. Latency counts from the due time, so that lag never makes a service look
-	// better than it is; beyond this it makes one look worse.
+	// better than it is; beyond this it makes one look worse. A stall that this does not show is found where it broke a bound (lateness).
 	maxLag = 50 * time.Millisecond
 	// steadySuccess is the least success of each half of a steady baseline.
 	steadySuccess = 0.95

@@ -99,6 +99,10 @@ func (a *Recovers) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Findi
 	s := slider{figures: a.figures(), base: base, window: a.window()}
 	out := s.slide(ss, from, to)
 	within := a.Within.D()
+	var sent slid // counted from when the requests were sent
+	if !out.within(within) {
+		sent = s.slide(asSent(ss), from, to)
+	}
 	var wanted []string
 	for _, g := range s.figures {
 		w := g.String()
@@ -121,6 +125,8 @@ func (a *Recovers) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Findi
 	case !out.recovered && to-s.window < from+within:
 		f.Reason = fmt.Sprintf("the last window, %s after %s, still broke %s, and the phase is too short to see whether it held at %s",
 			seconds(to-s.window-from), a.After, bounds, seconds(within))
+	case sent.within(within):
+		f.Reason = fmt.Sprintf("%s, it recovered %s after %s, wanted within %s: from then on %s held %s", lateness(ss), seconds(sent.ttr), a.After, seconds(within), bounds, where)
 	case !out.recovered:
 		f.Verdict = Fail
 		f.Summary = fmt.Sprintf("never recovered: in the last window, %s after %s, %s was still broken; wanted within %s",

@@ -32,7 +32,7 @@ type RetryAmplification struct {
 // amplifiable is how many requests it takes to say how often they were repeated.
 const amplifiable = 10
 
-// unknownCallers is the share of calls without an id beyond which nobody can say whose they are.
+// unknownCallers is the share of calls without an id, of those that begin in what is judged, beyond which nobody can say whose they are.
 const unknownCallers = 0.01
 
 // Observes is the link on which calls are counted.
@@ -63,11 +63,13 @@ func (a *RetryAmplification) shape() error {
 
 // attempts are the calls that requests led to.
 type attempts struct {
-	requests int // that reached the link, or that were sent where calls have no ids
-	calls    int
-	foreign  int // calls with the id of no request of the load that was due then
-	byID     bool
-	worst    stretch
+	requests  int // that reached the link, or that were sent where calls have no ids
+	calls     int
+	foreign   int // calls with the id of no request of the load that was due then
+	begun     int // calls that began then, whoever made them
+	anonymous int // of these, without an id
+	byID      bool
+	worst     stretch
 }
 
 // stretch is the second in which most calls crossed for each request.
@@ -78,35 +80,38 @@ type stretch struct {
 
 func (x attempts) ratio() float64 { return float64(x.calls) / float64(x.requests) }
 
-// count sets the calls on a link against the requests due in windows.
-func count(calls []record.Call, reqs []record.Request, ws []Window) (attempts, error) {
-	var x attempts
-	anonymous := 0
-	for i := range calls {
-		if calls[i].RequestID == "" {
-			anonymous++
-		}
+// known is that the calls can be set against requests, as far as their ids go.
+func (x attempts) known() error {
+	if x.byID && float64(x.anonymous) > unknownCallers*float64(x.begun) {
+		return fmt.Errorf("%d of %s carry no request id: nobody can say whose they are", x.anonymous, plural(x.begun, "call"))
 	}
+	return nil
+}
+
+// count sets the calls on a link against the requests due in windows.
+func count(calls []record.Call, reqs []record.Request, ws []Window) attempts {
+	var x attempts
 	in := func(t time.Duration) bool {
 		return slices.ContainsFunc(ws, func(w Window) bool { return t >= w.From && t < w.To })
 	}
-	switch x.byID = anonymous < len(calls); {
-	case x.byID && float64(anonymous) > unknownCallers*float64(len(calls)):
-		return x, fmt.Errorf("%d of %s carry no request id: nobody can say whose they are", anonymous, plural(len(calls), "call"))
-	case !x.byID:
+	for i := range calls {
+		named := calls[i].RequestID != ""
+		x.byID = x.byID || named
+		if in(calls[i].Begin) {
+			x.begun++
+			if !named {
+				x.anonymous++
+			}
+		}
+	}
+	if !x.byID {
 		for i := range reqs {
 			if in(reqs[i].Due) {
 				x.requests++
 			}
 		}
-		var mine []record.Call
-		for _, c := range calls {
-			if in(c.Begin) {
-				mine = append(mine, c)
-			}
-		}
-		x.calls = len(mine)
-		return x, nil
+		x.calls = x.begun
+		return x
 	}
 	due := map[string]bool{}
 	for i := range reqs {
@@ -127,7 +132,7 @@ func count(calls []record.Call, reqs []record.Request, ws []Window) (attempts, e
 	}
 	x.calls, x.requests = len(mine), len(reached)
 	x.worst = worstSecond(mine)
-	return x, nil
+	return x
 }
 
 // worstSecond finds the second, of those that begin with a call, in which most calls crossed for each request. A second with few
@@ -177,22 +182,25 @@ func (a *RetryAmplification) Judge(_ context.Context, _ *plan.Plan, r *record.Ro
 		return invalid("%v", err)
 	}
 	link := fmt.Sprintf("%s -> %s", a.From, a.To)
-	before, err := count(calls, reqs, []Window{base})
-	if err != nil {
-		return invalid("%s: %v", link, err)
-	}
+	before := count(calls, reqs, []Window{base})
 	if before.calls == 0 {
 		return invalid("no call crossed %s for a request of %s in the baseline", link, a.Load)
 	}
-	x, err := count(calls, reqs, ws)
-	if err != nil {
-		return invalid("%s: %v", link, err)
+	x := count(calls, reqs, ws)
+	judged := []attempts{x}
+	relative := a.Attempts.Unit == plan.Times
+	if relative {
+		judged = append(judged, before)
+	}
+	for _, n := range judged {
+		if err := n.known(); err != nil {
+			return invalid("%s: %v", link, err)
+		}
 	}
 	when := a.During
 	if when == "" {
 		when = "all phases under load"
 	}
-	relative := a.Attempts.Unit == plan.Times
 	what := fmt.Sprintf("requests of %s due in %s", a.Load, when)
 	f := Finding{Evidence: []Evidence{
 		{What: "calls on " + link + " for " + what, File: record.CallsFile(), Window: &ws[0], Count: x.calls, Values: map[string]float64{"calls": float64(x.calls), "requests": float64(x.requests), "calls of others": float64(x.foreign), "windows": float64(len(ws))}},

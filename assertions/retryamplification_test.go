@@ -78,16 +78,27 @@ func TestRetryAmplification(t *testing.T) {
 			for i := range 9 {
 				s.calls[i*50].RequestID = ""
 			}
-		}, Invalid, "9 of 800 calls carry no request id"},
-		"one without an id": {a("<= 2", "kill"), func(s *story) { s.calls[0].RequestID = "" }, Pass, ""},
-		"no calls before":   {a("<= 2", "kill"), func(s *story) { s.calls = s.calls[200:] }, Invalid, "no call crossed orders -> inventory for a request of orders in the baseline"},
-		"no calls then":     {a("<= 2", "recovery"), func(s *story) { s.calls = s.calls[:550] }, Invalid, "0 requests reached orders -> inventory in recovery, and it takes 10"},
-		"just enough":       {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:560] }, Pass, "10 calls of 10 requests"},
-		"one too few":       {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:559] }, Invalid, "9 requests reached"},
-		"too few before":    {a("<= 2x baseline", "kill"), func(s *story) { s.calls = s.calls[141:] }, Invalid, "4 requests reached orders -> inventory in the baseline, and it takes 10"},
-		"dropped":           {a("<= 2", "kill"), observed(`{"dropped": 3}`), Invalid, "3 dropped"},
-		"no such fault":     {a("<= 2", "cut"), nil, Invalid, "cut never began"},
-		"a bad bound":       {a("<= 2s", "kill"), nil, Invalid, "write it as"},
+		}, Invalid, "6 of 399 calls carry no request id"},
+		"some without ids, few of the round": {a("<= 2", "kill"), func(s *story) {
+			for i := range 8 {
+				s.calls[150+2*i].RequestID = ""
+			}
+		}, Invalid, "8 of 399 calls carry no request id"},
+		"some without ids, at another time": {a("<= 2", "kill"), func(s *story) {
+			for i := range 40 {
+				s.calls[560+i].RequestID = ""
+			}
+		}, Pass, "400 calls of 200 requests"},
+		"some without ids in the baseline, relative": {a("<= 2x baseline", "kill"), func(s *story) { s.calls[1].RequestID, s.calls[2].RequestID = "", "" }, Invalid, "2 of 145 calls carry no request id"},
+		"one without an id":                          {a("<= 2", "kill"), func(s *story) { s.calls[0].RequestID = "" }, Pass, ""},
+		"no calls before":                            {a("<= 2", "kill"), func(s *story) { s.calls = s.calls[200:] }, Invalid, "no call crossed orders -> inventory for a request of orders in the baseline"},
+		"no calls then":                              {a("<= 2", "recovery"), func(s *story) { s.calls = s.calls[:550] }, Invalid, "0 requests reached orders -> inventory in recovery, and it takes 10"},
+		"just enough":                                {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:560] }, Pass, "10 calls of 10 requests"},
+		"one too few":                                {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:559] }, Invalid, "9 requests reached"},
+		"too few before":                             {a("<= 2x baseline", "kill"), func(s *story) { s.calls = s.calls[141:] }, Invalid, "4 requests reached orders -> inventory in the baseline, and it takes 10"},
+		"dropped":                                    {a("<= 2", "kill"), observed(`{"dropped": 3}`), Invalid, "3 dropped"},
+		"no such fault":                              {a("<= 2", "cut"), nil, Invalid, "cut never began"},
+		"a bad bound":                                {a("<= 2s", "kill"), nil, Invalid, "write it as"},
 		"a late generator": {a("<= 2", "kill"), func(s *story) {
 			s.each(0, 12*time.Second, func(q *record.Request) { q.Sent += 60 * ms; q.Done += 60 * ms })
 		}, Invalid, "it would be PASS, but the generator of orders was late"},

@@ -74,6 +74,31 @@ type sample struct {
 	due     time.Duration // when the request was due, or the operation was called
 	latency time.Duration // from then on
 	ok      bool
+	lag     time.Duration // the part of the latency that went by before the load sent the request; an operation has none
+}
+
+func sampleOf(q *record.Request) sample {
+	return sample{q.Due, q.Latency(), q.OK, max(0, q.Sent-q.Due)}
+}
+
+// asSent is what samples would be had each request been sent when it was due.
+func asSent(ss []sample) []sample {
+	out := slices.Clone(ss)
+	for i := range out {
+		out[i].latency -= out[i].lag
+	}
+	return out
+}
+
+// lateness is the reason why what breaks a bound counted from the due time, and keeps it counted from when the requests were sent, is
+// not held against the service. The premise of a punctual generator is about the whole round: a stall that is short there can fill
+// a window. It is asked only of what is broken, so that no service passes by it.
+func lateness(ss []sample) string {
+	worst := time.Duration(0)
+	for _, s := range ss {
+		worst = max(worst, s.lag)
+	}
+	return fmt.Sprintf("the generator was late here, by up to %s; counted from when the requests were sent", seconds(worst))
 }
 
 // samples returns the answers to what was due in [w.From, w.To), in the order of time. Failed ones are among them, with the
@@ -96,7 +121,7 @@ func (s Source) samples(r *record.Round, w Window) ([]sample, error) {
 			continue
 		}
 		refused := o.Kind == "cas" && o.Outcome == record.Failed && o.Error == ""
-		out = append(out, sample{o.Call, o.Return - o.Call, o.Outcome == record.OK || refused})
+		out = append(out, sample{due: o.Call, latency: o.Return - o.Call, ok: o.Outcome == record.OK || refused})
 	}
 	return out, nil
 }
@@ -115,7 +140,7 @@ func (s Source) requests(r *record.Round, w Window) ([]sample, error) {
 	for i := from; i < to; i++ {
 		q := &all[i]
 		if s.Request == "" || q.Request == s.Request {
-			out = append(out, sample{q.Due, q.Latency(), q.OK})
+			out = append(out, sampleOf(q))
 		}
 	}
 	return out, nil

@@ -100,6 +100,39 @@ type serverLog struct {
 // tells reports whether any line tells of a request.
 func (s *serverLog) tells() bool { return s.said[accepted]+s.said[done]+s.said[aborted] > 0 }
 
+// tellsOf says of which requests of a load the logs would have a line if a server had taken them: those whose connection went to a
+// service that logs requests, and to a node that was not killed meanwhile with lines that it had yet to write. Where the record does
+// not say which node that was, it must be so of each to which the load goes.
+func (s *serverLog) tellsOf(r *record.Round, to string) func(*record.Request) bool {
+	nodes := r.Run().Meta.Nodes
+	goes := nodesOf(r.Run(), to)
+	var all []string
+	for _, n := range nodes {
+		if goes(n.Name) {
+			all = append(all, n.Name)
+		}
+	}
+	if len(all) == 0 {
+		all = []string{to}
+	}
+	kills := map[string][]time.Duration{}
+	for _, e := range r.Events {
+		if e.Signal == "SIGKILL" && (e.Kind == record.NodeSignalled || e.Kind == record.NodeExited) {
+			kills[e.Node] = append(kills[e.Node], e.T)
+		}
+	}
+	return func(q *record.Request) bool {
+		at := all
+		if q.Node != "" {
+			at = []string{q.Node}
+		}
+		return !slices.ContainsFunc(at, func(node string) bool {
+			killed := slices.ContainsFunc(kills[node], func(t time.Duration) bool { return t >= q.Sent && t <= q.Done })
+			return killed || s.services[serviceOf(node, nodes)] == 0
+		})
+	}
+}
+
 // jsonLine are the fields of hasvc's log.
 type jsonLine struct {
 	Time      string `json:"time"`

@@ -107,7 +107,7 @@ func (a *Shed) measures() measured {
 // admitted is what became of requests.
 type admitted struct {
 	sent, good int
-	latencies  []time.Duration // of good ones, sorted
+	answers    []sample // good ones
 	length     time.Duration
 	refused    map[int]int // 429 and 503, by status
 	bare       int         // of these, without Retry-After
@@ -133,7 +133,7 @@ func serve(reqs []record.Request, ws []Window, high []string) admitted {
 		switch {
 		case q.OK:
 			s.good++
-			s.latencies = append(s.latencies, q.Latency())
+			s.answers = append(s.answers, sampleOf(q))
 			if important {
 				s.highGood++
 			}
@@ -144,16 +144,15 @@ func serve(reqs []record.Request, ws []Window, high []string) admitted {
 			}
 		}
 	}
-	slices.Sort(s.latencies)
 	return s
 }
 
 // quantile of the latency of good answers, or why there is none.
 func (s admitted) quantile(f figure, where string) (float64, error) {
-	if n := len(s.latencies); n < f.need() {
+	if n := len(s.answers); n < f.need() {
 		return 0, fmt.Errorf("%s needs %d good answers and there are %d in %s", f, f.need(), n, where)
 	}
-	return s.latencies[rank(f.permille, len(s.latencies))-1].Seconds(), nil
+	return f.measure(0, summarise(s.answers, 0).latencies, 0), nil
 }
 
 // Judge compares the overload with what was asked.
@@ -206,7 +205,10 @@ func (a *Shed) parts(base, now admitted, values map[string]float64) []part {
 		if b.Unit == plan.Times {
 			x.text = fmt.Sprintf("goodput %s/s, %s of the baseline's %s/s, wanted %s", number(now.goodput()), percent(now.goodput()/base.goodput()), number(base.goodput()), b)
 		}
-		if g.holds(now.goodput(), base.goodput()) {
+		switch {
+		case b.Unit == plan.Times && base.good == 0:
+			x.verdict, x.text = Invalid, "in the baseline goodput is 0"
+		case g.holds(now.goodput(), base.goodput()):
 			x.verdict = Pass
 		}
 		parts = append(parts, x)
@@ -217,6 +219,9 @@ func (a *Shed) parts(base, now admitted, values map[string]float64) []part {
 		was, baseErr := 0.0, error(nil)
 		if g.bound.Unit == plan.Times {
 			was, baseErr = base.quantile(g, plan.PhaseBaseline)
+			if baseErr == nil && was == 0 {
+				baseErr = fmt.Errorf("in the baseline %s is 0", g.name)
+			}
 		}
 		if err = errors.Join(err, baseErr); err != nil {
 			x.verdict, x.text = Invalid, strings.ReplaceAll(err.Error(), "\n", "; ")
@@ -228,6 +233,9 @@ func (a *Shed) parts(base, now admitted, values map[string]float64) []part {
 			}
 			if g.holds(v, was) {
 				x.verdict = Pass
+			} else if why := g.late(now.answers, was); why != "" {
+				x.verdict = Invalid
+				x.text += ": " + why
 			}
 		}
 		parts = append(parts, x)

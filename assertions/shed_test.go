@@ -59,12 +59,14 @@ func TestShed(t *testing.T) {
 		"all of it": {a(func(a *Shed) {
 			a.Goodput, a.AcceptP50, a.AcceptP95, a.High, a.RetryAfter = bound(t, ">= 95% baseline"), bound(t, "<= 1x baseline"), bound(t, "<= 10ms"), bound(t, ">= 99%"), true
 		}), nil, Pass, "goodput 200/s, 100.172 % of the baseline's 199.7/s, wanted >= 95% baseline; accepted-p50 5ms, 1.00x the baseline's 5ms, wanted <= 1x baseline; accepted-p95 5ms, wanted <= 10ms; success of high priority 100 % of 800 requests, wanted >= 99%; all of 2400 answers of 429 and 503 carry Retry-After (800/s offered, 200/s good in kill)"},
-		"goodput at the bound":        {goodput(">= 200/s"), nil, Pass, ""},
-		"goodput below":               {goodput(">= 200.1/s"), nil, Fail, "goodput 200/s, wanted >= 200.1/s"},
-		"goodput collapses":           {goodput(">= 80% baseline"), spoilt(3*time.Second, 4*time.Second, broken), Fail, "goodput 150/s"},
-		"accepted at the bound":       {p95("<= 5ms"), spoilt(3*time.Second, 3200*ms, func(q *record.Request) { q.Done += time.Second }), Pass, "accepted-p95 5ms"},
-		"accepted are slow":           {p95("<= 5ms"), spoilt(3*time.Second, 3205*ms, func(q *record.Request) { q.Done += time.Second }), Fail, "accepted-p95 1.005s"},
-		"accepted are slow, relative": {p95("<= 3x baseline"), spoilt(3*time.Second, 4*time.Second, func(q *record.Request) { q.Done += 11 * ms }), Fail, "accepted-p95 16ms, 3.20x the baseline's 5ms"},
+		"goodput at the bound":                    {goodput(">= 200/s"), nil, Pass, ""},
+		"goodput below":                           {goodput(">= 200.1/s"), nil, Fail, "goodput 200/s, wanted >= 200.1/s"},
+		"goodput collapses":                       {goodput(">= 80% baseline"), spoilt(3*time.Second, 4*time.Second, broken), Fail, "goodput 150/s"},
+		"accepted at the bound":                   {p95("<= 5ms"), spoilt(3*time.Second, 3200*ms, func(q *record.Request) { q.Done += time.Second }), Pass, "accepted-p95 5ms"},
+		"accepted are slow":                       {p95("<= 5ms"), spoilt(3*time.Second, 3205*ms, func(q *record.Request) { q.Done += time.Second }), Fail, "accepted-p95 1.005s"},
+		"accepted are slow, relative":             {p95("<= 3x baseline"), spoilt(3*time.Second, 4*time.Second, func(q *record.Request) { q.Done += 11 * ms }), Fail, "accepted-p95 16ms, 3.20x the baseline's 5ms"},
+		"accepted after a stall of the generator": {p95("<= 5ms"), spoilt(3*time.Second, 3205*ms, func(q *record.Request) { q.Sent += 40 * ms; q.Done += 40 * ms }), Invalid, "accepted-p95 45ms, wanted <= 5ms: the generator was late here, by up to 40ms"},
+		"a baseline that took no time":            {p95("<= 3x baseline"), spoilt(0, 3*time.Second, func(q *record.Request) { q.Done = q.Due }), Invalid, "in the baseline accepted-p95 is 0"},
 		"refused slowly": {p95("<= 5ms"), func(s *story) {
 			s.each(3*time.Second, 7*time.Second, func(q *record.Request) {
 				if !q.OK {
@@ -132,6 +134,16 @@ func TestShed(t *testing.T) {
 	require.Equal(t, map[string]float64{"offered": 800, "goodput": 200, "good": 800, "without retry-after": 1, "seconds": 4, "status 503": 2400, "accepted-p95": 0.005, "high": 800, "high, good": 800}, f.Evidence[0].Values)
 	require.Equal(t, 3200, f.Evidence[0].Count)
 	require.InDelta(t, 199.655, f.Evidence[1].Values["goodput"], 0.001)
+}
+
+// Where nothing is broken nobody asks for a steady baseline.
+func TestShedWithoutAGoodBaseline(t *testing.T) {
+	s := overloaded()
+	s.plan.Rounds[0].Faults = nil
+	s.drop(func(e record.Event) bool { return e.Fault != "" })
+	s.each(0, 3*time.Second, broken)
+	s.ask(t, "shed", &Shed{Load: "orders", During: "fault", Goodput: bound(t, ">= 80% baseline")})
+	s.want(t, Invalid, "in the baseline goodput is 0")
 }
 
 func TestShedParameters(t *testing.T) {

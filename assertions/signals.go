@@ -65,7 +65,8 @@ func signals(r *record.Round, ws []Window) []signal {
 }
 
 // count counts the requests in hand: at the node, by the connection of their client or by the node's own log, or, where neither
-// can say, anywhere.
+// can say, anywhere. One of which nothing was sent is in nobody's hand; that its client chose the node all the same tells that clients
+// go there by themselves.
 func (s *signal) count(reqs []*record.Request, logs *serverLog) {
 	known := s.node != "" && slices.ContainsFunc(reqs, func(q *record.Request) bool { return q.Node == s.node })
 	if s.node != "" && !known {
@@ -76,15 +77,13 @@ func (s *signal) count(reqs []*record.Request, logs *serverLog) {
 		}
 	}
 	for _, q := range reqs {
-		if !known {
+		switch end := ending(q); {
+		case end == record.Refused || end == record.Missed:
+		case !known || q.Node == s.node:
 			s.tally(q.Sent, q.Done)
-			continue
+		default:
+			s.tally(held(logs.byID[q.ID], s.node))
 		}
-		if q.Node == s.node {
-			s.tally(q.Sent, q.Done)
-			continue
-		}
-		s.tally(held(logs.byID[q.ID], s.node))
 	}
 }
 

@@ -24,6 +24,9 @@ type slid struct {
 	thin      bool          // a window at or after that has too few samples
 }
 
+// within reports whether it recovered in time.
+func (o slid) within(d time.Duration) bool { return o.recovered && o.ttr <= d }
+
 // need is the number of samples that a window needs.
 func (s slider) need() int {
 	n := 1

@@ -83,10 +83,14 @@ func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
 		if g.bound.Unit == plan.Times {
 			s = fmt.Sprintf("%s %s, %.2fx the baseline's %s, wanted %s", g.name, g.show(v), v/base[g.name], g.show(base[g.name]), g.bound)
 		}
-		said = append(said, s)
 		if !g.holds(v, base[g.name]) {
+			if why := g.late(ss, base[g.name]); why != "" {
+				missing = append(missing, s+": "+why)
+				continue
+			}
 			f.Verdict = Fail
 		}
+		said = append(said, s)
 	}
 	parts, values, burning := a.Budget.judge(ss, ws)
 	maps.Copy(ev.Values, values)

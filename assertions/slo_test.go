@@ -38,8 +38,15 @@ func TestSLO(t *testing.T) {
 			s.each(8*time.Second, 9*time.Second, func(q *record.Request) { broken(q); q.Done = q.Due + time.Second })
 		}, Fail, "p99 1s"},
 		"latency counts from the due time": {recovery(Bounds{P50: bound(t, "<= 5ms")}), func(s *story) {
+			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Sent += 40 * ms; q.Done = q.Sent + 6*ms })
+		}, Fail, "p50 46ms"},
+		"but what the generator was late is not the service's": {recovery(Bounds{P50: bound(t, "<= 5ms")}), func(s *story) {
 			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Sent += 40 * ms; q.Done = q.Sent + ms })
-		}, Fail, "p50 41ms"},
+		}, Invalid, "p50 41ms, wanted <= 5ms: the generator was late here, by up to 40ms; counted from when the requests were sent, p50 is 1ms"},
+		"a late generator and a failure": {recovery(Bounds{P50: bound(t, "<= 5ms"), Success: bound(t, "= 100%")}), func(s *story) {
+			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Sent += 40 * ms; q.Done = q.Sent + ms })
+			s.each(8*time.Second, 8*time.Second+5*ms, broken)
+		}, Fail, "success 99.9 %"},
 		"too few for p99.9":                            {recovery(Bounds{P999: bound(t, "<= 1h")}), nil, Invalid, "p99.9 <= 1h needs 10000 samples and there are 1000"},
 		"just enough for p99":                          {recovery(Bounds{P99: bound(t, "<= 5ms")}), nil, Pass, ""},
 		"one too few for p99":                          {recovery(Bounds{P99: bound(t, "<= 5ms")}), func(s *story) { s.reqs = s.reqs[:2399] }, Invalid, "p99 <= 5ms needs 1000 samples and there are 999"},

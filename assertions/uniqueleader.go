@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
@@ -19,7 +20,7 @@ import (
 // a while that it leads in the term before, which had another one. A while is one answer, or as many as it takes a machine
 // that is short of processor to apply that entry (three in 0.3 s, with the correction 1.3 s after the first, were seen); the longer
 // one counts as the same only where the member itself had named another as the leader of that term. Such a claim that the record ends
-// before it could be corrected settles nothing: INVALID.
+// before it could be corrected settles nothing: INVALID. So does a member that ran and never answered.
 type UniqueLeader struct {
 	Group string `json:"group" jsonschema:"required" desc:"A group with a leader."`
 }
@@ -95,6 +96,7 @@ func (a *UniqueLeader) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 		}
 		f.Evidence = append(f.Evidence, Evidence{What: "two leaders in one term", File: record.LeadersFile(), Nodes: members, Detail: strings.Join(lines, "; ")})
 	}
+	unheard := unheardOf(r, a.Group, polls)
 	switch {
 	case len(both) > 0:
 		f.Verdict = Fail
@@ -110,6 +112,8 @@ func (a *UniqueLeader) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 		f.Reason = strings.Join(doubtful, "; ")
 	case claimed == 0:
 		f.Reason = fmt.Sprintf("in %s no member of group %s ever claimed to lead", plural(answers, "answer"), a.Group)
+	case len(unheard) > 0:
+		f.Reason = fmt.Sprintf("%s never said who leads, and may have led too", list(unheard))
 	default:
 		f.Verdict = Pass
 		f.Summary = fmt.Sprintf("%s of leadership in %s of group %s, never two members in one", plural(claimed, "claim"), plural(len(claims), "term"), a.Group)
@@ -118,6 +122,43 @@ func (a *UniqueLeader) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 		f.Summary = f.Reason
 	}
 	return f
+}
+
+// unheardOf are the members that ran while the group was asked, and never answered.
+func unheardOf(r *record.Round, group string, polls []record.LeaderPoll) []string {
+	if len(polls) == 0 {
+		return nil
+	}
+	heard := map[string]bool{}
+	for i := range polls {
+		if polls[i].Error == "" {
+			heard[polls[i].Member] = true
+		}
+	}
+	return slices.DeleteFunc(membersOf(r, group), func(m string) bool {
+		return heard[m] || !ran(r, m, polls[0].T, polls[len(polls)-1].T)
+	})
+}
+
+// ran reports whether the program of a node ran at any moment from one to another.
+func ran(r *record.Round, node string, from, to time.Duration) bool {
+	up := false
+	for _, e := range r.Events {
+		if e.Node != node || e.T > to {
+			continue
+		}
+		was := up
+		switch e.Kind {
+		case record.NodeStarted, record.NodeResumed:
+			up = true
+		case record.NodeExited, record.NodePaused, record.NodeRemoved:
+			up = false
+		}
+		if e.T >= from && (was || up) {
+			return true
+		}
+	}
+	return up
 }
 
 // provisional tells which claims carry a term that is not the member's own word on who led in it. Corrected: in the answers that

@@ -18,7 +18,8 @@ import (
 // A request is served when the service answered, also with a plain no; safely refused when nothing of it was sent, when the answer
 // says that it may be sent again (429 or 503 with Retry-After, UNAVAILABLE or RESOURCE_EXHAUSTED likewise), or when it was refused
 // so before any server took it; lost when it was sent and there is no answer that its client could go by: reset, too late, or an
-// error of the service. That no server took a request that was sent and reset does not save it: its client cannot know.
+// error of the service. That no server took a request that was sent and reset does not save it: its client cannot know. That none took
+// one is believed where the service that its connection went to logs requests, and its node was not killed meanwhile.
 //
 // It was duplicated when its effect was made twice: stored twice by the service's own words, or, of a request that is not the
 // same done twice, done by two replicas of one service. An attempt that was aborted before another was done is not.
@@ -81,7 +82,7 @@ func (a *ZeroDrop) Judge(ctx context.Context, p *plan.Plan, r *record.Round) Fin
 		return invalid("%v", err)
 	}
 	b := balance{asked: a, load: load, reqs: reqs, logs: logs, logged: logs.tells(), windows: ws}
-	b.entries = ledger(reqs, logs.byID, b.logged, repeatableIn(load))
+	b.entries = ledger(reqs, logs.byID, terms{b.logged, logs.tellsOf(r, load.To), repeatableIn(load)})
 	b.signals = signals(r, ws)
 	for i := range b.signals {
 		b.signals[i].count(reqs, logs)

@@ -85,6 +85,36 @@ func (s *story) shift(node string, d time.Duration) {
 
 func TestZeroDrop(t *testing.T) {
 	kill := func() *ZeroDrop { return &ZeroDrop{Load: "orders", During: "kill"} }
+	unlogged503 := func(s *story) *record.Request {
+		q := s.at(3105 * ms) // of edge-1
+		q.OK, q.Code = false, 503
+		s.silence(of(q, "", ""))
+		return q
+	}
+	killed := func(s *story, at time.Duration) {
+		s.event(record.Event{T: at, Kind: record.NodeSignalled, Node: "edge-1", Signal: "SIGKILL"})
+	}
+	byTarget := func(s *story) {
+		s.plan.Loads[0].Requests, s.plan.Loads[0].Targets = nil, "targets.http"
+		s.each(0, time.Hour, func(q *record.Request) {
+			q.Request = map[string]string{"create": "POST /orders", "read": "GET /orders"}[q.Request]
+		})
+	}
+	byTwo := func(s *story, q *record.Request) {
+		s.silence(of(q, "", "orders"))
+		for _, node := range []string{"orders-1", "orders-2"} {
+			s.says(q, node, 2*ms, "accepted", nil)
+			s.says(q, node, 3*ms, "done", nil)
+		}
+	}
+	refuse := func(s *story, from, to time.Duration) {
+		s.each(from, to, func(q *record.Request) {
+			if q.Node == "edge-1" {
+				s.silence(of(q, "", ""))
+				q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
+			}
+		})
+	}
 	patterns := &LogPatterns{Accepted: `^IN (?P<id>\S+) (?P<time>\S+)`, Done: `^OUT (?P<id>\S+) (?P<status>\d+)`}
 	for name, c := range map[string]struct {
 		ask   *ZeroDrop
@@ -132,6 +162,24 @@ func TestZeroDrop(t *testing.T) {
 			s.silence(of(q, "", ""))
 		}, Pass, []string{"1 safely refused, 0 lost"}},
 		"refused, and stored": {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code, q.RetryAfter = false, 503, true }, Fail, []string{"1 lost"}},
+		"503 of a hop that does not log": {kill(), func(s *story) {
+			s.silence(func(l storyLine) bool { return strings.HasPrefix(l.node, "edge") })
+			q := s.at(3105 * ms)
+			q.OK, q.Code = false, 503
+			s.silence(of(q, "", ""))
+		}, Fail, []string{"0 safely refused, 1 lost"}},
+		"503 of a node that was killed meanwhile": {kill(), func(s *story) { unlogged503(s); killed(s, 3107*ms) }, Fail, []string{"0 safely refused, 1 lost"}},
+		"503 of a node that was killed later":     {kill(), func(s *story) { unlogged503(s); killed(s, 3111*ms) }, Pass, []string{"1 safely refused, 0 lost"}},
+		"503 of nobody knows which node": {kill(), func(s *story) {
+			unlogged503(s).Node = ""
+			s.plan.Loads[0].To = "edge"
+		}, Pass, []string{"1 safely refused, 0 lost"}},
+		"503 of nobody knows which node, and one was killed": {kill(), func(s *story) {
+			unlogged503(s).Node = ""
+			s.plan.Loads[0].To = "edge"
+			killed(s, 3107*ms)
+		}, Fail, []string{"0 safely refused, 1 lost"}},
+		"503 of nobody knows which service": {kill(), func(s *story) { unlogged503(s).Node = "" }, Fail, []string{"0 safely refused, 1 lost"}},
 		"no connection": {kill(), func(s *story) {
 			q := s.at(3100 * ms)
 			q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
@@ -196,6 +244,23 @@ func TestZeroDrop(t *testing.T) {
 			s.says(q, "orders-1", 3*ms, "done", nil)
 		}, Pass, []string{"0 duplicated"}},
 
+		"a key in metadata": {kill(), func(s *story) {
+			s.plan.Loads[0].Requests[0] = plan.Request{ID: "create", Call: "orders.v1.Orders/Create", Metadata: map[string]string{"idempotency-key": "{{.ID}}"}}
+			byTwo(s, s.at(3100*ms))
+		}, Pass, []string{"0 duplicated"}},
+		"a target done by two replicas": {kill(), func(s *story) { byTarget(s); byTwo(s, s.at(3100*ms)) }, Invalid, []string{"0 duplicated", "1 request may have been done twice"}},
+		"a target read by two replicas": {kill(), func(s *story) { byTarget(s); byTwo(s, s.at(3105*ms)) }, Pass, []string{"0 duplicated"}},
+		"a target refused, and stored":  {kill(), func(s *story) { byTarget(s); q := s.at(3100 * ms); q.OK, q.Code, q.RetryAfter = false, 503, true }, Invalid, []string{"1 request may have been done twice"}},
+		"a target that was stored twice": {kill(), func(s *story) {
+			byTarget(s)
+			s.says(s.at(3100*ms), "orders-2", 3*ms, "order stored", map[string]any{"orderId": "o-x"})
+		}, Fail, []string{"1 duplicated"}},
+
+		"only refused at the signal": {kill(), func(s *story) { refuse(s, 2900*ms, 3300*ms) }, Invalid, []string{"edge-1 had no request in hand when it was sent SIGTERM at 3s"}},
+		"only refused, and nobody logs": {kill(), func(s *story) {
+			s.logs = nil
+			refuse(s, 2990*ms, 12*time.Second)
+		}, Invalid, []string{"edge-1 had no request in hand when it was sent SIGTERM at 3s"}},
 		"no request in hand at the signal": {kill(), func(s *story) {
 			s.each(2900*ms, 3300*ms, func(q *record.Request) {
 				if q.Node == "edge-1" {
