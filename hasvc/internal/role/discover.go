@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/client/v3"
@@ -29,8 +30,28 @@ func discover(service string, etcd *clientv3.Client, cfg config.Config, watching
 	return conn, nil
 }
 
-// pingService asks any replica of a service whether it is ready.
+// pingTries is how many replicas are asked at most. One that begins, or that alone is cut off from the store, says nothing about
+// the others, and a gateway must not leave the balancing for it.
+const pingTries = 3
+
+// pingService asks replicas of a service, one after the other, until one is ready.
 func pingService(ctx context.Context, service string, conn *grpc.ClientConn) error {
+	ctx = rpc.Attempts(ctx)
+	for left := pingTries; ; left-- {
+		err := pingReplica(ctx, left, service, conn)
+		if err == nil || left == 1 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// pingReplica asks one replica, which has its share of the time: one that hangs must leave some for the others.
+func pingReplica(ctx context.Context, left int, service string, conn *grpc.ClientConn) error {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(left))
+		defer cancel()
+	}
 	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {
 		return fmt.Errorf("asking %s whether it is ready: %w", service, err)

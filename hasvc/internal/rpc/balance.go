@@ -154,8 +154,11 @@ func Anywhere(ctx context.Context) context.Context {
 }
 
 // Attempts returns a context for the attempts of one request: each goes to an endpoint that the ones before did not, as
-// long as there are such.
+// long as there are such. The attempts of an attempt are the request's.
 func Attempts(ctx context.Context) context.Context {
+	if triedOf(ctx) != nil {
+		return ctx
+	}
 	return context.WithValue(ctx, triedKey{}, &tried{addrs: map[string]bool{}})
 }
 
