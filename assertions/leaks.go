@@ -131,7 +131,7 @@ func (a *Leaks) Judge(_ context.Context, p *plan.Plan, r *record.Round) Finding 
 			return invalid("%v", err)
 		}
 		for _, x := range gaps {
-			if a.has(r, x.Node) {
+			if a.has(r, x.Node) || readByHarness(x.Node, figs) {
 				why = append(why, fmt.Sprintf("%s was not scraped from %s to %s", x.Node, seconds(x.From), seconds(x.To)))
 			}
 		}
@@ -237,6 +237,19 @@ func (a *Leaks) rates(p *plan.Plan, r *record.Round, base, after Window) []strin
 		}
 	}
 	return why
+}
+
+// readByHarness reports whether a gap is of figures that are asked for and that the harness reads itself.
+func readByHarness(gap string, figs []leakFigure) bool {
+	return slices.ContainsFunc(figs, func(f leakFigure) bool {
+		switch of := strings.Contains(f.expr, "gauntlet_node_"); gap {
+		case record.OfNodes:
+			return of
+		case record.OfHarness:
+			return !of && strings.Contains(f.expr, "gauntlet_")
+		}
+		return false
+	})
 }
 
 // has reports whether a node is one of those that are judged.

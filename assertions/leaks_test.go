@@ -119,6 +119,13 @@ func TestLeaks(t *testing.T) {
 		"a gap of another node": {ask(), func(_ *story, g *gauges) {
 			g.gaps = []record.Gap{{Node: "orders-2", From: 10 * time.Second, To: 11 * time.Second}}
 		}, Pass, ""},
+		"a gap of what nodes use, which is not asked for": {ask(), func(_ *story, g *gauges) {
+			g.gaps = []record.Gap{{Node: record.OfNodes, From: 10 * time.Second, To: 11 * time.Second}}
+		}, Pass, ""},
+		"a gap of what nodes use": {&Leaks{Nodes: "store", Descriptors: bound(t, "<= 5"), Within: plan.Duration(time.Second), Metrics: LeakMetrics{Descriptors: "gauntlet_node_fds"}}, func(_ *story, g *gauges) {
+			g.value["gauntlet_node_fds"] = leveled(9, 9, 3*time.Second, time.Hour)
+			g.gaps = []record.Gap{{Node: record.OfNodes, From: 10 * time.Second, To: 11 * time.Second}}
+		}, Invalid, "(nodes) was not scraped"},
 		"a gap and a leak": {ask(), func(_ *story, g *gauges) {
 			g.value["go_goroutines"] = leveled(50, 500, 3*time.Second, time.Hour)
 			g.gaps = []record.Gap{{Node: "store-2", From: 10 * time.Second, To: 11 * time.Second}}

@@ -55,6 +55,9 @@ func (f *Connections) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	c := &crowd{env: env, addrs: addrs, count: f.Count, every: f.every(), visit: func(ctx context.Context, c net.Conn, _ int) error {
 		if f.Hold.D() > 0 {
 			c.SetReadDeadline(time.Now().Add(f.Hold.D()))
+			if ctx.Err() != nil { // the deadline of the undo may have come before this one
+				c.SetReadDeadline(time.Unix(1, 0))
+			}
 		}
 		err := drain(c)
 		var late net.Error

@@ -148,6 +148,52 @@ func TestAFloodThatHoldsGoesOnMakingConnections(t *testing.T) {
 	a.emptied(t)
 }
 
+// racing is a cluster whose connections are undone while they are being given a deadline.
+type racing struct {
+	*doors
+	undo chan func()
+}
+
+func (r *racing) Dial(ctx context.Context, from, network, addr string) (net.Conn, error) {
+	c, err := r.doors.Dial(ctx, from, network, addr)
+	return &raced{Conn: c, undo: r.undo, undone: make(chan struct{})}, err
+}
+
+type raced struct {
+	net.Conn
+	undo   chan func()
+	undone chan struct{}
+}
+
+func (c *raced) SetDeadline(at time.Time) error {
+	defer close(c.undone)
+	return c.Conn.SetDeadline(at)
+}
+
+func (c *raced) SetReadDeadline(at time.Time) error {
+	if at.After(time.Now()) {
+		go (<-c.undo)()
+		<-c.undone
+	}
+	return c.Conn.SetReadDeadline(at)
+}
+
+func TestAFloodThatHoldsEndsWithItsUndo(t *testing.T) {
+	s := serve(t, &http.Server{})
+	r := &racing{&doors{at: map[string]string{"edge": s.addr}}, make(chan func())}
+	e, undo := crowdOf(t, r, "connections", `{"to":"edge","count":1,"hold":"10s"}`)
+	done := make(chan struct{})
+	r.undo <- func() { defer close(done); undo() }
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the undo waits for the hold")
+	}
+	_, err := e.Gone(t.Context())
+	require.NoError(t, err)
+	s.emptied(t)
+}
+
 // A server that turns the crowd away has no flood: nothing that rests on it may be judged.
 func TestAFloodThatIsTurnedAwayIsNotProved(t *testing.T) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")

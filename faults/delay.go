@@ -60,7 +60,7 @@ func (d *Delay) Inject(ctx context.Context, env *Env) (*Effect, error) {
 		Prove:    f.slower(floor, d.Time.D()),
 		Patience: 4 * d.Time.D(),
 		Bitten:   f.bitten("packets held back"),
-		Gone:     faster(env, links, floor),
+		Gone:     healed(env, links, func(env *Env, links []cluster.Link) proof { return faster(env, links, floor) }),
 	}, nil
 }
 
@@ -113,7 +113,7 @@ func (f *rule) slower(floor, asked time.Duration) func(context.Context) (string,
 
 // faster proves that a round trip over every link takes less than ceiling again. On a busy machine a probe may be slow by
 // itself: a link that was quick once is proved, and the others are probed again.
-func faster(env *Env, links []cluster.Link, ceiling time.Duration) func(context.Context) (string, error) {
+func faster(env *Env, links []cluster.Link, ceiling time.Duration) proof {
 	left := slices.Clone(links)
 	var worst time.Duration
 	return func(ctx context.Context) (string, error) {

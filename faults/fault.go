@@ -65,7 +65,7 @@ type Effect struct {
 	// Gone likewise, after the undo. nil for faults without an undo.
 	Gone func(ctx context.Context) (evidence string, err error)
 	// Bitten, when set, is asked just before the undo: what the fault acted on while it held. ErrNotYet means nothing:
-	// the fault is recorded as unproved.
+	// the fault is recorded as unproved, and the undo by hand fails.
 	Bitten func(ctx context.Context) (evidence string, err error)
 }
 

@@ -73,10 +73,10 @@ func down(ctx context.Context, env *Env, t plan.Target, end func(context.Context
 		env.Undo("start "+n+" again", func(ctx context.Context) error {
 			defer release()
 			s, err := env.Cluster.Status(n)
-			if err != nil || s.State == cluster.StateRunning {
-				return err
+			if err == nil && s.State != cluster.StateRunning {
+				err = env.Cluster.Start(ctx, n)
 			}
-			return env.Cluster.Start(ctx, n)
+			return unlessAway(env.Cluster, n, err)
 		})
 	}
 	proofs, err := each(nodes, func(n string) (string, error) { return end(ctx, n) })
@@ -86,12 +86,12 @@ func down(ctx context.Context, env *Env, t plan.Target, end func(context.Context
 	return &Effect{
 		Targets: nodes,
 		Prove:   func(context.Context) (string, error) { return strings.Join(proofs, "; "), nil },
-		Gone:    ready(env, nodes),
+		Gone:    restored(env, nodes, ready),
 	}, nil
 }
 
 // ready proves that the nodes run and are ready.
-func ready(env *Env, nodes []string) func(context.Context) (string, error) {
+func ready(env *Env, nodes []string) proof {
 	return func(ctx context.Context) (string, error) {
 		for _, n := range nodes {
 			if err := env.Cluster.AwaitReady(ctx, n); err != nil {

@@ -30,10 +30,11 @@ func (p *Pause) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	for _, n := range nodes {
 		env.Undo("resume "+n, func(ctx context.Context) error {
 			s, err := env.Cluster.Status(n)
-			if err != nil || s.State != cluster.StatePaused {
-				return err // it was not stopped, or has died since: what it should be is for the proof to say
+			// Otherwise it was not stopped, or has died since: what it should be is for the proof to say.
+			if err == nil && s.State == cluster.StatePaused {
+				err = env.Cluster.Resume(ctx, n)
 			}
-			return env.Cluster.Resume(ctx, n)
+			return unlessAway(env.Cluster, n, err)
 		})
 	}
 	whole, cancel := unbroken(ctx)
@@ -44,12 +45,14 @@ func (p *Pause) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	return &Effect{
 		Targets: nodes,
 		Prove:   inState(env, nodes, cluster.StatePaused, "every process is stopped (state T)"),
-		Gone:    inState(env, nodes, cluster.StateRunning, "its processes run"),
+		Gone: restored(env, nodes, func(env *Env, nodes []string) proof {
+			return inState(env, nodes, cluster.StateRunning, "its processes run")
+		}),
 	}, nil
 }
 
 // inState proves that all nodes are in a state.
-func inState(env *Env, nodes []string, want cluster.State, means string) func(context.Context) (string, error) {
+func inState(env *Env, nodes []string, want cluster.State, means string) proof {
 	return func(context.Context) (string, error) {
 		for _, n := range nodes {
 			s, err := env.Cluster.Status(n)

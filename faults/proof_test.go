@@ -36,6 +36,9 @@ type links struct {
 	states          map[string]cluster.State
 	pause           func(ctx context.Context, node string) error
 	resumed         []string
+	started         []string
+	away            map[string]bool // nodes that were scaled away
+	listed          bool            // and are among the nodes still
 	exec            func(ctx context.Context) (cluster.Execution, error)
 }
 
@@ -44,6 +47,9 @@ func newLinks() *links {
 }
 
 func (c *links) Listen(_ context.Context, node string) (net.Listener, error) {
+	if err := c.known(node); err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err == nil {
 		c.mu.Lock()
@@ -53,7 +59,26 @@ func (c *links) Listen(_ context.Context, node string) (net.Listener, error) {
 	return l, err
 }
 
+func (c *links) known(node string) error {
+	if c.away[node] {
+		return &cluster.UnknownNodeError{Name: node}
+	}
+	return nil
+}
+
+func (c *links) Nodes() (ns []cluster.NodeInfo) {
+	for _, n := range []string{"a", "b", "c"} {
+		if !c.away[n] || c.listed {
+			ns = append(ns, cluster.NodeInfo{Name: n})
+		}
+	}
+	return ns
+}
+
 func (c *links) Dial(ctx context.Context, from, network, addr string) (net.Conn, error) {
+	if err := c.known(from); err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	l := cluster.Link{From: from, To: c.at[addr]}
 	c.dials[l]++
@@ -99,14 +124,24 @@ func (c *links) Counters(context.Context, cluster.RuleID) (cs []cluster.Counter,
 func (c *links) Status(n string) (cluster.Status, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return cluster.Status{State: c.states[n]}, nil
+	return cluster.Status{State: c.states[n]}, c.known(n)
 }
 
 func (c *links) Pause(ctx context.Context, n string) error { return c.pause(ctx, n) }
 func (c *links) Resume(_ context.Context, n string) error {
 	c.resumed = append(c.resumed, n)
-	return nil
+	c.states[n] = cluster.StateRunning
+	return c.known(n)
 }
+func (c *links) Kill(context.Context, string) (cluster.Exit, error) {
+	return cluster.Exit{Code: -1, Signal: "SIGKILL"}, nil
+}
+func (c *links) Start(_ context.Context, n string) error {
+	c.started = append(c.started, n)
+	return c.known(n)
+}
+func (c *links) Hold(string) func()                           { return func() {} }
+func (c *links) AwaitReady(_ context.Context, n string) error { return c.known(n) }
 func (c *links) Exec(ctx context.Context, _ string, _ cluster.Process) (cluster.Execution, error) {
 	return c.exec(ctx)
 }

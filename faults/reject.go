@@ -33,7 +33,7 @@ func (r *Reject) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Effect{Links: links, Prove: f.refused, Bitten: f.bitten("packets rejected"), Gone: answered(env, links)}, nil
+	return &Effect{Links: links, Prove: f.refused, Bitten: f.bitten("packets rejected"), Gone: healed(env, links, answered)}, nil
 }
 
 // refused proves that every probe was refused, though a listener waited for it.

@@ -39,6 +39,13 @@ func inflict(ctx context.Context, env *Env, links []cluster.Link, r cluster.Rule
 	return f, nil
 }
 
+// on is the rule on some of its links.
+func (f *rule) on(links []cluster.Link) *rule {
+	some := *f
+	some.links = links
+	return &some
+}
+
 // settle remembers what the rule counted so far as the probes' own. A link on which it counted nothing is not proved,
 // whatever the probe saw: something else may have held it up.
 func (f *rule) settle(ctx context.Context) error {
@@ -94,7 +101,7 @@ func (f *rule) silent(ctx context.Context) (string, error) {
 }
 
 // answered proves that every link carries data again.
-func answered(env *Env, links []cluster.Link) func(context.Context) (string, error) {
+func answered(env *Env, links []cluster.Link) proof {
 	return func(ctx context.Context) (string, error) {
 		seen, err := probe(ctx, env.Cluster, links, 2*probeTimeout)
 		if err != nil {

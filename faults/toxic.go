@@ -102,10 +102,11 @@ func (t ToxicEnds) inject(ctx context.Context, env *Env, x toxic) (*Effect, erro
 			}
 			return fmt.Sprintf("the toxic is on %d links; what it strikes is more than a probe can be", len(links)), nil
 		}
-		e.Gone = answered(env, links)
+		e.Gone = healed(env, links, answered)
 		return e, nil
 	}
-	e.Prove, e.Patience, e.Gone = x.prove(f), x.patience, x.gone(f)
+	e.Prove, e.Patience = x.prove(f), x.patience
+	e.Gone = healed(env, links, func(_ *Env, links []cluster.Link) proof { return x.gone(f.on(links)) })
 	return e, nil
 }
 

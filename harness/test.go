@@ -37,6 +37,7 @@ type testOptions struct {
 	Options
 	controls []string
 	all      bool
+	streams  []string // links, for Up; nil: none
 }
 
 // WithSeed runs with a seed in place of the scenario's own.
@@ -51,6 +52,14 @@ func WithDriver(name string) Option {
 		}
 		o.Driver = d
 	}
+}
+
+// WithStreamFaults has Up lead links, "FROM:TO" (each a node, service or group; none given: all), through the link core from
+// their first connection on, so that faults of the stream layer such as latency and http-error act on connections that were
+// there before them. It has a price: such a link is slower, and a connection to a program that does not listen is accepted and
+// then reset, where it would be refused.
+func WithStreamFaults(links ...string) Option {
+	return func(o *testOptions) { o.streams = append([]string{}, links...) }
 }
 
 // WithControls carries out the named controls too, or all when none is named; one that survives fails the test, and so does

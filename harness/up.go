@@ -22,9 +22,9 @@ type Topology struct {
 	hand *engine.Hand
 }
 
-// Up starts the topology of a Compose file, in the sandbox or WithDriver (the one option that means something here), and
-// takes it down at the end of the test, which fails when anything is left. Every node is ready when Up returns. Logs of the
-// nodes are a test artifact.
+// Up starts the topology of a Compose file, in the sandbox or WithDriver, and takes it down at the end of the test, which
+// fails when anything is left. Every node is ready when Up returns. Logs of the nodes are a test artifact. Of the options
+// WithDriver and WithStreamFaults mean something here.
 func Up(t testing.TB, compose string, opts ...Option) *Topology {
 	t.Helper()
 	var o testOptions
@@ -53,8 +53,15 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 			t.Errorf("write the record: %v", err)
 		}
 	})
+	var links []cluster.Link
+	if o.streams != nil {
+		if links, err = standingLinks(spec, o.streams); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c, err := driver.Up(ctx, spec, cluster.Options{
 		Dir: dir, Volumes: filepath.Join(t.TempDir(), "volumes"), Observe: func(cluster.Event) {}, Progress: func(line string) { t.Log(line) },
+		Toxic: links, Replied: links,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +83,8 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 }
 
 // Inject inflicts a fault and returns when its effect is proved. The undo takes it back and proves that it is gone; it
-// runs once, at the latest at the end of the test.
+// runs once, at the latest at the end of the test. A fault that nothing met while it held fails the test: it showed nothing.
+// A fault of the stream layer acts on connections that are made while it holds, on others only WithStreamFaults.
 func (c *Topology) Inject(t testing.TB, f faults.Params) (undo func()) {
 	t.Helper()
 	back, err := c.hand.Inject(t.Context(), f)

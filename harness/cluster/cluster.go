@@ -34,12 +34,12 @@ type Options struct {
 	Observe func(Event)       // called in order, from one goroutine at a time; must not block
 	// Progress, when set, is told what an Up that may take long is doing, one line each, from any goroutine.
 	Progress func(line string)
-	// Toxic lists the links that the plan will use a toxic on; they go through the link core from the first connection.
+	// Toxic lists the links that a toxic may come on; they go through the link core from the first connection. An end may
+	// be a node, a service or a group: nodes that come later belong to theirs.
 	Toxic []Link
-	// Observed lists the links whose calls are read off the wire. An end may be a node, a service or a group: nodes that
-	// come later belong to theirs.
+	// Observed lists the links whose calls are read off the wire; ends as in Toxic.
 	Observed []Link
-	// Replied lists those of them that a Reply may come on; ends as in Observed.
+	// Replied lists those that a Reply may come on; ends as in Toxic.
 	Replied []Link
 	// Calls gets what was read, from one goroutine at a time, and once more when the topology comes down.
 	Calls func(CallBatch)

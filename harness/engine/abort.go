@@ -35,11 +35,11 @@ func (rd *round) watchAborts(ctx context.Context, abort context.CancelCauseFunc)
 			if time.Since(begin) < a.For.D() {
 				continue
 			}
-			share, n := rd.loads[a.Load].Success(plan.Duration(a.For))
+			share, n := rd.loads[a.Load].Ended(plan.Duration(a.For))
 			if n < abortSamples || !a.Success.Holds(share) {
 				continue
 			}
-			why := fmt.Sprintf("success of %s was %.1f %% of %d requests in the last %v; the scenario aborts at %s", a.Load, 100*share, n, a.For, a.Success)
+			why := fmt.Sprintf("success of %s was %.1f %% of %d requests that ended in the last %v; the scenario aborts at %s", a.Load, 100*share, n, a.For, a.Success)
 			rd.w.Event(record.Event{Kind: record.Aborted, ID: a.Load, Evidence: why})
 			abort(&aborted{why})
 			return

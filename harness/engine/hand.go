@@ -39,8 +39,9 @@ func NewHand(c cluster.Cluster, w *record.Writer) *Hand {
 	return h
 }
 
-// Inject inflicts a fault and returns when its effect is proved. undo takes it back and proves that it is gone; an
-// action has nothing to take back. When Inject fails, what was done is undone.
+// Inject inflicts a fault and returns when its effect is proved. undo takes it back and proves that it is gone; its error
+// says too, by faults.ErrNotYet, that the fault met nothing to act on. An action has nothing to take back. When Inject
+// fails, what was done is undone.
 func (h *Hand) Inject(ctx context.Context, p faults.Params) (undo func(context.Context) error, err error) {
 	if err := p.Validate(); err != nil {
 		return nil, err

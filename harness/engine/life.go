@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/faults"
-	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
@@ -236,8 +235,9 @@ func (l *life) takeBack(ctx context.Context, in *injection) error {
 		cancel()
 		if err != nil {
 			l.rd.w.Event(record.Event{Kind: record.FaultUnproved, Fault: in.fault.ID, FaultKind: in.fault.Kind, Occurrence: in.n, Error: err.Error()})
-			if !errors.Is(err, faults.ErrNotYet) {
-				failed = append(failed, err)
+			// A scenario is judged by its record, which says so. Who breaks by hand reads none.
+			if in.byHand || !errors.Is(err, faults.ErrNotYet) {
+				failed = append(failed, fmt.Errorf("what it acted on is not proved: %w", err))
 			}
 		}
 	}
@@ -473,35 +473,4 @@ func safely(f func() error) (err error) {
 		}
 	}()
 	return f()
-}
-
-// toxicLinks are the links that the round's plan will use a toxic on: they go through the link core from their first
-// connection, so that none escapes.
-func toxicLinks(r plan.Round, spec *cluster.Spec) ([]cluster.Link, error) {
-	var links []cluster.Link
-	for _, f := range r.Faults {
-		kind, ok := faults.ByName(f.Kind)
-		if !ok {
-			continue
-		}
-		for _, o := range f.Occurrences {
-			params := kind.New()
-			t, ok := params.(faults.ToxicLinks)
-			if !ok {
-				break
-			}
-			if err := json.Unmarshal(o.Params, params); err != nil {
-				return nil, fmt.Errorf("fault %s: read its parameters: %w", f.ID, err)
-			}
-			ends := t.ToxicLinks()
-			for _, from := range named(spec, ends.From) {
-				for _, to := range named(spec, ends.To) {
-					if l := (cluster.Link{From: from, To: to}); from != to && !slices.Contains(links, l) {
-						links = append(links, l)
-					}
-				}
-			}
-		}
-	}
-	return links, nil
 }

@@ -212,8 +212,32 @@ func TestQuestionThatHangsDoesNotHoldUpTheUndo(t *testing.T) {
 	}}
 	undone := false
 	in.steps = []step{{"undo", func(context.Context) error { undone = true; return nil }}}
-	require.NoError(t, rd.life.undo(t.Context(), in))
+	require.ErrorIs(t, rd.life.undo(t.Context(), in), faults.ErrNotYet)
 	assert.True(t, undone)
+}
+
+// unmet is a cluster whose rules act on nothing but one packet of the probes.
+type unmet struct{ *fake }
+
+func (u *unmet) Counters(_ context.Context, id cluster.RuleID) (cs []cluster.Counter, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, l := range u.rules[id].links {
+		cs = append(cs, cluster.Counter{Link: l, Packets: 1})
+	}
+	return cs, nil
+}
+
+func TestAFaultByHandThatNothingMetFailsItsUndo(t *testing.T) {
+	rd, f := handRound(t)
+	h := NewHand(&unmet{f}, rd.w)
+	defer h.Close()
+	undo, err := h.Inject(t.Context(), &faults.Drop{Ends: faults.Ends{From: "db-1", To: "db-2"}})
+	require.NoError(t, err)
+	err = undo(t.Context())
+	require.ErrorIs(t, err, faults.ErrNotYet)
+	assert.ErrorContains(t, err, "it had nothing to act on")
+	assert.Empty(t, f.rules, "and is undone all the same")
 }
 
 func TestLateOccurrencesOutsideTheWindowAreNotMade(t *testing.T) {

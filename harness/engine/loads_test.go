@@ -15,6 +15,7 @@ type steady struct{}
 
 func (steady) Run(context.Context) error            { return nil }
 func (steady) Success(plan.Duration) (float64, int) { return 1, 0 }
+func (steady) Ended(plan.Duration) (float64, int)   { return 1, 0 }
 
 // variable is one whose rate can.
 type variable struct {

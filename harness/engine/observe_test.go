@@ -23,6 +23,16 @@ func TestRepliedLinksAreThoseOfReplies(t *testing.T) {
 	assert.Equal(t, []cluster.Link{{From: "b", To: "c"}}, observed(p))
 }
 
+// By their ends: a replica that comes later belongs to its service.
+func TestToxicLinksAreThoseOfToxics(t *testing.T) {
+	p := planOf(
+		fault("a", "latency", `{"from":"client","to":"api","latency":"5ms"}`, 0, time.Second),
+		fault("b", "reset_peer", `{"from":"client","to":"api"}`, 0, time.Second),
+		fault("c", "slicer", `{"from":"api","to":"db","average_size":9}`, 0, time.Second),
+		fault("d", "http-error", `{"from":"api","to":"client","status":503}`, 0, time.Second))
+	assert.Equal(t, []cluster.Link{{From: "client", To: "api"}, {From: "api", To: "db"}}, toxicOn(p.Rounds[0]))
+}
+
 func TestCallsAreWrittenAndWhatIsMissingOfThem(t *testing.T) {
 	p := planOf()
 	dir := t.TempDir() + "/run"

@@ -44,6 +44,8 @@ type Generator interface {
 	Run(ctx context.Context) error
 	// Success returns the share of good answers among the requests that were due in the last d, and how many there were.
 	Success(d plan.Duration) (share float64, n int)
+	// Ended is the same of those that ended in the last d: where nothing is answered, none of those that were due has.
+	Ended(d plan.Duration) (share float64, n int)
 }
 
 // Workload is a set of clients that writes a history.

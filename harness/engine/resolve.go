@@ -206,8 +206,3 @@ func running(nodes []cluster.NodeInfo, name string) []string {
 	}
 	return nil
 }
-
-// named is running for a topology that is not up yet.
-func named(spec *cluster.Spec, name string) []string {
-	return running(cluster.Planned(spec), name)
-}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,6 +22,7 @@ type worker struct {
 	verify  func(context.Context) error
 	close   func() error
 	success func(plan.Duration) (float64, int)
+	ended   func(plan.Duration) (float64, int)
 	acked   func() int64
 }
 
@@ -51,6 +53,7 @@ func (w *worker) Close() error {
 	return w.close()
 }
 func (w *worker) Success(d plan.Duration) (float64, int) { return w.success(d) }
+func (w *worker) Ended(d plan.Duration) (float64, int)   { return w.ended(d) }
 
 func working(d cluster.Driver, w *worker) Parts {
 	return Parts{Driver: d,
@@ -146,7 +149,7 @@ func TestPanicOfAWatcherEndsTheRoundWithEverythingUndone(t *testing.T) {
 	p := planOf(fault("long", "pause", `{"node":"db-1"}`, 0, time.Hour))
 	p.Loads = []plan.Load{{Name: "web"}}
 	p.Abort = []plan.Abort{{Load: "web"}}
-	w := &worker{success: func(plan.Duration) (float64, int) { panic("no figures") }}
+	w := &worker{ended: func(plan.Duration) (float64, int) { panic("no figures") }}
 	run, err := jobWith(t, t.Context(), three(), working(d, w), p)
 	require.ErrorContains(t, err, "no figures")
 	assert.Equal(t, []string{"pause db-1", "resume db-1", "down "}, d.c.notes)
@@ -192,7 +195,9 @@ func TestAbortEndsTheRunAfterVerify(t *testing.T) {
 			d := newFake()
 			verified := 0
 			w := &worker{
-				success: func(plan.Duration) (float64, int) { return c.share, c.n },
+				// In a black hole nothing that was due lately has ended.
+				success: func(plan.Duration) (float64, int) { return math.NaN(), 0 },
+				ended:   func(plan.Duration) (float64, int) { return c.share, c.n },
 				verify:  func(context.Context) error { verified++; return nil },
 			}
 			p := withWorkload(planOf(fault("long", "pause", `{"node":"db-1"}`, 0, 400*time.Millisecond)))
@@ -222,14 +227,14 @@ func TestAbortDoesNotHideWhatFailedBefore(t *testing.T) {
 	w := &worker{
 		run: func(ctx context.Context) error { <-ctx.Done(); close(stopped); return nil },
 		// The rule speaks when the run is being ended by the failure.
-		success: func(plan.Duration) (float64, int) { <-stopped; return 0, 100 },
+		ended: func(plan.Duration) (float64, int) { <-stopped; return 0, 100 },
 	}
 	p := withWorkload(planOf(fault("bad", "pause", `{"node":"db-1"}`, 300*time.Millisecond, time.Millisecond)))
 	p.Loads = []plan.Load{}
 	p.Abort = []plan.Abort{{Load: "web", Success: bound}}
 	p.Loads = append(p.Loads, plan.Load{Name: "web"})
 	parts := working(d, w)
-	parts.Load = func(plan.Load, Env) (Generator, error) { return &worker{success: w.success}, nil }
+	parts.Load = func(plan.Load, Env) (Generator, error) { return &worker{ended: w.ended}, nil }
 	run, err := jobWith(t, t.Context(), three(), parts, p)
 	require.NotNil(t, has(run, record.Aborted))
 	require.ErrorContains(t, err, "no such process")

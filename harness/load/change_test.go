@@ -100,7 +100,12 @@ func TestALoadIsChangedAndGivenBack(t *testing.T) {
 		require.NoError(t, back())
 		require.Error(t, back(), "once")
 		require.NoError(t, <-done)
-		assert.True(t, g.Progress().Ended)
+		time.Sleep(3 * time.Second)
+		p = g.Progress()
+		assert.True(t, p.Ended)
+		assert.Equal(t, plan.Duration(4*time.Second-1), p.At, "its time stands still")
+		assert.EqualValues(t, 130, p.Due)
+		assert.Equal(t, p.Due, p.Sent, "nothing is due after the end")
 		_, err = g.Change(plan.RateChange{Times: 2})
 		require.ErrorContains(t, err, "not running")
 

@@ -61,9 +61,11 @@ type Generator struct {
 	pacer   *pacer        // nil before Run
 	changed bool          // by a fault
 
-	recent recent
-	lag    *hdrhistogram.Histogram // microseconds
-	stats  record.GeneratorStats
+	recent recent // by when they were due
+	ended  recent // by when they ended
+
+	lag   *hdrhistogram.Histogram // microseconds
+	stats record.GeneratorStats
 }
 
 // New checks a load against the topology. Nothing is sent before Run.
@@ -147,6 +149,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	g.pacer = p
 	g.running.Unlock()
 	g.recent.begin(p.start)
+	g.ended.begin(p.start)
 	// Results are taken as they come: a result that waits holds its worker, and vegeta starts another one.
 	for r := range attacker.Attack(target, p, 0, "") {
 		g.record(p, r)
@@ -188,6 +191,7 @@ func (g *Generator) record(p *pacer, r *vegeta.Result) {
 	q.OK = q.Error == ""
 	g.env.Record.Request(g.load.Name, q)
 	g.recent.add(due, q.OK)
+	g.ended.add(r.Timestamp.Add(r.Latency).Sub(p.start), q.OK)
 
 	lag := max(0, r.Timestamp.Sub(dueAt))
 	g.stats.Requests++
@@ -215,7 +219,11 @@ func (g *Generator) Stats() record.GeneratorStats { return g.stats }
 // many these were. The window has the grain of its buckets, 50 ms.
 func (g *Generator) Success(d plan.Duration) (share float64, n int) { return g.recent.success(d.D()) }
 
-// recent counts answers by when their request was due.
+// Ended is the same of the requests that ended in the last d, whenever they were due: one that fails by its timeout may have
+// been due long before.
+func (g *Generator) Ended(d plan.Duration) (share float64, n int) { return g.ended.success(d.D()) }
+
+// recent counts answers by a moment of their requests.
 type recent struct {
 	mu      sync.Mutex
 	start   time.Time
@@ -232,10 +240,10 @@ func (w *recent) begin(t time.Time) {
 	w.start = t
 }
 
-func (w *recent) add(due time.Duration, good bool) {
+func (w *recent) add(at time.Duration, good bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i := int(due / grain)
+	i := int(at / grain)
 	for len(w.buckets) <= i {
 		w.buckets = append(w.buckets, counts{})
 	}

@@ -469,6 +469,31 @@ func TestSuccessLooksBack(t *testing.T) {
 	})
 }
 
+// In a black hole a request ends long after it was due: of those of the last second none has.
+func TestEndedLooksBackToWhatFailsByItsTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := replicastest.New(t)
+		top.Service("api", 1, answer(200, ""))
+		l := web(100)
+		l.KeepAlive = false
+		l.Timeout = plan.Duration(2 * time.Second)
+		run(t, top, l, 5*time.Second-1, func(g *Generator) {
+			time.Sleep(time.Second - 1)
+			share, n := g.Ended(plan.Duration(time.Second))
+			assert.InDelta(t, 1, share, 0)
+			assert.InDelta(t, 100, n, 6)
+			top.Node("api-1").Set(replicastest.Dropping)
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			_, n = g.Success(plan.Duration(time.Second))
+			assert.Zero(t, n)
+			share, n = g.Ended(plan.Duration(time.Second))
+			assert.Zero(t, share)
+			assert.InDelta(t, 100, n, 6)
+		})
+	})
+}
+
 func TestBadLoads(t *testing.T) {
 	top := replicastest.New(t)
 	top.Service("api", 1, answer(200, ""))

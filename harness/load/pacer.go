@@ -121,6 +121,9 @@ func (p *pacer) progress() plan.LoadProgress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := time.Since(p.start)
+	if p.ended > 0 {
+		t = p.ended // nothing is due any more
+	}
 	return plan.LoadProgress{At: plan.Duration(t), Due: p.sched.Count(t), Planned: p.planned.Count(t),
 		Rate: p.sched.Rate(t), PlannedRate: p.planned.Rate(t), Ended: p.ctx.Err() != nil}
 }

@@ -221,7 +221,7 @@ type LoadProgress struct {
 	Sent        uint64   // begun so far
 	Rate        float64  // requests per second that are due now
 	PlannedRate float64
-	Ended       bool // it sends no more
+	Ended       bool // it sends no more, and its time stands still
 }
 
 // Request is a template of a request, chosen with its weight. Path, header values and body are text/template

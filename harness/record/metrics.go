@@ -35,6 +35,12 @@ type Point struct {
 	Value float64
 }
 
+// What a Gap names in the place of a node. No node can be called so.
+const (
+	OfHarness = "(harness)" // the figures of the harness itself and of the loads
+	OfNodes   = "(nodes)"   // what nodes use, gauntlet_node_*, which the harness reads from outside
+)
+
 // Gap is a stretch without a scrape of a node.
 type Gap struct {
 	Node     string

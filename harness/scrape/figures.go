@@ -16,7 +16,7 @@ import (
 )
 
 // nodeFigures exposes what nodes use, read from outside. cluster.Client is a node among them, and cluster.Plane stands
-// for what the driver itself runs.
+// for what the driver itself runs. A reading that fails makes the scrape fail, so that it is a gap.
 type nodeFigures struct {
 	cluster cluster.Cluster
 
@@ -60,6 +60,10 @@ func (f *nodeFigures) Collect(ch chan<- prometheus.Metric) {
 		f.read = true
 	}
 	f.mu.Unlock()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+		return
+	}
 	infos := map[string]cluster.NodeInfo{}
 	for _, n := range f.cluster.Nodes() {
 		infos[n.Name] = n

@@ -19,8 +19,8 @@ import (
 // maxGap is how long a stretch without a scrape may be that is none: two intervals.
 const maxGap = 2 * Interval
 
-// Gaps implements record.Metrics. The harness itself is a node called (harness): without it there are no figures of
-// nodes and loads. A node that never exposed metrics has no gaps.
+// Gaps implements record.Metrics. What the harness itself exposes has gaps too, by the names of record.OfHarness and
+// record.OfNodes. A node that never exposed metrics has none.
 func (m *Metrics) Gaps(from, to time.Duration) ([]record.Gap, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -81,7 +81,7 @@ func ran(run *record.Run, node string) []span {
 		if from, _, ok := r.Phase(plan.PhaseDown); ok {
 			down = from
 		}
-		begun, runs := up, node == own
+		begun, runs := up, node == record.OfHarness || node == record.OfNodes
 		end := func(at time.Duration) {
 			if runs && min(at, down) > begun {
 				out = append(out, span{begun, min(at, down)})

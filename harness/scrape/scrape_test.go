@@ -38,6 +38,7 @@ type fake struct {
 	mu    sync.Mutex
 	nodes map[string]*node
 	cpu   time.Duration
+	blind bool // what nodes use cannot be read
 }
 
 type node struct {
@@ -112,6 +113,9 @@ func (f *fake) DialPlane(ctx context.Context, network, addr string) (net.Conn, e
 func (f *fake) Usage(context.Context) (map[string]cluster.Usage, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.blind {
+		return nil, errors.New("the plane has no time")
+	}
 	f.cpu += time.Second
 	return map[string]cluster.Usage{
 		"api-1": {CPU: f.cpu, RSS: 1 << 20, Threads: 3, FDs: 4, Sockets: 5, Restarts: 6}, "mute": {Threads: 7},
@@ -313,7 +317,7 @@ func TestGaps(t *testing.T) {
 	_, m := metricsOf(t, w.Dir())
 	gaps, err := m.Gaps(from, to)
 	require.NoError(t, err)
-	gaps = slices.DeleteFunc(gaps, func(g record.Gap) bool { return g.Node == "(harness)" }) // a busy machine
+	gaps = slices.DeleteFunc(gaps, func(g record.Gap) bool { return g.Node == record.OfHarness || g.Node == record.OfNodes }) // a busy machine
 	require.Len(t, gaps, 1)
 	require.Equal(t, "api-1", gaps[0].Node)
 	require.GreaterOrEqual(t, gaps[0].To-gaps[0].From, 700*time.Millisecond)
@@ -321,6 +325,42 @@ func TestGaps(t *testing.T) {
 	gaps, err = m.Gaps(from-time.Millisecond, from)
 	require.NoError(t, err)
 	require.Empty(t, gaps, "a window with no room for one")
+}
+
+// TestFiguresOfNodesThatCannotBeRead are a gap of their own, and no other figure is lost.
+func TestFiguresOfNodesThatCannotBeRead(t *testing.T) {
+	w, r := begin(t)
+	f := newFake(t, "api-1")
+	blind := func(b bool) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.blind = b
+	}
+	w.Event(record.Event{Kind: record.PhaseBegin, Phase: plan.PhaseUp})
+	w.Event(record.Event{Kind: record.PhaseEnd, Phase: plan.PhaseUp})
+	s, err := r.Scrape(f)
+	require.NoError(t, err)
+	await(t, s, `gauntlet_node_threads{node="mute"}`, 1)
+	from := w.Now()
+	blind(true)
+	await(t, s, `up{job="(nodes)"} == 0`, 1)
+	time.Sleep(700 * time.Millisecond) // the gap
+	await(t, s, `up{job="(harness)"} == 1`, 1)
+	blind(false)
+	await(t, s, `up{job="(nodes)"} == 1`, 1)
+	to := w.Now()
+	w.Event(record.Event{Kind: record.PhaseBegin, Phase: plan.PhaseDown})
+	require.NoError(t, s.Close())
+	require.NoError(t, r.Close())
+	w.Event(record.Event{Kind: record.RunEnd})
+	require.NoError(t, w.Close())
+
+	_, m := metricsOf(t, w.Dir())
+	gaps, err := m.Gaps(from, to)
+	require.NoError(t, err)
+	gaps = slices.DeleteFunc(gaps, func(g record.Gap) bool { return g.Node != record.OfNodes })
+	require.Len(t, gaps, 1)
+	require.GreaterOrEqual(t, gaps[0].To-gaps[0].From, 700*time.Millisecond)
 }
 
 // TestCutOff: a run whose harness was killed keeps what it had scraped, though the log has a torn end.

@@ -2,6 +2,7 @@ package scrape
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,8 +24,12 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// own is the address and the job of what the harness itself exposes. No node can have the name.
-const own = "(harness)"
+// own is the address of what the harness itself exposes. What nodes use is at another path and has a job of its own: when it cannot
+// be read, nothing else is lost.
+const (
+	own       = record.OfHarness
+	usagePath = "/usage"
+)
 
 // discovery is how often it is looked which nodes there are.
 const discovery = 50 * time.Millisecond
@@ -43,14 +48,9 @@ type Scraping struct {
 // Scrape begins to record a topology: the nodes that expose metrics, those that come later too, and what all nodes use.
 func (r *Recorder) Scrape(c cluster.Cluster) (*Scraping, error) {
 	s := &Scraping{recorder: r, pipe: newPipe(), nodes: newNodeFigures(c)}
-	registry := prometheus.NewRegistry()
-	for _, x := range []prometheus.Collector{
-		s.nodes, r.loads,
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{Namespace: "gauntlet"}),
-	} {
-		if err := registry.Register(x); err != nil {
-			return nil, fmt.Errorf("expose the harness's own figures: %w", err)
-		}
+	exposed, err := r.exposed(s.nodes)
+	if err != nil {
+		return nil, fmt.Errorf("expose the harness's own figures: %w", err)
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if host, _, err := net.SplitHostPort(addr); err == nil && host == own {
@@ -58,7 +58,6 @@ func (r *Recorder) Scrape(c cluster.Cluster) (*Scraping, error) {
 		}
 		return c.DialPlane(ctx, network, addr)
 	}
-	var err error
 	s.manager, err = promscrape.NewManager(&promscrape.Options{
 		// Without these the first scrape comes after 5 s.
 		DiscoveryReloadInterval: model.Duration(discovery), DiscoveryReloadOnStartup: true,
@@ -74,8 +73,7 @@ func (r *Recorder) Scrape(c cluster.Cluster) (*Scraping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin to scrape: %w", err)
 	}
-	// A broken collector must not take the figures of the others along.
-	s.server = &http.Server{Handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}), ReadHeaderTimeout: time.Minute}
+	s.server = &http.Server{Handler: exposed, ReadHeaderTimeout: time.Minute}
 	s.running.Go(func() { _ = s.server.Serve(s.pipe) }) // ends with Close
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
@@ -83,6 +81,20 @@ func (r *Recorder) Scrape(c cluster.Cluster) (*Scraping, error) {
 	s.running.Go(func() { watch(ctx, c, sets) })
 	s.running.Go(func() { _ = s.manager.Run(sets) }) // nil, after Stop
 	return s, nil
+}
+
+// exposed serves what the harness itself exposes.
+func (r *Recorder) exposed(nodes *nodeFigures) (http.Handler, error) {
+	harness, usage := prometheus.NewRegistry(), prometheus.NewRegistry()
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{Namespace: "gauntlet"})
+	if err := errors.Join(harness.Register(r.loads), harness.Register(process), usage.Register(nodes)); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	// A broken collector must not take the figures of the others along.
+	mux.Handle("/metrics", promhttp.HandlerFor(harness, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	mux.Handle(usagePath, promhttp.HandlerFor(usage, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
+	return mux, nil
 }
 
 // At evaluates an expression on what was scraped so far. A metric that is not there yet is an *UnknownMetricError.
@@ -99,15 +111,15 @@ func (s *Scraping) Close() error {
 	return s.nodes.err()
 }
 
-// jobs are the two: the nodes, and the harness. Native histograms come by protobuf alone, which is asked for with them;
-// the classic ones stay, so that expressions over buckets hold. A node's own clock may be off, so its timestamps do not
-// count. What a program calls service or node is what one finds in its documentation: it is not renamed.
+// jobs are the three: the nodes, the harness, and what it reads of the nodes. Native histograms come by protobuf alone, which
+// is asked for with them; the classic ones stay, so that expressions over buckets hold. A node's own clock may be off, so its
+// timestamps do not count. What a program calls service or node is what one finds in its documentation: it is not renamed.
 const jobs = `
 global:
   scrape_interval: 200ms
   scrape_timeout: 200ms
 scrape_configs:
-` + job + `nodes` + settings + job + `(harness)` + settings
+` + job + `nodes` + settings + job + record.OfHarness + settings + job + record.OfNodes + settings
 
 const (
 	job      = "- job_name: "
@@ -162,8 +174,10 @@ func targets(spec *cluster.Spec, nodes []cluster.NodeInfo) map[string][]*targetg
 		}
 		group.Targets = append(group.Targets, set)
 	}
-	harness := &targetgroup.Group{Source: own, Targets: []model.LabelSet{{model.AddressLabel: own + ":80"}}}
-	return map[string][]*targetgroup.Group{"nodes": {group}, own: {harness}}
+	const address = own + ":80"
+	harness := &targetgroup.Group{Source: record.OfHarness, Targets: []model.LabelSet{{model.AddressLabel: address}}}
+	usage := &targetgroup.Group{Source: record.OfNodes, Targets: []model.LabelSet{{model.AddressLabel: address, model.MetricsPathLabel: usagePath}}}
+	return map[string][]*targetgroup.Group{"nodes": {group}, record.OfHarness: {harness}, record.OfNodes: {usage}}
 }
 
 // nodeLabels say whose a series is.

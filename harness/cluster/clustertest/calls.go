@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,6 +68,7 @@ func (s *suite) calls(t *testing.T) {
 		for range 10 {
 			require.Equal(t, 200, get("web-1"), "healed")
 		}
+		probed(t, ctx, top, "web-1")
 		require.NoError(t, top.Scale(ctx, "web", 2))
 		require.Equal(t, 200, get("web-2"))
 		client.CloseIdleConnections()
@@ -85,4 +87,17 @@ func (s *suite) calls(t *testing.T) {
 			{Link: cluster.Link{From: cluster.Client, To: "web-1"}, Calls: 50}, {Link: cluster.Link{From: cluster.Client, To: "web-2"}, Calls: 1},
 		}, read)
 	})
+}
+
+// probed sends what is no HTTP to a listener in a node: a probe, by which no call is missed.
+func probed(t *testing.T, ctx context.Context, top *topology, node string) {
+	l, err := top.Listen(ctx, node)
+	require.NoError(t, err)
+	k := top.dial(t, ctx, cluster.Client, l.Addr().String())
+	_, err = k.Write(make([]byte, 5000))
+	require.NoError(t, err)
+	c, err := l.Accept()
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 5000))
+	require.NoError(t, errors.Join(err, c.Close(), k.Close(), l.Close()))
 }

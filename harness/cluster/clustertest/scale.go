@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 // scale checks replicas that come and go while the topology runs.
@@ -62,6 +63,32 @@ func scale(t *testing.T, top *topology) {
 		require.Error(t, top.Scale(ctx, "a", 2), "a service that is not scaled")
 		require.Error(t, top.Scale(ctx, "nobody", 2))
 		require.Error(t, top.Scale(ctx, "web", -1))
+	})
+}
+
+// laterReplicas checks that the links of nodes that come later go through the link core from their first connection.
+func (s *suite) laterReplicas(t *testing.T) {
+	check(t, "toxics", 60*time.Second, func(t *testing.T, ctx context.Context) {
+		a, web := s.service("a", "serve"), s.service("web", "serve")
+		web.Scaled = true
+		a.Ready, web.Ready = &plan.Condition{TCP: ":7000"}, &plan.Condition{TCP: ":7000"}
+		top := s.up(t, ctx, &cluster.Spec{Name: "later", Services: []cluster.Service{a, web}}, cluster.Options{Toxic: []cluster.Link{{From: "a", To: "web"}}})
+		require.NoError(t, top.Scale(ctx, "web", 3))
+		var links []cluster.Link
+		var live []*talk
+		for _, n := range []string{"web-1", "web-2", "web-3"} {
+			k := top.dial(t, ctx, "a", n+":7000")
+			k.alive(t, patience)
+			links, live = append(links, cluster.Link{From: "a", To: n}), append(live, k)
+		}
+		undo := top.rule(t, ctx, cluster.Rule{Toxic: &cluster.Toxic{Type: "latency", Stream: "downstream", Toxicity: 1, Attributes: []byte(`{"latency": 200}`), Seed: 1}}, links...)
+		for i, k := range live {
+			require.GreaterOrEqual(t, k.alive(t, patience), 200*time.Millisecond, "%s, on a live connection", links[i])
+		}
+		undo()
+		for _, k := range live {
+			require.Less(t, k.fastest(t, 5), 30*time.Millisecond, "healed")
+		}
 	})
 }
 

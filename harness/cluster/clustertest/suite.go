@@ -41,6 +41,7 @@ func Run(t *testing.T, d cluster.Driver) {
 	}
 	t.Run("star", s.star)
 	t.Run("calls", s.calls)
+	t.Run("later replicas", s.laterReplicas)
 	t.Run("order", s.order)
 	t.Run("ready", s.ready)
 	t.Run("policies", s.policies)

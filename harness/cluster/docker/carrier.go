@@ -362,6 +362,11 @@ func (c *carrier) Observe(ctx context.Context, links []plane.AddrLink, replied b
 	return c.plain.Observe(ctx, links, replied)
 }
 
+// Probe implements supervise.Router.
+func (c *carrier) Probe(ctx context.Context, at netip.AddrPort, listens bool) error {
+	return c.plain.Probe(ctx, at, listens)
+}
+
 // Calls implements supervise.Router.
 func (c *carrier) Calls(ctx context.Context) (plane.Calls, error) { return c.plain.Calls(ctx) }
 

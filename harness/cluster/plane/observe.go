@@ -2,6 +2,7 @@ package plane
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ type observer struct {
 	mu      sync.Mutex
 	links   map[AddrLink]bool // observed; true: replied on
 	replies map[AddrLink][]*reply
+	probes  map[netip.AddrPort]bool // listeners of the harness
 	read    map[[2]string]*Observed
 	live    map[*tapped]struct{}
 	conns   uint64
@@ -57,7 +59,7 @@ type observer struct {
 
 func newObserver() *observer {
 	return &observer{
-		start: time.Now(), links: map[AddrLink]bool{}, replies: map[AddrLink][]*reply{},
+		start: time.Now(), links: map[AddrLink]bool{}, replies: map[AddrLink][]*reply{}, probes: map[netip.AddrPort]bool{},
 		read: map[[2]string]*Observed{}, live: map[*tapped]struct{}{},
 	}
 }
@@ -89,6 +91,17 @@ func (o *observer) removeReply(r *reply, links []AddrLink) {
 	}
 }
 
+// probe says whether a listener of the harness is at an address.
+func (o *observer) probe(at netip.AddrPort, listens bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if listens {
+		o.probes[at] = true
+	} else {
+		delete(o.probes, at)
+	}
+}
+
 // tapped is a connection that is read. The Reader sees what reaches the server and what the server says.
 type tapped struct {
 	o      *observer
@@ -99,12 +112,12 @@ type tapped struct {
 	ends   [2]bool         // in good order; guarded by o.mu
 }
 
-// tap is the tap of a new connection, or nil when its link is not observed.
+// tap is the tap of a new connection, or nil when its link is not observed, or when it is a probe.
 func (o *observer) tap(c tapConn) tap {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	replied, ok := o.links[c.link]
-	if !ok {
+	if !ok || o.probes[netip.AddrPortFrom(c.link.To, c.port)] {
 		return nil
 	}
 	t := &tapped{o: o, conn: c, number: o.conns}

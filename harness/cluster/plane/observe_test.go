@@ -2,10 +2,12 @@ package plane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -96,6 +98,33 @@ func TestCallsAreReadOnObservedLinksAlone(t *testing.T) {
 		require.Equal(t, "\x01\x02 whatever this is it is none", string(back))
 		read.CloseIdleConnections()
 		require.Equal(t, []Observed{{From: "node-1", To: "node-2", Calls: 20, Unreadable: 1, Why: "the client does not speak HTTP"}}, s.r.CallsEnd(t.Context()))
+	})
+}
+
+// What the harness sends to a listener of its own is not read; the same bytes to a program that speaks no HTTP are missed.
+func TestAProbeIsNoCall(t *testing.T) {
+	inPlane(t, func() {
+		s := newStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		require.NoError(t, s.r.Observe([]AddrLink{s.link(1, 2)}, true))
+		serve(t, b.listen(9000), echo)
+		transfer := func() {
+			c := a.mustDial(b, 9000)
+			_, err := c.Write(make([]byte, 5000))
+			require.NoError(t, errors.Join(err, c.CloseWrite(), c.SetDeadline(time.Now().Add(patient))))
+			back, err := io.ReadAll(c)
+			require.NoError(t, err)
+			require.Len(t, back, 5000)
+		}
+		at := netip.AddrPortFrom(b.addr, 9000)
+		s.r.Probe(at, true)
+		transfer()
+		require.Empty(t, s.r.CallsEnd(t.Context()))
+		s.r.Probe(at, false)
+		transfer()
+		read := s.r.CallsEnd(t.Context())
+		require.Len(t, read, 1)
+		require.EqualValues(t, 1, read[0].Unreadable, read[0].Why)
 	})
 }
 

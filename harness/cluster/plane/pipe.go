@@ -241,10 +241,11 @@ func (p *pipe) through(stages []*stage) error {
 				return err
 			}
 			f := c.stop(stages)
-			if in.left != nil { // read, but not yet in the chain
+			// Read, but not yet in the chain. Behind the end that a toxic has made it has no way to go.
+			if in.left != nil && f.ended < 0 {
 				f.held[0] = append(f.held[0], in.left)
-				in.left = nil
 			}
+			in.left = nil
 			if err := p.own(&f); err != nil {
 				return err
 			}

@@ -144,6 +144,49 @@ func TestPipeLosesNothing(t *testing.T) {
 	})
 }
 
+// gate is a tap that holds up what goes to the destination until it is opened.
+type gate chan struct{}
+
+func (g gate) arrived(b []byte) []byte { return b }
+
+func (g gate) leaving(b []byte) []byte {
+	if len(b) > 0 {
+		<-g
+	}
+	return b
+}
+
+func (g gate) ended() []byte { return nil }
+
+// TestNothingComesFromBehindACut takes limit_data off when it has just cut the stream: what comes out is where the data begins.
+func TestNothingComesFromBehindACut(t *testing.T) {
+	data := make([]byte, 200_000)
+	for i := range data {
+		data[i] = byte(i >> 8)
+	}
+	for range 20 { // of two things that are ready one is drawn
+		in, src, dst, out, closeAll := pipeEnds(t)
+		go func() { _, _ = in.Write(data) }() // ends with the connection
+		p := newPipe(src, dst)
+		open := make(gate)
+		p.tap = open
+		s := testStage(p, "limit_data", ours("limit_data", `{"bytes": 1000}`))
+		p.set(func([]*stage) []*stage { return []*stage{s} })
+		ran := make(chan error, 1)
+		go func() { ran <- p.run() }()
+		until(t, "the toxic has cut the stream", func() bool { return s.of.chunks.Load() == 1 })
+		time.Sleep(2 * time.Millisecond) // the next bytes are read, and wait to go in
+		p.set(func([]*stage) []*stage { return nil })
+		close(open)
+		require.ErrorIs(t, <-ran, errCut)
+		require.NoError(t, dst.Close())
+		b, err := io.ReadAll(out)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(data[:1000], b), "%d bytes came out", len(b))
+		closeAll()
+	}
+}
+
 // TestPipeDoesNotWaitForAReader changes the stages of a pipe whose peer does not read.
 func TestPipeDoesNotWaitForAReader(t *testing.T) {
 	in, src, dst, out, closeAll := pipeEnds(t)

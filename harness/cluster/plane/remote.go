@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -21,6 +22,7 @@ const (
 	methodIntercept = "router.intercept"
 	methodAudit     = "router.audit"
 	methodObserve   = "router.observe"
+	methodProbe     = "router.probe"
 	methodCalls     = "router.calls"
 	methodCallsEnd  = "router.calls.end"
 )
@@ -41,6 +43,11 @@ type linksBody struct {
 type observeBody struct {
 	Links   []AddrLink `json:"links"`
 	Replied bool       `json:"replied"`
+}
+
+type probeBody struct {
+	At      netip.AddrPort `json:"at"`
+	Listens bool           `json:"listens"`
 }
 
 type refusalBody struct {
@@ -87,6 +94,10 @@ func HandlersOf(router func() (*Router, error)) map[string]Handler {
 		}),
 		methodObserve: routed(router, func(_ context.Context, r *Router, b observeBody) (any, error) {
 			return nil, r.Observe(b.Links, b.Replied)
+		}),
+		methodProbe: routed(router, func(_ context.Context, r *Router, b probeBody) (any, error) {
+			r.Probe(b.At, b.Listens)
+			return nil, nil
 		}),
 		methodCalls: routed(router, func(_ context.Context, r *Router, _ struct{}) (any, error) {
 			return r.Calls(), nil
@@ -183,6 +194,12 @@ func (r RemoteRouter) Intercept(ctx context.Context, links []AddrLink) error {
 // Observe is Router.Observe.
 func (r RemoteRouter) Observe(ctx context.Context, links []AddrLink, replied bool) error {
 	_, err := r.Client.Call(ctx, methodObserve, observeBody{links, replied}, nil)
+	return err
+}
+
+// Probe is Router.Probe.
+func (r RemoteRouter) Probe(ctx context.Context, at netip.AddrPort, listens bool) error {
+	_, err := r.Client.Call(ctx, methodProbe, probeBody{at, listens}, nil)
 	return err
 }
 

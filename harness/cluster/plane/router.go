@@ -359,6 +359,10 @@ func (r *Router) Observe(links []AddrLink, replied bool) error {
 	return nil
 }
 
+// Probe says that a listener of the harness is at an address, or is no more. What connects to it is a probe, whose bytes are
+// nobody's calls: it is not read, whatever is observed.
+func (r *Router) Probe(at netip.AddrPort, listens bool) { r.observer.probe(at, listens) }
+
 // Calls returns calls that nobody has taken yet, a few thousand at most.
 func (r *Router) Calls() Calls { return r.observer.take() }
 

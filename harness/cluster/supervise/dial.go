@@ -2,10 +2,12 @@ package supervise
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
@@ -44,7 +46,7 @@ func (t *Topology) dial(ctx context.Context, from *Node, network, address string
 	return t.carrier.Dial(ctx, from, network, to)
 }
 
-// Listen implements cluster.Prober.
+// Listen implements cluster.Prober. The plane is told of it: what connects is a probe, and no call.
 func (t *Topology) Listen(ctx context.Context, name string) (net.Listener, error) {
 	n, err := t.living(name)
 	if err != nil {
@@ -58,7 +60,29 @@ func (t *Topology) Listen(ctx context.Context, name string) (net.Listener, error
 	if err != nil {
 		return nil, fmt.Errorf("listen in node %s: %w", name, err)
 	}
-	return l, nil
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	k := &probed{Listener: l, t: t, at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port())}
+	if err := t.carrier.Probe(ctx, k.at, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen in node %s: %w", name, err), l.Close())
+	}
+	return k, nil
+}
+
+// probed is a listener for probes.
+type probed struct {
+	net.Listener
+	t  *Topology
+	at netip.AddrPort
+}
+
+// forgetTime bounds the wait for the plane at the end of a listener.
+const forgetTime = 5 * time.Second
+
+// Close implements net.Listener. Its port may be a program's from now on, whose calls are to be read.
+func (l *probed) Close() error {
+	ctx, cancel := context.WithTimeout(l.t.life, forgetTime)
+	defer cancel()
+	return errors.Join(l.Listener.Close(), l.t.carrier.Probe(ctx, l.at, false))
 }
 
 // Exec implements cluster.Runner.

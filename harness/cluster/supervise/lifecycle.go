@@ -166,11 +166,21 @@ func (t *Topology) Pause(ctx context.Context, name string) error {
 			return fmt.Errorf("pause node %s: it is %s", name, s)
 		}
 		if err := n.where().Pause(ctx); err != nil {
-			return fmt.Errorf("pause node %s: %w", name, err)
+			return fmt.Errorf("pause node %s: %w", name, errors.Join(err, n.rouse(ctx)))
 		}
 		n.turn(cluster.StateRunning, cluster.StatePaused, cluster.NodePaused)
 		return nil
 	})
+}
+
+// rouseTime bounds the waking of a node that could not be paused.
+const rouseTime = 10 * time.Second
+
+// rouse wakes what a pause that failed has stopped: the node's state says that it runs.
+func (n *Node) rouse(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rouseTime)
+	defer cancel()
+	return n.where().Resume(ctx)
 }
 
 // Resume implements cluster.Lifecycle.

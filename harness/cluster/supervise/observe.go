@@ -10,8 +10,14 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
 )
 
-// observe registers the observed links between the nodes that there are.
-func (t *Topology) observe(ctx context.Context) error {
+// enlist registers the links between the nodes that there are which the link core is wanted for: before their programs
+// start, so that no connection of theirs escapes it.
+func (t *Topology) enlist(ctx context.Context) error {
+	if toxic := t.between(t.cfg.Options.Toxic); len(toxic) > 0 {
+		if err := t.carrier.Intercept(ctx, toxic); err != nil {
+			return fmt.Errorf("lead links through the link core: %w", err)
+		}
+	}
 	replied := t.between(t.cfg.Options.Replied)
 	for _, links := range []struct {
 		of      []plane.AddrLink
@@ -29,17 +35,27 @@ func (t *Topology) observe(ctx context.Context) error {
 
 // between are the links from a node of each first end to one of the second, among the nodes that are made.
 func (t *Topology) between(ends []cluster.Link) (links []plane.AddrLink) {
-	nodes := t.all()
 	for _, e := range ends {
-		for _, from := range nodes {
-			for _, to := range nodes {
-				if from != to && from.where() != nil && to.where() != nil && from.isOf(e.From) && to.isOf(e.To) {
-					links = append(links, plane.AddrLink{From: from.Info.Addr, To: to.Info.Addr})
+		from, to := t.named(e.From), t.named(e.To)
+		for _, a := range from {
+			for _, b := range to {
+				if a != b {
+					links = append(links, plane.AddrLink{From: a.Info.Addr, To: b.Info.Addr})
 				}
 			}
 		}
 	}
 	return links
+}
+
+// named are the nodes that are made and have a name, or belong to the service or group of that name.
+func (t *Topology) named(name string) (nodes []*Node) {
+	for _, n := range t.all() {
+		if n.isOf(name) && n.where() != nil {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
 }
 
 func (n *Node) isOf(name string) bool {

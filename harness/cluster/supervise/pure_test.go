@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -60,6 +61,35 @@ func TestSignals(t *testing.T) {
 	require.False(t, term.explains(cluster.Exit{At: now.Add(3 * time.Second)}, 2*time.Second))
 	require.True(t, asked{syscall.SIGUSR1, now}.explains(cluster.Exit{Code: -1, Signal: "SIGUSR1", At: now}, 0))
 	require.False(t, asked{syscall.SIGHUP, now}.explains(cluster.Exit{Code: 1, At: now}, time.Minute), "a reload that fails is a death of its own")
+}
+
+// stuck is a place where one of the processes does not stop.
+type stuck struct {
+	Place
+	cancel  context.CancelFunc
+	resumed int
+}
+
+func (s *stuck) Pause(context.Context) error {
+	s.cancel()
+	return errors.New("one did not stop")
+}
+
+func (s *stuck) Resume(ctx context.Context) error {
+	s.resumed++
+	return ctx.Err()
+}
+
+func TestWhatAPauseThatFailsHasStoppedGoesOn(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	top := &Topology{life: t.Context(), events: newEvents(nil)}
+	defer top.events.close()
+	p := &stuck{cancel: cancel}
+	top.nodes = map[string]*Node{"a": {t: top, Service: &cluster.Service{}, op: make(semaphore, 1), state: cluster.StateRunning, place: p}}
+	err := top.Pause(ctx, "a")
+	require.EqualError(t, err, "pause node a: one did not stop", "the end of the run does not keep it stopped")
+	require.Equal(t, 1, p.resumed)
+	require.Equal(t, cluster.StateRunning, top.nodes["a"].present())
 }
 
 func TestLevels(t *testing.T) {

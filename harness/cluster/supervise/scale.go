@@ -47,7 +47,7 @@ func (t *Topology) grow(ctx context.Context, s *cluster.Service, from, to int) e
 		}
 		added = append(added, n)
 		g.Go(func() error {
-			if err := errors.Join(n.make(gctx), t.observe(gctx)); err != nil {
+			if err := errors.Join(n.make(gctx), t.enlist(gctx)); err != nil {
 				return err
 			}
 			if err := t.changing(gctx, name, func(n *Node) error { return n.start(gctx) }); err != nil {

@@ -45,6 +45,7 @@ type Router interface {
 	Reset(ctx context.Context, links []plane.AddrLink) (int, error)
 	Intercept(ctx context.Context, links []plane.AddrLink) error
 	Observe(ctx context.Context, links []plane.AddrLink, replied bool) error
+	Probe(ctx context.Context, at netip.AddrPort, listens bool) error
 	Calls(ctx context.Context) (plane.Calls, error)
 	CallsEnd(ctx context.Context) ([]plane.Observed, error)
 }

@@ -62,16 +62,7 @@ func (t *Topology) up(ctx context.Context) error {
 	if err := t.makeNodes(ctx); err != nil {
 		return err
 	}
-	if len(t.cfg.Options.Toxic) > 0 {
-		links, err := t.addresses(t.cfg.Options.Toxic)
-		if err == nil {
-			err = t.carrier.Intercept(ctx, links)
-		}
-		if err != nil {
-			return fmt.Errorf("lead links through the link core: %w", err)
-		}
-	}
-	if err := t.observe(ctx); err != nil {
+	if err := t.enlist(ctx); err != nil {
 		return err
 	}
 	if len(t.cfg.Options.Observed) > 0 && t.cfg.Options.Calls != nil {

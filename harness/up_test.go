@@ -1,0 +1,68 @@
+package harness_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness"
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// idle is a driver that starts nothing and keeps what it was asked for.
+type idle struct {
+	cluster.Driver
+	asked cluster.Options
+}
+
+func (*idle) Name() string { return "idle" }
+
+func (d *idle) Up(_ context.Context, _ *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
+	d.asked = opt
+	return nil, errors.New("it starts nothing")
+}
+
+// stopped is a test that Fatal ends and does not fail.
+type stopped struct{ testing.TB }
+
+func (stopped) Fatal(...any) { runtime.Goexit() }
+
+// What is asked for stream faults goes through the link core from the beginning, and nothing else does: there a refused
+// connection is accepted first.
+func TestUpWithStreamFaults(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+services:
+  a: {x-gauntlet: {exec: "true"}}
+  b: {x-gauntlet: {exec: "true"}, deploy: {replicas: 2}}
+`), 0o644))
+	d := &idle{}
+	defer func(rows []harness.DriverRow) { harness.Drivers = rows }(harness.Drivers)
+	harness.Drivers = append(slices.Clone(harness.Drivers), harness.DriverRow{Name: "idle", New: func() cluster.Driver { return d }})
+	asked := func(opts ...harness.Option) cluster.Options {
+		t.Run("up", func(t *testing.T) {
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				harness.Up(stopped{t}, file, append(opts, harness.WithDriver("idle"))...)
+			}()
+			<-done
+		})
+		return d.asked
+	}
+	none := asked()
+	assert.Empty(t, none.Toxic)
+	assert.Empty(t, none.Replied)
+	one := asked(harness.WithStreamFaults("a:b"))
+	want := []cluster.Link{{From: "a", To: "b-1"}, {From: "a", To: "b-2"}}
+	assert.ElementsMatch(t, want, one.Toxic)
+	assert.ElementsMatch(t, want, one.Replied)
+	assert.Len(t, asked(harness.WithStreamFaults()).Toxic, 3*2+3, "each from the two others and from the client")
+}
