@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
@@ -94,6 +95,24 @@ func TestRetriesGoElsewhere(t *testing.T) {
 			seen[pick(ctx, t, p, good)] = true
 		}
 		assert.Len(t, seen, 3)
+	}
+}
+
+// Health checks in step with requests must not take all the turns of one replica.
+func TestHealthChecksTakeNoTurn(t *testing.T) {
+	p := newPicker("round_robin", 3)
+	got := map[string]int{}
+	for range 100 {
+		for range 2 {
+			got[pick(t.Context(), t, p, good)]++
+		}
+		r, err := p.Pick(balancer.PickInfo{Ctx: t.Context(), FullMethodName: grpc_health_v1.Health_Check_FullMethodName})
+		require.NoError(t, err)
+		r.Done(balancer.DoneInfo{})
+	}
+	require.Len(t, got, 3)
+	for addr, n := range got {
+		assert.InDelta(t, 67, n, 1, addr)
 	}
 }
 
