@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,25 +47,56 @@ func Main(run func() int) int {
 	return run()
 }
 
+// TB is what Hold needs of a test.
+type TB interface {
+	Context() context.Context
+	Cleanup(func())
+	Fatal(...any)
+	Setenv(key, value string)
+}
+
+// Hold takes a turn that lasts until the end of a test, and of what that executes. It is for packages whose tests together
+// would keep others waiting for longer than these may take.
+func Hold(t TB) {
+	release, err := Take(t.Context(), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	t.Setenv(Env, None)
+}
+
+// takeAt waits to be the next one, and then for the turn: who has just had it and wants it again comes after those that wait.
 func takeAt(ctx context.Context, file string, waiting func()) (release func(), err error) {
+	waiting = sync.OnceFunc(waiting)
+	next, err := lock(ctx, file+".next", waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer next.Close()
+	f, err := lock(ctx, file, waiting)
+	if err != nil {
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// lock waits until nobody else has a lock on the file. It ends with the file.
+func lock(ctx context.Context, file string, waiting func()) (*os.File, error) {
 	f, err := turnFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("wait for a turn: %w", err)
 	}
-	told := false
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return func() { f.Close() }, nil
+			return f, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			f.Close()
 			return nil, fmt.Errorf("wait for a turn: lock %s: %w", f.Name(), err)
 		}
-		if !told {
-			told = true
-			waiting()
-		}
+		waiting()
 		select {
 		case <-ctx.Done():
 			f.Close()

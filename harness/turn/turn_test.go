@@ -37,6 +37,34 @@ func TestTurnsAreTakenOneAfterTheOther(t *testing.T) {
 	assert.EqualValues(t, 4, turns.Load())
 }
 
+// One that has turn after turn, as the tests of a package do, lets others have theirs in between.
+func TestWhoWaitsComesBeforeWhoHadATurn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "turn")
+	for range 5 {
+		release, err := takeAt(t.Context(), file, func() {})
+		require.NoError(t, err)
+		waits, had := make(chan struct{}), make(chan struct{})
+		go func() {
+			r, err := takeAt(t.Context(), file, func() { close(waits) })
+			close(had)
+			if assert.NoError(t, err) {
+				r()
+			}
+		}()
+		<-waits
+		release()
+		release, err = takeAt(t.Context(), file, func() {})
+		require.NoError(t, err)
+		select {
+		case <-had:
+		default:
+			t.Error("who waited has not had a turn")
+		}
+		release()
+		<-had
+	}
+}
+
 func TestWhoWaitsForATurnIsToldOnceAndCanBeInterrupted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "turn")
 	release, err := takeAt(t.Context(), file, func() { t.Error("nobody else has it") })

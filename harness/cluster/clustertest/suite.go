@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/turn"
 )
 
 // ProbeEnv names the environment variable with the path of a probe that is already built, for machines without a Go tool
@@ -32,23 +33,28 @@ const probeName = "gprobe"
 func Run(t *testing.T, d cluster.Driver) {
 	s := &suite{driver: d, probe: buildProbe(t), mark: fmt.Sprintf("%s-%d-%d", d.Name(), os.Getpid(), time.Now().UnixNano())}
 	var before surroundings
+	release, err := turn.Take(t.Context(), func() {})
+	require.NoError(t, err)
 	bounded(t, 20*time.Second, func(ctx context.Context) {
 		s.once(t, ctx) // what a process needs only once is there after this
 		before = s.look()
 	})
+	release()
 	if t.Failed() {
 		t.FailNow()
 	}
-	t.Run("star", s.star)
-	t.Run("calls", s.calls)
-	t.Run("later replicas", s.laterReplicas)
-	t.Run("order", s.order)
-	t.Run("ready", s.ready)
-	t.Run("policies", s.policies)
-	t.Run("inside", s.inside)
-	t.Run("failures", s.failures)
-	t.Run("plane death", s.planeDeath)
-	t.Run("leaks", s.leaks)
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"star", s.star}, {"calls", s.calls}, {"later replicas", s.laterReplicas}, {"order", s.order}, {"ready", s.ready},
+		{"policies", s.policies}, {"inside", s.inside}, {"failures", s.failures}, {"plane death", s.planeDeath}, {"leaks", s.leaks},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			turn.Hold(t)
+			part.run(t)
+		})
+	}
 	s.nothingLeft(t, before)
 }
 

@@ -8,6 +8,6 @@ import (
 )
 
 func TestDriver(t *testing.T) {
-	needEngine(t)
+	skipWithoutEngine(t) // each part takes a turn of its own
 	clustertest.Run(t, docker.New())
 }

@@ -31,15 +31,22 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	code := turn.Main(m.Run)
+	code := m.Run()
 	if programs != "" {
 		os.RemoveAll(programs)
 	}
 	os.Exit(code)
 }
 
-// needEngine skips a test where there is no engine, with doctor's reason.
+// needEngine skips a test where there is no engine, and takes a turn for it where there is one: all of them together take minutes.
 func needEngine(t *testing.T) {
+	t.Helper()
+	skipWithoutEngine(t)
+	turn.Hold(t)
+}
+
+// skipWithoutEngine skips a test with doctor's reason.
+func skipWithoutEngine(t *testing.T) {
 	t.Helper()
 	if err := docker.New().Capabilities().Missing(cluster.PacketRules); err != nil {
 		t.Skipf("no container engine: %v", err)
