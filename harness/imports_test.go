@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"harness/cluster/docker/engine":         {"harness/cluster"},
 	"harness/cluster/docker/images":         {"harness/cluster"},
 	"harness/export":                        {"harness/cluster", "harness/topology"},
-	"harness/cluster/clustertest":           {"harness/cluster", "harness/plan"},
+	"harness/cluster/clustertest":           {"harness/cluster", "harness/plan", "harness/turn"},
 	"harness/record":                        {"harness/plan"},
 	"harness/engine":                        {"harness/plan", "faults", "harness/record", "harness/cluster"},
 	"harness/scrape":                        {"harness/plan", "harness/record", "harness/cluster"},
