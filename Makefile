@@ -19,7 +19,7 @@ test: ## what CI tests
 	$(GO) test ./...
 
 starts: ## 100 starts and stops on a container engine, without a leak
-	CLUSTERTEST_STARTS=all $(GO) test -count=1 -timeout 30m -run TestDriver/leaks ./harness/cluster/docker
+	CLUSTERTEST_STARTS=all $(GO) test -count=1 -timeout 30m -run TestDriver/leaks ./harness/cluster/docker/suite
 
 lint: ## vet, staticcheck, gofmt, module files
 	test -z "$$(gofmt -l .)"

@@ -38,19 +38,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// needEngine skips a test where there is no engine, and takes a turn for it where there is one: all of them together take minutes.
+// needEngine skips a test where there is no engine, with doctor's reason, and takes a turn for it where there is one: all of them
+// together take minutes.
 func needEngine(t *testing.T) {
-	t.Helper()
-	skipWithoutEngine(t)
-	turn.Hold(t)
-}
-
-// skipWithoutEngine skips a test with doctor's reason.
-func skipWithoutEngine(t *testing.T) {
 	t.Helper()
 	if err := docker.New().Capabilities().Missing(cluster.PacketRules); err != nil {
 		t.Skipf("no container engine: %v", err)
 	}
+	turn.Hold(t)
 }
 
 // connected returns an engine, or skips the test.
