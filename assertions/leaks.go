@@ -87,12 +87,8 @@ func (a *Leaks) Validate(s Scope) error {
 	if a.Load != "" {
 		errs = append(errs, oneOf("load", a.Load, loadNames(s.Plan)))
 	}
-	for _, r := range s.Plan.Rounds {
-		for _, f := range r.Faults {
-			if f.Held {
-				errs = append(errs, fmt.Errorf("the fault %s is held to the end (for: end): what nodes hold after it is not seen", f.ID))
-			}
-		}
+	for _, id := range heldFaults(s.Plan) {
+		errs = append(errs, fmt.Errorf("the fault %s is held to the end (for: end): what nodes hold after it is not seen", id))
 	}
 	return errors.Join(errs...)
 }

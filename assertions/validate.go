@@ -47,6 +47,19 @@ func faultNames(p *plan.Plan) []string {
 	return names
 }
 
+// heldFaults are those that are held to the end.
+func heldFaults(p *plan.Plan) []string {
+	var names []string
+	for _, r := range p.Rounds {
+		for _, f := range r.Faults {
+			if f.Held && !slices.Contains(names, f.ID) {
+				names = append(names, f.ID)
+			}
+		}
+	}
+	return names
+}
+
 // loadNamed validates the parameter load.
 func loadNamed(name string, s Scope) error {
 	if name == "" {

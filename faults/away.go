@@ -36,26 +36,27 @@ func unlessAway(c cluster.Cluster, node string, err error) error {
 
 // restored proves that nodes are as they were before the fault, but for those that were scaled away.
 func restored(env *Env, nodes []string, prove func(*Env, []string) proof) proof {
-	return func(ctx context.Context) (string, error) {
-		gone := away(env.Cluster, nodes)
-		here := slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return slices.Contains(gone, n) })
-		return withoutAway(ctx, len(here), gone, prove(env, here))
-	}
+	return ofThoseHere(env, nodes, func(n string) []string { return []string{n} }, prove)
 }
 
 // healed proves that links are as they were before the fault, but for those of nodes that were scaled away.
 func healed(env *Env, links []cluster.Link, prove func(*Env, []cluster.Link) proof) proof {
-	var ends []string
-	for _, l := range links {
-		ends = append(ends, l.From, l.To)
+	return ofThoseHere(env, links, func(l cluster.Link) []string { return []string{l.From, l.To} }, prove)
+}
+
+// ofThoseHere proves something of what the fault was on, without that of which a node was scaled away.
+func ofThoseHere[T any](env *Env, all []T, nodes func(T) []string, prove func(*Env, []T) proof) proof {
+	var held []string
+	for _, x := range all {
+		held = append(held, nodes(x)...)
 	}
-	asked, ask := len(links), prove(env, links)
+	asked, ask := len(all), prove(env, all)
 	return func(ctx context.Context) (string, error) {
-		gone := away(env.Cluster, ends)
-		here := slices.DeleteFunc(slices.Clone(links), func(l cluster.Link) bool {
-			return slices.Contains(gone, l.From) || slices.Contains(gone, l.To)
+		gone := away(env.Cluster, held)
+		here := slices.DeleteFunc(slices.Clone(all), func(x T) bool {
+			return slices.ContainsFunc(nodes(x), func(n string) bool { return slices.Contains(gone, n) })
 		})
-		if len(here) != asked { // a proof remembers what it has seen of its links: this is another one
+		if len(here) != asked { // a proof may remember what it has seen: this is another one
 			asked, ask = len(here), prove(env, here)
 		}
 		return withoutAway(ctx, len(here), gone, ask)

@@ -1,10 +1,8 @@
 package harness
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"os"
+	"runtime"
 	"time"
 )
 
@@ -16,22 +14,22 @@ const (
 	calmMost  = 2 * time.Minute // bounds the wait: who is always busy is judged as that
 )
 
-// calm waits until others leave the machine enough processor time for a timed run; idle is the sum of what was left so
-// far, 0 where that is not known.
-func calm(ctx context.Context, progress func(string), idle func() time.Duration) {
+// calm waits until others leave the machine enough processor time for a timed run; busy is what all processors spent on work so
+// far. Where that is not known there is nothing to wait for.
+func calm(ctx context.Context, progress func(string), busy func() (time.Duration, error)) {
 	ctx, cancel := context.WithTimeout(ctx, calmMost)
 	defer cancel()
 	tick := time.NewTicker(calmFor)
 	defer tick.Stop()
-	for before, told := idle(), false; ; {
-		begin := time.Now()
+	before, err := busy()
+	for told := false; err == nil; {
+		begin, now := time.Now(), time.Duration(0)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := idle()
-		if now == 0 || float64(now-before) >= calmCores*float64(time.Since(begin)) {
+		if now, err = busy(); float64(runtime.NumCPU())-float64(now-before)/float64(time.Since(begin)) >= calmCores {
 			return
 		}
 		if !told {
@@ -40,24 +38,4 @@ func calm(ctx context.Context, progress func(string), idle func() time.Duration)
 		}
 		before = now
 	}
-}
-
-// idleTime is how long the processors together had nothing to do since the system began; 0 where it does not say.
-func idleTime() time.Duration {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	return parseIdle(b)
-}
-
-// parseIdle reads /proc/stat (proc(5)): "cpu user nice system idle iowait ...", in hundredths of a second. A processor that
-// waits for a disk has time for others.
-func parseIdle(stat []byte) time.Duration {
-	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	var user, nice, system, idle, iowait time.Duration
-	if _, err := fmt.Sscanf(string(line), "cpu %d %d %d %d %d", &user, &nice, &system, &idle, &iowait); err != nil {
-		return 0
-	}
-	return (idle + iowait) * 10 * time.Millisecond
 }

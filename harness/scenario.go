@@ -150,7 +150,7 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	defer release()
 	settle(ctx, progress)
 	if testing.Testing() {
-		calm(ctx, progress, idleTime)
+		calm(ctx, progress, engine.BusyTime)
 	}
 	dir := opt.Dir
 	if dir == "" {

@@ -20,41 +20,25 @@ func observed(p *plan.Plan) (links []cluster.Link) {
 }
 
 // toxicOn are the links on which the round's faults use a toxic, by their ends.
-func toxicOn(r plan.Round) []cluster.Link {
-	return endsOf(r, func(p faults.Params) (ends faults.Ends, ok bool) {
-		t, ok := p.(faults.ToxicLinks)
-		if ok {
-			ends = t.ToxicLinks()
-		}
-		return ends, ok
-	})
-}
+func toxicOn(r plan.Round) []cluster.Link { return endsOf(r, faults.ToxicLinks.ToxicLinks) }
 
 // repliedOn are those on which they answer requests.
-func repliedOn(r plan.Round) []cluster.Link {
-	return endsOf(r, func(p faults.Params) (ends faults.Ends, ok bool) {
-		t, ok := p.(faults.ReplyLinks)
-		if ok {
-			ends = t.ReplyLinks()
-		}
-		return ends, ok
-	})
-}
+func repliedOn(r plan.Round) []cluster.Link { return endsOf(r, faults.ReplyLinks.ReplyLinks) }
 
-// endsOf are the ends that of finds in the parameters of the round's faults, each pair once.
-func endsOf(r plan.Round, of func(faults.Params) (faults.Ends, bool)) (links []cluster.Link) {
+// endsOf are the ends of the round's faults whose parameters are of a kind, each pair once.
+func endsOf[T any](r plan.Round, ends func(T) faults.Ends) (links []cluster.Link) {
 	for _, f := range r.Faults {
 		kind, ok := faults.ByName(f.Kind)
 		if !ok {
 			continue
 		}
 		for _, o := range f.Occurrences {
-			params := kind.New()
-			if json.Unmarshal(o.Params, params) != nil {
+			params, ok := kind.New().(T)
+			if !ok || json.Unmarshal(o.Params, params) != nil {
 				continue // the fault itself says what is wrong with its parameters
 			}
-			if ends, ok := of(params); ok && !slices.Contains(links, cluster.Link(ends)) {
-				links = append(links, cluster.Link(ends))
+			if l := cluster.Link(ends(params)); !slices.Contains(links, l) {
+				links = append(links, l)
 			}
 		}
 	}

@@ -61,11 +61,8 @@ func (m machine) since(e machine, t time.Duration) record.Surroundings {
 
 func readMachine(ctx context.Context, u cluster.Usager) (machine, error) {
 	m := machine{at: time.Now()}
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return m, err
-	}
-	if m.busy, err = busyTime(string(stat)); err != nil {
+	var err error
+	if m.busy, err = BusyTime(); err != nil {
 		return m, err
 	}
 	usage, err := u.Usage(ctx)
@@ -84,6 +81,15 @@ func readMachine(ctx context.Context, u cluster.Usager) (machine, error) {
 	}
 	m.own += time.Duration(self.Utime.Nano() + self.Stime.Nano())
 	return m, nil
+}
+
+// BusyTime is what all cores together spent on work since the start of the machine, whoever it was for.
+func BusyTime() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	return busyTime(string(stat))
 }
 
 // busyTime reads the first line of /proc/stat: the time that all cores together spent since the start of the machine, in units of 10 ms, by

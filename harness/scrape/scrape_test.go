@@ -308,15 +308,7 @@ func TestGaps(t *testing.T) {
 	f.nodes["api-1"].down.Store(false)
 	await(t, s, `up{node="api-1"} == 1`, 1)
 	to := w.Now()
-	w.Event(record.Event{Kind: record.PhaseBegin, Phase: plan.PhaseDown})
-	require.NoError(t, s.Close())
-	require.NoError(t, r.Close())
-	w.Event(record.Event{Kind: record.RunEnd})
-	require.NoError(t, w.Close())
-
-	_, m := metricsOf(t, w.Dir())
-	gaps, err := m.Gaps(from, to)
-	require.NoError(t, err)
+	m, gaps := gapsAfter(t, w, r, s, from, to)
 	gaps = slices.DeleteFunc(gaps, func(g record.Gap) bool { return g.Node == record.OfHarness || g.Node == record.OfNodes }) // a busy machine
 	require.Len(t, gaps, 1)
 	require.Equal(t, "api-1", gaps[0].Node)
@@ -325,6 +317,20 @@ func TestGaps(t *testing.T) {
 	gaps, err = m.Gaps(from-time.Millisecond, from)
 	require.NoError(t, err)
 	require.Empty(t, gaps, "a window with no room for one")
+}
+
+// gapsAfter ends a run, and returns its metrics and their gaps between two moments.
+func gapsAfter(t *testing.T, w *record.Writer, r *scrape.Recorder, s *scrape.Scraping, from, to time.Duration) (*scrape.Metrics, []record.Gap) {
+	t.Helper()
+	w.Event(record.Event{Kind: record.PhaseBegin, Phase: plan.PhaseDown})
+	require.NoError(t, s.Close())
+	require.NoError(t, r.Close())
+	w.Event(record.Event{Kind: record.RunEnd})
+	require.NoError(t, w.Close())
+	_, m := metricsOf(t, w.Dir())
+	gaps, err := m.Gaps(from, to)
+	require.NoError(t, err)
+	return m, gaps
 }
 
 // TestFiguresOfNodesThatCannotBeRead are a gap of their own, and no other figure is lost.
@@ -349,15 +355,7 @@ func TestFiguresOfNodesThatCannotBeRead(t *testing.T) {
 	blind(false)
 	await(t, s, `up{job="(nodes)"} == 1`, 1)
 	to := w.Now()
-	w.Event(record.Event{Kind: record.PhaseBegin, Phase: plan.PhaseDown})
-	require.NoError(t, s.Close())
-	require.NoError(t, r.Close())
-	w.Event(record.Event{Kind: record.RunEnd})
-	require.NoError(t, w.Close())
-
-	_, m := metricsOf(t, w.Dir())
-	gaps, err := m.Gaps(from, to)
-	require.NoError(t, err)
+	_, gaps := gapsAfter(t, w, r, s, from, to)
 	gaps = slices.DeleteFunc(gaps, func(g record.Gap) bool { return g.Node != record.OfNodes })
 	require.Len(t, gaps, 1)
 	require.GreaterOrEqual(t, gaps[0].To-gaps[0].From, 700*time.Millisecond)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,17 +48,10 @@ func Main(run func() int) int {
 	return run()
 }
 
-// TB is what Hold needs of a test.
-type TB interface {
-	Context() context.Context
-	Cleanup(func())
-	Fatal(...any)
-	Setenv(key, value string)
-}
-
 // Hold takes a turn that lasts until the end of a test, and of what that executes. It is for packages whose tests together
 // would keep others waiting for longer than these may take.
-func Hold(t TB) {
+func Hold(t testing.TB) {
+	t.Helper()
 	release, err := Take(t.Context(), func() {})
 	if err != nil {
 		t.Fatal(err)

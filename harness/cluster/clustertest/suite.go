@@ -35,6 +35,7 @@ func Run(t *testing.T, d cluster.Driver) {
 	var before surroundings
 	release, err := turn.Take(t.Context(), func() {})
 	require.NoError(t, err)
+	t.Cleanup(release) // also where what follows ends the test
 	bounded(t, 20*time.Second, func(ctx context.Context) {
 		s.once(t, ctx) // what a process needs only once is there after this
 		before = s.look()

@@ -14,6 +14,20 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
+// connected serves until the end of the test, and returns a connection.
+func connected(t *testing.T, server *grpc.Server) *grpc.ClientConn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() { server.Stop(); require.NoError(t, <-done) })
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	return conn
+}
+
 // A stream that its client ends is counted and logged as that.
 func TestLeftStream(t *testing.T) {
 	t.Parallel()
@@ -30,14 +44,7 @@ func TestLeftStream(t *testing.T) {
 		<-ss.Context().Done()
 		return Ended(ss.Context())
 	}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	defer func() { server.Stop(); require.NoError(t, <-done) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	require.NoError(t, err)
-	defer conn.Close()
+	conn := connected(t, server)
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test/Stream")
@@ -61,14 +68,7 @@ func TestDrainedStream(t *testing.T) {
 		DoNotRetry(ss.Context())
 		return status.Error(codes.Unavailable, "the store is away")
 	}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	defer func() { server.Stop(); require.NoError(t, <-done) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	require.NoError(t, err)
-	defer conn.Close()
+	conn := connected(t, server)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test/Stream")

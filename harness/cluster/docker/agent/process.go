@@ -45,10 +45,14 @@ func processes() ([]process, error) {
 	return all, nil
 }
 
-// parseStat reads /proc/PID/stat (proc(5)): "pid (name) state ppid ... starttime(22) ...", where the name may hold
-// anything. It is not ok for what has ended and only waits to be reaped.
+// statFields are those of /proc/PID/stat (proc(5)) from the third on: "pid (name) state ppid ...", where the name may hold anything.
+func statFields(stat []byte) []string {
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+// parseStat reads the state, the parent(4) and the starttime(22). It is not ok for what has ended and only waits to be reaped.
 func parseStat(pid int, stat []byte) (p process, ok bool) {
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	f := statFields(stat)
 	const state, parent, started = 0, 1, 19
 	if len(f) <= started || f[state] == "Z" || f[state] == "X" {
 		return p, false
@@ -62,7 +66,7 @@ func parseStat(pid int, stat []byte) (p process, ok bool) {
 // PF_EXITING.
 func ending(stat []byte) bool {
 	const flags, exiting = 6, 0x4
-	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	f := statFields(stat)
 	if len(f) <= flags {
 		return true
 	}
