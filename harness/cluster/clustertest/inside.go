@@ -17,7 +17,7 @@ import (
 
 // inside checks what a program finds: its files, its user, its directory and its environment.
 func (s *suite) inside(t *testing.T) {
-	dir, volumes, shared := t.TempDir(), t.TempDir(), t.TempDir()
+	dir, volumes, shared := t.TempDir(), s.volumes(t), t.TempDir()
 	require.NoError(t, os.Chmod(shared, 0o777))
 	require.NoError(t, os.WriteFile(filepath.Join(shared, "given"), []byte("from the machine"), 0o644))
 	service := func() *cluster.Spec {

@@ -14,7 +14,7 @@ import (
 
 // policies checks restart policies, exit status and stop signals, on programs that end by themselves.
 func (s *suite) policies(t *testing.T) {
-	dir, volumes := t.TempDir(), t.TempDir()
+	dir, volumes := t.TempDir(), s.volumes(t)
 	var top *topology
 	check(t, "up", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		service := func(name string, r cluster.Restart, command ...string) cluster.Service {

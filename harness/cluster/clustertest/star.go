@@ -16,7 +16,7 @@ import (
 func (s *suite) star(t *testing.T) {
 	// A variable of the harness: no program of a node may see it.
 	t.Setenv("CLUSTERTEST_SECRET", "of the harness")
-	dir, volumes := t.TempDir(), t.TempDir()
+	dir, volumes := t.TempDir(), s.volumes(t)
 	var top *topology
 	check(t, "up", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		web := s.service("web", "serve")

@@ -136,7 +136,7 @@ func (s *suite) tryUp(t *testing.T, ctx context.Context, spec *cluster.Spec, opt
 		opt.Dir = t.TempDir()
 	}
 	if opt.Volumes == "" {
-		opt.Volumes = t.TempDir()
+		opt.Volumes = s.volumes(t)
 	}
 	opt.Bin = map[string]string{probeName: s.probe}
 	o := &observed{}
@@ -146,6 +146,20 @@ func (s *suite) tryUp(t *testing.T, ctx context.Context, spec *cluster.Spec, opt
 		return nil, err
 	}
 	return &topology{Cluster: c, suite: s, opt: opt, observed: o}, nil
+}
+
+// volumes is a directory of named volumes that end with t, also where the driver keeps them elsewhere.
+func (s *suite) volumes(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if k, ok := s.driver.(cluster.VolumeKeeper); ok {
+		t.Cleanup(func() {
+			bounded(t, 20*time.Second, func(ctx context.Context) {
+				require.NoError(t, k.RemoveVolumes(ctx, dir), "remove volumes")
+			})
+		})
+	}
+	return dir
 }
 
 func (top *topology) down(t *testing.T, ctx context.Context) {
