@@ -241,9 +241,10 @@ func read(t *testing.T, file string) string {
 	return string(b)
 }
 
-// poll asks for at most ten seconds.
+// poll asks for at most a minute: beside the compilers of a "go test ./..." on cold caches a topology takes more than ten seconds to
+// start.
 func poll(ok func() bool) bool {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return true
 		}

@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 		Etcd: []string{"http://127.0.0.1:2379"}, HTTP: ":8080", GRPC: ":9090",
 		Deadline: 5 * time.Second, Try: 2 * time.Second, Tries: 3, Budget: 0.1, Connect: time.Second, Balancer: "round_robin",
 		Breaker: Breaker{Failures: 3, Ratio: 0.6, Interval: 10 * time.Second, Open: 30 * time.Second, Probes: 10},
-		Limit:   Limit{Kind: "off", Rate: 50, Burst: 10, Clients: 10000}, MaxBody: 65536, EdgeBalancer: "round_robin",
+		Limit:   Limit{Kind: "off", Rate: 50, Burst: 10, Clients: 10000}, ShedFirst: 40, MaxBody: 65536, EdgeBalancer: "round_robin",
 		StoreTry: 250 * time.Millisecond, Ready: 700 * time.Millisecond, Lease: 2 * time.Second,
 		Drain: 500 * time.Millisecond, Shutdown: 5 * time.Second, Level: zapcore.InfoLevel, Defects: defect.Set{},
 	}, c)

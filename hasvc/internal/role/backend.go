@@ -24,6 +24,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
+	"github.com/hasvc/gauntlet/hasvc/internal/workers"
 )
 
 // publishEvery is how often gRPC's health service follows readiness.
@@ -131,11 +132,14 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server) {
 	access, served := logs.Access{Log: b.log, Defects: b.cfg.Defects}, rpc.NewServed(b.reg)
 	unary := []grpc.UnaryServerInterceptor{access.Unary, served.Unary}
-	if !b.cfg.Defects.Has(defect.NoDeadline) {
+	if b.cfg.Defects.Has(defect.NoDeadline) {
+		unary = append(unary, rpc.Endless)
+	} else {
 		unary = append(unary, rpc.Deadline(b.cfg.Deadline))
 	}
 	guard := recovery.New(b.cfg, b.reg, b.log)
-	unary = append(unary, guard.Unary) // next to the handler: what stands before it sees INTERNAL
+	unary = append(unary, workers.New(b.cfg, b.reg).Unary) // who waits in line, waits within its deadline
+	unary = append(unary, guard.Unary)                     // next to the handler: what stands before it sees INTERNAL
 	stream := []grpc.StreamServerInterceptor{access.Stream, served.Stream}
 	if !b.cfg.Defects.Has(defect.StreamCut) {
 		stream = append(stream, streams.Server)

@@ -58,6 +58,8 @@ func TestPingService(t *testing.T) {
 		return pingService(ctx, "orders", conn)
 	}
 	some := healths(t, down, up, down)
+	// The connections are made one beside the other: until that of the ready replica stands, only the others can be asked.
+	require.Eventually(t, func() bool { return ping(some) == nil }, 10*time.Second, time.Millisecond)
 	for range 20 {
 		require.NoError(t, ping(some))
 	}

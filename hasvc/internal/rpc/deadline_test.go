@@ -33,3 +33,16 @@ func TestDeadline(t *testing.T) {
 		assert.Equal(t, 90*time.Millisecond, took(100*time.Millisecond))
 	})
 }
+
+// The defect goes on with what nobody waits for.
+func TestEndless(t *testing.T) {
+	type key struct{}
+	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+	cancel()
+	_, err := Endless(ctx, nil, nil, func(ctx context.Context, _ any) (any, error) {
+		assert.NoError(t, ctx.Err())
+		assert.Equal(t, "value", ctx.Value(key{}))
+		return nil, nil
+	})
+	require.NoError(t, err)
+}

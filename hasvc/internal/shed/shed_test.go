@@ -29,7 +29,7 @@ type tally struct{ sent, good, refused int }
 func overload(t *testing.T, defects ...defect.Name) (map[string]tally, *Limiter) {
 	t.Helper()
 	const rate, workers, deadline = 1500, 10, 300 * time.Millisecond
-	cfg := config.Config{Shed: true, Defects: defect.Set{}}
+	cfg := config.Config{Shed: true, ShedFirst: 40, Defects: defect.Set{}}
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
@@ -117,7 +117,7 @@ func TestOff(t *testing.T) {
 
 // A request that panics gives back its place.
 func TestPanics(t *testing.T) {
-	l := New(config.Config{Shed: true}, prometheus.NewRegistry())
+	l := New(config.Config{Shed: true, ShedFirst: 40}, prometheus.NewRegistry())
 	assert.Panics(t, func() { _ = l.Run(t.Context(), httptest.NewRequest("GET", "/", nil), func() error { panic("x") }) })
 	assert.Zero(t, l.limiter.Inflight())
 }
