@@ -9,7 +9,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
-// proof is Effect.Prove or Effect.Gone.
+// proof is Effect.Prove or Effect.Gone, or what Effect.Healed returns.
 type proof = func(context.Context) (string, error)
 
 // away are those of the nodes that were scaled away while a fault held them: what it did to them went with them.
@@ -39,9 +39,11 @@ func restored(env *Env, nodes []string, prove func(*Env, []string) proof) proof 
 	return ofThoseHere(env, nodes, func(n string) []string { return []string{n} }, prove)
 }
 
-// healed proves that links are as they were before the fault, but for those of nodes that were scaled away.
-func healed(env *Env, links []cluster.Link, prove func(*Env, []cluster.Link) proof) proof {
-	return ofThoseHere(env, links, func(l cluster.Link) []string { return []string{l.From, l.To} }, prove)
+// healed is Effect.Healed: it proves that links are as they were before the fault, but for those of nodes that were scaled away.
+func healed(env *Env, prove func(*Env, []cluster.Link) proof) func([]cluster.Link) proof {
+	return func(links []cluster.Link) proof {
+		return ofThoseHere(env, links, func(l cluster.Link) []string { return []string{l.From, l.To} }, prove)
+	}
 }
 
 // ofThoseHere proves something of what the fault was on, without that of which a node was scaled away.

@@ -26,16 +26,17 @@ func TestLinksOfANodeThatWasScaledAwayAreGoneWithIt(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, undo(t.Context()))
 			f.away, f.listed = map[string]bool{"c": true}, true
-			_, err = e.Gone(t.Context())
+			gone := e.Healed(e.Links)
+			_, err = gone(t.Context())
 			require.ErrorIs(t, err, ErrNotYet, "it goes at this moment")
 			f.listed, f.dials = false, map[cluster.Link]int{}
-			said, err := e.Gone(t.Context())
+			said, err := gone(t.Context())
 			require.NoError(t, err)
 			assert.Contains(t, said, "; scaled away meanwhile: c")
 			assert.NotZero(t, f.dials[cluster.Link{From: "a", To: "b"}], "what is still there is proved")
 			assert.Zero(t, f.dials[cluster.Link{From: "a", To: "c"}])
 			f.away["a"] = true
-			said, err = e.Gone(t.Context())
+			said, err = gone(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, "scaled away meanwhile: a, c", said, "nothing of it is left")
 		})

@@ -50,7 +50,7 @@ func (b *Bandwidth) Inject(ctx context.Context, env *Env) (*Effect, error) {
 					return fmt.Errorf("%d bytes took %v, not %v or more", n, s.echo, takes)
 				}
 				return nil
-			}, f.settle, func(seen []sighting) string {
+			}, f.met, func(seen []sighting) string {
 				return fmt.Sprintf("%d bytes took %s; at %d KB/s they take %v", n, span(seen, func(s sighting) time.Duration { return s.echo }), b.Rate, takes)
 			})
 		},

@@ -60,7 +60,7 @@ func (d *Delay) Inject(ctx context.Context, env *Env) (*Effect, error) {
 		Prove:    f.slower(floor, d.Time.D()),
 		Patience: 4 * d.Time.D(),
 		Bitten:   f.bitten("packets held back"),
-		Gone:     healed(env, links, func(env *Env, links []cluster.Link) proof { return faster(env, links, floor) }),
+		Healed:   healed(env, func(env *Env, links []cluster.Link) proof { return faster(env, links, floor) }),
 	}, nil
 }
 
@@ -102,7 +102,7 @@ func (f *rule) slower(floor, asked time.Duration) func(context.Context) (string,
 		if why != nil {
 			return "", why
 		}
-		if err := f.settle(ctx); err != nil {
+		if err := f.met(ctx); err != nil {
 			left = slices.Clone(f.links)
 			return "", err
 		}

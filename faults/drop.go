@@ -35,5 +35,5 @@ func severed(ctx context.Context, env *Env, links []cluster.Link, r cluster.Rule
 	if err != nil {
 		return nil, err
 	}
-	return &Effect{Links: links, Prove: f.silent, Bitten: f.bitten("packets dropped"), Gone: healed(env, links, answered)}, nil
+	return &Effect{Links: links, Prove: f.silent, Bitten: f.bitten("packets dropped"), Healed: healed(env, answered)}, nil
 }

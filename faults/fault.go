@@ -62,8 +62,11 @@ type Effect struct {
 	Prove func(ctx context.Context) (evidence string, err error)
 	// Patience is added to the time that Prove may take: how long a probe is held up by the fault itself.
 	Patience time.Duration
-	// Gone likewise, after the undo. nil for faults without an undo.
+	// Gone likewise, after the undo. nil for faults without an undo, and for those that have Healed.
 	Gone func(ctx context.Context) (evidence string, err error)
+	// Healed returns the proof that some of Links are as they were before the fault, after the undo. It is asked only of links on
+	// which no other fault acts.
+	Healed func(links []cluster.Link) func(ctx context.Context) (evidence string, err error)
 	// Bitten, when set, is asked just before the undo: what the fault acted on while it held. ErrNotYet means nothing:
 	// the fault is recorded as unproved, and the undo by hand fails.
 	Bitten func(ctx context.Context) (evidence string, err error)

@@ -50,7 +50,7 @@ func (l *LimitData) Inject(ctx context.Context, env *Env) (*Effect, error) {
 					return fmt.Errorf("%d bytes came, and %d were let pass", s.got, n-1)
 				}
 				return nil
-			}, f.settle, func(seen []sighting) string {
+			}, f.met, func(seen []sighting) string {
 				return fmt.Sprintf("%d of %d probes with %d bytes were cut off, in %s", len(seen), len(seen), n, span(seen, func(s sighting) time.Duration { return s.echo }))
 			})
 		}

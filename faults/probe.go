@@ -82,8 +82,8 @@ func probeOne(ctx context.Context, c cluster.Cluster, l cluster.Link, addr strin
 	}
 	defer conn.Close()
 	s.connect = time.Since(begin)
-	// Ended by a reset, the connection sends nothing after its last packet: the rule's counter must not take a late
-	// acknowledgement for traffic that the fault acted on.
+	// Ended by a reset, the connection sends nothing after its last packet: what comes when the listener is gone would be counted
+	// as traffic that the fault acted on.
 	if t, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		t.SetLinger(0)
 	}

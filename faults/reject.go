@@ -33,7 +33,7 @@ func (r *Reject) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Effect{Links: links, Prove: f.refused, Bitten: f.bitten("packets rejected"), Gone: healed(env, links, answered)}, nil
+	return &Effect{Links: links, Prove: f.refused, Bitten: f.bitten("packets rejected"), Healed: healed(env, answered)}, nil
 }
 
 // refused proves that every probe was refused, though a listener waited for it.
@@ -47,7 +47,7 @@ func (f *rule) refused(ctx context.Context) (string, error) {
 			return "", NotYet("a probe over %s was not refused (%v)", s.link, s.err)
 		}
 	}
-	if err := f.settle(ctx); err != nil {
+	if err := f.met(ctx); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d of %d probes were refused by the link", len(seen), len(seen)), nil

@@ -54,7 +54,7 @@ func (r *ResetPeer) Inject(ctx context.Context, env *Env) (*Effect, error) {
 					return fmt.Errorf("it was reset after %v, and %v was asked for", s.whole(), after)
 				}
 				return nil
-			}, f.settle, func(seen []sighting) string {
+			}, f.met, func(seen []sighting) string {
 				return fmt.Sprintf("%d of %d probes were reset after %s; %v was asked for", len(seen), len(seen), span(seen, sighting.whole), after)
 			})
 		},

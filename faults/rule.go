@@ -13,15 +13,13 @@ type rule struct {
 	env   *Env
 	links []cluster.Link
 	id    cluster.RuleID
-	// own counts the packets that our probes spent on each link, so that a rule which only ever met a probe does not pass for one that bit.
-	own map[cluster.Link]uint64
 }
 
 func inflict(ctx context.Context, env *Env, links []cluster.Link, r cluster.Rule) (*rule, error) {
 	if len(links) == 0 {
 		return nil, fmt.Errorf("no link is meant: from and to are the same single node")
 	}
-	f := &rule{env: env, links: links, own: map[cluster.Link]uint64{}}
+	f := &rule{env: env, links: links}
 	applied := false
 	env.Undo("remove the rule", func(ctx context.Context) error {
 		if !applied {
@@ -46,23 +44,22 @@ func (f *rule) on(links []cluster.Link) *rule {
 	return &some
 }
 
-// settle remembers what the rule counted so far as the probes' own. A link on which it counted nothing is not proved,
-// whatever the probe saw: something else may have held it up.
-func (f *rule) settle(ctx context.Context) error {
+// met says that the rule has met a probe on every link. Where it counted none nothing is proved, whatever the probe saw:
+// something else may have held it up.
+func (f *rule) met(ctx context.Context) error {
 	cs, err := f.env.Cluster.Counters(ctx, f.id)
 	if err != nil {
 		return err
 	}
 	for _, c := range cs {
-		if c.Packets == 0 {
+		if c.Probes == 0 {
 			return NotYet("the rule on %s did not count the probe over it", c.Link)
 		}
-		f.own[c.Link] = c.Packets
 	}
 	return nil
 }
 
-// bitten says what the rule acted on beside the probes.
+// bitten says what the rule acted on beside probes: a rule that only ever met a probe did not bite.
 func (f *rule) bitten(unit string) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		cs, err := f.env.Cluster.Counters(ctx, f.id)
@@ -71,8 +68,8 @@ func (f *rule) bitten(unit string) func(context.Context) (string, error) {
 		}
 		var packets, busy uint64
 		for _, c := range cs {
-			if n := c.Packets - min(c.Packets, f.own[c.Link]); n > 0 {
-				packets += n
+			if c.Packets > 0 {
+				packets += c.Packets
 				busy++
 			}
 		}
@@ -94,7 +91,7 @@ func (f *rule) silent(ctx context.Context) (string, error) {
 			return "", NotYet("a probe over %s got an answer (%v)", s.link, s.err)
 		}
 	}
-	if err := f.settle(ctx); err != nil {
+	if err := f.met(ctx); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d of %d probes got no answer within %v", len(seen), len(seen), probeTimeout), nil

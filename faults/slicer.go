@@ -65,7 +65,7 @@ func (s *Slicer) Inject(ctx context.Context, env *Env) (*Effect, error) {
 					return fmt.Errorf("%d bytes in pieces took %v, not %v or more", n, p.echo, takes)
 				}
 				return nil
-			}, f.settle, func(seen []sighting) string {
+			}, f.met, func(seen []sighting) string {
 				return fmt.Sprintf("%d bytes were cut into pieces and came whole in %s", n, span(seen, func(p sighting) time.Duration { return p.echo }))
 			})
 		},

@@ -47,7 +47,7 @@ func (c *SlowClose) Inject(ctx context.Context, env *Env) (*Effect, error) {
 					return fmt.Errorf("closing took %v, not %v or more", s.echo, delay)
 				}
 				return nil
-			}, f.settle, func(seen []sighting) string {
+			}, f.met, func(seen []sighting) string {
 				return fmt.Sprintf("closing both ways took %s; %v was asked for", span(seen, func(s sighting) time.Duration { return s.echo }), delay)
 			})
 		},

@@ -66,7 +66,7 @@ func (t *Timeout) Inject(ctx context.Context, env *Env) (*Effect, error) {
 					return fmt.Errorf("it ended after %v, and %v was asked for: %w", s.whole(), after, s.err)
 				}
 				return s.err
-			}, f.settle, func(seen []sighting) string {
+			}, f.met, func(seen []sighting) string {
 				if after == 0 || after > wait {
 					return fmt.Sprintf("%d of %d probes were accepted and got no answer within %v", len(seen), len(seen), wait)
 				}

@@ -102,11 +102,11 @@ func (t ToxicEnds) inject(ctx context.Context, env *Env, x toxic) (*Effect, erro
 			}
 			return fmt.Sprintf("the toxic is on %d links; what it strikes is more than a probe can be", len(links)), nil
 		}
-		e.Gone = healed(env, links, answered)
+		e.Healed = healed(env, answered)
 		return e, nil
 	}
 	e.Prove, e.Patience = x.prove(f), x.patience
-	e.Gone = healed(env, links, func(_ *Env, links []cluster.Link) proof { return x.gone(f.on(links)) })
+	e.Healed = healed(env, func(_ *Env, links []cluster.Link) proof { return x.gone(f.on(links)) })
 	return e, nil
 }
 

@@ -84,17 +84,17 @@ func TestAToxicIsProvedByWhatItDoes(t *testing.T) {
 		t.Run(c.kind+" "+c.params, func(t *testing.T) {
 			t.Parallel()
 			f := newLinks()
-			f.counted[ab] = 3
+			f.probed[ab] = 3
 			e, undo, err := inject(t.Context(), f, params(t, c.kind, c.params))
 			require.NoError(t, err)
 			_, err = e.Prove(t.Context())
 			require.ErrorIs(t, err, ErrNotYet, "a link on which nothing happens")
 			f.wrap = c.effect
-			f.counted[ab] = 0
+			f.probed[ab] = 0
 			_, err = e.Prove(t.Context())
 			require.ErrorIs(t, err, ErrNotYet)
 			require.ErrorContains(t, err, "did not count the probe", "something else did it")
-			f.counted[ab] = 3
+			f.probed[ab] = 3
 			said, err := e.Prove(t.Context())
 			require.NoError(t, err)
 			assert.Contains(t, said, c.says)
@@ -104,10 +104,11 @@ func TestAToxicIsProvedByWhatItDoes(t *testing.T) {
 			_, err = e.Bitten(t.Context())
 			require.NoError(t, err)
 			require.NoError(t, undo(t.Context()))
-			_, err = e.Gone(t.Context())
+			gone := e.Healed(e.Links)
+			_, err = gone(t.Context())
 			require.ErrorIs(t, err, ErrNotYet, "it is still there")
 			f.wrap = nil
-			_, err = e.Gone(t.Context())
+			_, err = gone(t.Context())
 			require.NoError(t, err)
 		})
 	}
@@ -128,7 +129,7 @@ func TestAToxicThatIsEarlyOrOtherwiseIsNotProved(t *testing.T) {
 		t.Run(c.kind, func(t *testing.T) {
 			t.Parallel()
 			f := newLinks()
-			f.counted[cluster.Link{From: "a", To: "b"}] = 3
+			f.probed[cluster.Link{From: "a", To: "b"}] = 3
 			f.wrap = c.effect
 			e, _, err := inject(t.Context(), f, params(t, c.kind, c.params))
 			require.NoError(t, err)
@@ -141,7 +142,7 @@ func TestAToxicThatIsEarlyOrOtherwiseIsNotProved(t *testing.T) {
 
 func TestATimeoutIsNotTakenForALinkThatIsCut(t *testing.T) {
 	f := newLinks()
-	f.counted[cluster.Link{From: "a", To: "b"}] = 3
+	f.probed[cluster.Link{From: "a", To: "b"}] = 3
 	f.dial = func(context.Context, cluster.Link) error { return context.DeadlineExceeded }
 	e, _, err := inject(t.Context(), f, params(t, "timeout", `{"from":"a","to":"b"}`))
 	require.NoError(t, err)

@@ -211,8 +211,9 @@ type Toxic struct {
 // Counter says what a rule acted on.
 type Counter struct {
 	Link    Link
-	Packets uint64 // packets rules: matched packets; toxics: chunks; replies: those that were given
+	Packets uint64 // packets rules: matched packets; toxics: chunks; replies: those that were given. Without those of probes
 	Bytes   uint64 // replies: requests that they were chosen among
+	Probes  uint64 // packets or chunks of probes, that is to and from a Prober's listener
 }
 
 // LeftError is part of the error of Driver.Up when what was begun could not be taken away again.

@@ -241,7 +241,7 @@ func (f *fake) Counters(_ context.Context, id cluster.RuleID) ([]cluster.Counter
 	f.next++
 	var cs []cluster.Counter
 	for _, l := range f.rules[id].links {
-		cs = append(cs, cluster.Counter{Link: l, Packets: uint64(f.next)})
+		cs = append(cs, cluster.Counter{Link: l, Packets: uint64(f.next), Probes: 1})
 	}
 	return cs, nil
 }

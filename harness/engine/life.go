@@ -37,6 +37,7 @@ type life struct {
 	targets map[string][]string         // fault -> the nodes it resolved to last
 	since   map[string]map[string]int64 // fault -> the ends of the logs at that moment
 	holds   map[string]int              // node -> faults that hold it
+	debts   []debt                      // what faults left to others to be seen gone
 
 	choosing sync.Mutex // one selection at a time, from looking at the nodes to holding those that were chosen
 
@@ -193,8 +194,12 @@ func (l *life) inflict(ctx context.Context, in *injection, params faults.Params,
 		Resolve: func(ctx context.Context, t plan.Target) ([]string, error) { return l.resolve(ctx, in, t, seed) },
 		Undo:    func(what string, do func(context.Context) error) { in.steps = append(in.steps, step{what, do}) },
 	}
-	err = safely(func() (err error) { in.effect, err = params.Inject(ctx, env); return err })
+	var effect *faults.Effect
+	err = safely(func() (err error) { effect, err = params.Inject(ctx, env); return err })
 	injected = time.Now()
+	l.mu.Lock()
+	in.effect = effect
+	l.mu.Unlock()
 	if err != nil {
 		return injected, err
 	}
@@ -257,17 +262,9 @@ func (l *life) takeBack(ctx context.Context, in *injection) error {
 	if !clean || in.effect == nil {
 		return errors.Join(failed...) // of half an injection nothing says how it would be seen gone
 	}
-	var proof string
-	if in.effect.Gone != nil {
-		alive, stop := l.whileAlive(ctx)
-		var err error
-		proof, err = prove(alive, goneTimeout, in.effect.Gone)
-		stop()
-		if err != nil {
-			err = fmt.Errorf("it was undone, but is not gone: %w", err)
-			l.rd.w.Event(record.Event{Kind: record.UndoFailed, Fault: in.fault.ID, FaultKind: in.fault.Kind, Occurrence: in.n, Error: err.Error()})
-			return errors.Join(append(failed, err)...)
-		}
+	proof, err := l.seenGone(ctx, in)
+	if err != nil {
+		return errors.Join(append(failed, err)...)
 	}
 	// Nobody else may choose its nodes before they are as they were; who waits for it to be gone may.
 	l.free(in)

@@ -216,14 +216,14 @@ func TestQuestionThatHangsDoesNotHoldUpTheUndo(t *testing.T) {
 	assert.True(t, undone)
 }
 
-// unmet is a cluster whose rules act on nothing but one packet of the probes.
+// unmet is a cluster whose rules act on nothing but probes.
 type unmet struct{ *fake }
 
 func (u *unmet) Counters(_ context.Context, id cluster.RuleID) (cs []cluster.Counter, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, l := range u.rules[id].links {
-		cs = append(cs, cluster.Counter{Link: l, Packets: 1})
+		cs = append(cs, cluster.Counter{Link: l, Probes: 1})
 	}
 	return cs, nil
 }
@@ -238,6 +238,46 @@ func TestAFaultByHandThatNothingMetFailsItsUndo(t *testing.T) {
 	require.ErrorIs(t, err, faults.ErrNotYet)
 	assert.ErrorContains(t, err, "it had nothing to act on")
 	assert.Empty(t, f.rules, "and is undone all the same")
+}
+
+// Of two faults on one pair of nodes the first to go is seen gone by the last, too.
+func TestFaultsOnOnePairOfNodesAreSeenGoneTogether(t *testing.T) {
+	run, err := job(t, t.Context(), newFake(), planOf(
+		fault("first", "drop", `{"from":"db-1","to":"db-2"}`, 0, 600*time.Millisecond),
+		fault("back", "drop", `{"from":"db-2","to":"db-1"}`, 0, 2*time.Second),
+		fault("aside", "drop", `{"from":"db-2","to":"db-3"}`, 0, 600*time.Millisecond),
+	))
+	require.NoError(t, err)
+	said := map[string]string{}
+	for _, e := range run.Events {
+		assert.NotEqual(t, record.UndoFailed, e.Kind, e.Error)
+		if e.Kind == record.FaultGone {
+			said[e.Fault] = e.Evidence
+		}
+	}
+	assert.Equal(t, "1 links on which back acts are left to be seen when it is gone", said["first"])
+	assert.Regexp(t, "^1 of 1 probes were answered.*; what first had left to it: 1 of 1 probes were answered", said["back"])
+	assert.Regexp(t, "^1 of 1 probes were answered[^;]*$", said["aside"])
+}
+
+// Each is measured by its own proof: what satisfies the last one is not enough for the first.
+func TestWhatWasLeftToAnotherFaultIsProved(t *testing.T) {
+	rd, f := handRound(t)
+	h := NewHand(f, rd.w)
+	undo, err := h.Inject(t.Context(), &faults.Reject{Ends: faults.Ends{From: "db-1", To: "db-2"}})
+	require.NoError(t, err)
+	other := &injection{fault: plan.Fault{ID: "other"}, n: 1, byHand: true, steps: []step{{"undo", func(context.Context) error { return nil }}},
+		effect: &faults.Effect{Links: []cluster.Link{{From: "db-2", To: "db-1"}}, Healed: func([]cluster.Link) func(context.Context) (string, error) {
+			return func(context.Context) (string, error) { return "quick enough for this one", nil }
+		}}}
+	h.rd.life.active = append(h.rd.life.active, other)
+	require.NoError(t, undo(t.Context()))
+	f.mu.Lock()
+	f.rules[1000] = fakeRule{[]cluster.Link{{From: "db-1", To: "db-2"}}, cluster.Rule{Reject: true}} // as if it were still there
+	f.mu.Unlock()
+	time.AfterFunc(50*time.Millisecond, func() { close(f.done) }) // nobody waits for longer than the topology lives
+	require.ErrorContains(t, h.rd.life.undo(t.Context(), other), "fault reject-1: it was undone, but is not gone")
+	h.Close()
 }
 
 func TestLateOccurrencesOutsideTheWindowAreNotMade(t *testing.T) {

@@ -104,6 +104,45 @@ func dialling(t *testing.T, top *topology) {
 		_, err = top.Listen(ctx, "nobody")
 		require.ErrorAs(t, err, &unknown)
 	})
+	check(t, "probes are counted apart", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		ab, ba, ac := cluster.Link{From: "a", To: "b"}, cluster.Link{From: "b", To: "a"}, cluster.Link{From: "a", To: "c"}
+		slow := cluster.Delay{Time: 5 * time.Millisecond, Seed: 1}
+		for _, r := range []struct {
+			rule  cluster.Rule
+			links []cluster.Link
+		}{
+			{cluster.Rule{Delay: &slow}, []cluster.Link{ab, ba}},
+			{cluster.Rule{Toxic: &cluster.Toxic{Type: "latency", Stream: "upstream", Toxicity: 1, Attributes: []byte(`{"latency": 5}`), Seed: 1}}, []cluster.Link{ac}},
+		} {
+			id, undo := top.counted(t, ctx, r.rule, r.links...)
+			counters := func() []cluster.Counter {
+				cs, err := top.Counters(ctx, id)
+				require.NoError(t, err)
+				return cs
+			}
+			l, err := top.Listen(ctx, r.links[0].To)
+			require.NoError(t, err)
+			k := top.dial(t, ctx, "a", l.Addr().String())
+			c, err := l.Accept()
+			require.NoError(t, err)
+			_, err = fmt.Fprint(k, "p")
+			require.NoError(t, err)
+			_, err = io.ReadFull(c, make([]byte, 1))
+			require.NoError(t, err)
+			for _, n := range counters() {
+				require.NotZero(t, n.Probes, n.Link)
+				require.Zero(t, n.Packets+n.Bytes, n.Link)
+			}
+			require.NoError(t, errors.Join(k.Close(), c.Close(), l.Close()))
+			before := counters()
+			top.dial(t, ctx, "a", r.links[0].To+":7000").alive(t, patience)
+			for i, n := range counters() {
+				require.Greater(t, n.Packets, before[i].Packets, n.Link)
+				require.Equal(t, before[i].Probes, n.Probes, n.Link)
+			}
+			undo()
+		}
+	})
 	check(t, "http", 10*time.Second, func(t *testing.T, ctx context.Context) {
 		tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return top.Dial(ctx, cluster.Client, network, addr)

@@ -30,7 +30,8 @@ type core struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
-	names sync.Map // of the nodes, by address
+	names  sync.Map // of the nodes, by address
+	probes sync.Map // where the harness listens for probes
 
 	mu    sync.Mutex
 	taps  func(tapConn) tap // the tap of a new connection, or nil
@@ -125,6 +126,7 @@ func (c *core) enter(conn *net.TCPConn) *coreConn {
 	cc := &coreConn{client: conn, connInfo: connInfo{
 		link: AddrLink{From: from.Addr(), To: to.Addr()}, from: c.nameOf(from.Addr()), to: c.nameOf(to.Addr()), client: from, port: to.Port(), began: time.Now(),
 	}}
+	_, cc.probe = c.probes.Load(to)
 	cc.ctx, cc.cancel = context.WithCancel(c.ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,6 +17,7 @@ type connInfo struct {
 	from, to string         // names of the nodes
 	client   netip.AddrPort // the client's end
 	port     uint16         // the server's
+	probe    bool           // the server is the harness
 	n        uint64         // of its link, from 0
 	began    time.Time
 }
@@ -105,7 +106,7 @@ func (cc *coreConn) add(tl *toxicLink) <-chan struct{} {
 	if p == nil {
 		return nil
 	}
-	s := tl.stageFor(cc.n, p)
+	s := tl.stageFor(cc.n, cc.probe, p)
 	if s == nil {
 		return nil
 	}

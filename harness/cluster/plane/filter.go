@@ -37,6 +37,9 @@ type filter struct {
 	resets *nftables.Set
 	core   *nftables.Set // links whose new TCP connections go to the link core
 	rules  map[action]*nftables.Set
+	// Probes have sets of their own, with the same links: the counters of the rules' sets are those of the traffic alone.
+	probes *nftables.Set // where the harness listens for probes: address and port
+	probed map[action]*nftables.Set
 }
 
 // newFilter sets the ruleset up. New TCP connections of links in the core set go to coreAddr.
@@ -48,7 +51,7 @@ func newFilter(self netip.Addr, coreAddr netip.AddrPort) (*filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plane: opening the packet filter: %w", err)
 	}
-	f := &filter{conn: conn, rules: map[action]*nftables.Set{}}
+	f := &filter{conn: conn, rules: map[action]*nftables.Set{}, probed: map[action]*nftables.Set{}}
 	f.table = conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName})
 	if err := errors.Join(f.addSets(), f.addChains(self, coreAddr)); err != nil {
 		return nil, errors.Join(fmt.Errorf("plane: describing the packet filter: %w", err), conn.CloseLasting())
@@ -66,10 +69,17 @@ func (f *filter) addSets() error {
 	}
 	f.nodes = &nftables.Set{Table: f.table, Name: "nodes", KeyType: nftables.TypeIPAddr, Size: 1 << 12}
 	f.resets, f.core = links("resets"), links("core")
-	f.rules[drop], f.rules[reject], f.rules[delay] = links("drop"), links("reject"), links("delay")
-	f.rules[delay].IsMap, f.rules[delay].DataType = true, nftables.TypeMark
+	f.probes = &nftables.Set{Table: f.table, Name: "probes", KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService), Concatenation: true, Size: 1 << 12}
+	sets := []*nftables.Set{f.nodes, f.resets, f.core, f.probes}
+	for _, a := range []action{drop, reject, delay} {
+		f.rules[a], f.probed[a] = links(a.String()), links("probed-"+a.String())
+		sets = append(sets, f.rules[a], f.probed[a])
+	}
+	for _, m := range []*nftables.Set{f.rules[delay], f.probed[delay]} {
+		m.IsMap, m.DataType = true, nftables.TypeMark
+	}
 	var errs []error
-	for _, s := range []*nftables.Set{f.nodes, f.resets, f.core, f.rules[drop], f.rules[reject], f.rules[delay]} {
+	for _, s := range sets {
 		errs = append(errs, f.conn.AddSet(s, nil))
 	}
 	return errors.Join(errs...)
@@ -81,14 +91,13 @@ func (f *filter) addChains(self netip.Addr, coreAddr netip.AddrPort) error {
 	f.rule(refuse, protocol(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
 	f.rule(refuse, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 3})
 
+	probed := f.conn.AddChain(&nftables.Chain{Name: "probed", Table: f.table})
+	f.verdicts(probed, refuse, f.probed)
 	links := f.hook("links", nftables.ChainHookPrerouting, -151, nftables.ChainPolicyAccept)
-	toRefuse := &expr.Verdict{Kind: expr.VerdictGoto, Chain: refuse.Name}
-	f.rule(links, pairKey(), in(f.resets), toRefuse)
-	f.rule(links, pairKey(), in(f.rules[drop]), &expr.Verdict{Kind: expr.VerdictDrop})
-	f.rule(links, pairKey(), in(f.rules[reject]), toRefuse)
-	f.rule(links, pairKey(),
-		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: f.rules[delay].Name, SetID: f.rules[delay].ID},
-		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}, toQueue())
+	toProbed := &expr.Verdict{Kind: expr.VerdictGoto, Chain: probed.Name}
+	f.rule(links, protocol(unix.IPPROTO_TCP), endpoint(destAddr, destPort), in(f.probes), toProbed)
+	f.rule(links, protocol(unix.IPPROTO_TCP), endpoint(sourceAddr, sourcePort), in(f.probes), toProbed)
+	f.verdicts(links, refuse, f.rules)
 
 	f.addCoreChain(coreAddr)
 
@@ -110,6 +119,17 @@ func (f *filter) addChains(self netip.Addr, coreAddr netip.AddrPort) error {
 	f.rule(input, protocol(unix.IPPROTO_TCP), flags(unix.NFT_REG_1), notEqual([]byte{flagSYN}), accept())
 	f.rule(input, protocol(unix.IPPROTO_UDP), portIs(expr.CmpOpGte, ephemeral), accept())
 	return nil
+}
+
+// verdicts adds to a chain what the rules of links do with a packet, by the sets of those rules.
+func (f *filter) verdicts(c, refuse *nftables.Chain, rules map[action]*nftables.Set) {
+	toRefuse := &expr.Verdict{Kind: expr.VerdictGoto, Chain: refuse.Name}
+	f.rule(c, pairKey(), in(f.resets), toRefuse)
+	f.rule(c, pairKey(), in(rules[drop]), &expr.Verdict{Kind: expr.VerdictDrop})
+	f.rule(c, pairKey(), in(rules[reject]), toRefuse)
+	f.rule(c, pairKey(),
+		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: rules[delay].Name, SetID: rules[delay].ID},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}, toQueue())
 }
 
 // addCoreChain leads connections to the link core. The rule for SYNs comes first: it knows how to hand a socket in
@@ -157,6 +177,12 @@ const (
 	destAddr   = 16
 )
 
+// Offsets in the TCP header.
+const (
+	sourcePort = 0
+	destPort   = 2
+)
+
 const flagSYN = 0x02
 
 func pairKey() expr.Any {
@@ -165,6 +191,20 @@ func pairKey() expr.Any {
 
 func addrAt(offset uint32) expr.Any {
 	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+}
+
+// endpoint loads an address and the port beside it: a key of probes.
+func endpoint(addr, port uint32) []expr.Any {
+	return []expr.Any{
+		addrAt(addr),
+		&expr.Payload{DestRegister: unix.NFT_REG32_01, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2},
+	}
+}
+
+// endpointKey is the key of an address and port in probes: each part fills its register.
+func endpointKey(at netip.AddrPort) []byte {
+	a := at.Addr().As4()
+	return append(binary.BigEndian.AppendUint16(a[:], at.Port()), 0, 0)
 }
 
 func in(s *nftables.Set) expr.Any {
@@ -270,6 +310,23 @@ func (f *filter) transact(leave, enter []element) error {
 	return errors.Join(fmt.Errorf("plane: changing the packet filter: %w", err), closeErr, openErr)
 }
 
+// tally returns what was counted of an action, link by link.
+func (f *filter) tally(a action) (map[string]counts, error) {
+	all, err := f.counted(f.rules[a])
+	if err != nil {
+		return nil, err
+	}
+	probes, err := f.counted(f.probed[a])
+	if err != nil {
+		return nil, err
+	}
+	for k, c := range all {
+		c.probes = probes[k].packets
+		all[k] = c
+	}
+	return all, nil
+}
+
 // counted returns the counters of the elements of a set.
 func (f *filter) counted(s *nftables.Set) (map[string]counts, error) {
 	es, err := f.conn.GetSetElements(s)
@@ -280,7 +337,7 @@ func (f *filter) counted(s *nftables.Set) (map[string]counts, error) {
 	for _, e := range es {
 		var c counts
 		if e.Counter != nil {
-			c = counts{e.Counter.Packets, e.Counter.Bytes}
+			c = counts{packets: e.Counter.Packets, bytes: e.Counter.Bytes}
 		}
 		m[string(e.Key)] = c
 	}

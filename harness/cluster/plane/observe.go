@@ -2,7 +2,6 @@ package plane
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -50,7 +49,6 @@ type observer struct {
 	mu      sync.Mutex
 	links   map[AddrLink]bool // observed; true: replied on
 	replies map[AddrLink][]*reply
-	probes  map[netip.AddrPort]bool // listeners of the harness
 	read    map[[2]string]*Observed
 	live    map[*tapped]struct{}
 	conns   uint64
@@ -59,7 +57,7 @@ type observer struct {
 
 func newObserver() *observer {
 	return &observer{
-		start: time.Now(), links: map[AddrLink]bool{}, replies: map[AddrLink][]*reply{}, probes: map[netip.AddrPort]bool{},
+		start: time.Now(), links: map[AddrLink]bool{}, replies: map[AddrLink][]*reply{},
 		read: map[[2]string]*Observed{}, live: map[*tapped]struct{}{},
 	}
 }
@@ -91,17 +89,6 @@ func (o *observer) removeReply(r *reply, links []AddrLink) {
 	}
 }
 
-// probe says whether a listener of the harness is at an address.
-func (o *observer) probe(at netip.AddrPort, listens bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if listens {
-		o.probes[at] = true
-	} else {
-		delete(o.probes, at)
-	}
-}
-
 // tapped is a connection that is read. The Reader sees what reaches the server and what the server says.
 type tapped struct {
 	o      *observer
@@ -117,7 +104,7 @@ func (o *observer) tap(c tapConn) tap {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	replied, ok := o.links[c.link]
-	if !ok || o.probes[netip.AddrPortFrom(c.link.To, c.port)] {
+	if !ok || c.probe {
 		return nil
 	}
 	t := &tapped{o: o, conn: c, number: o.conns}

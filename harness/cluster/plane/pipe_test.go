@@ -45,7 +45,7 @@ func pipeEnds(t require.TestingT) (in, src, dst, out *net.TCPConn, closeAll func
 // testStage makes a stage of any toxic.
 func testStage(p *pipe, kind string, mk func(*strike) toxics.Toxic) *stage {
 	tl := &toxicLink{kind: kind, toxicity: 1, make: mk}
-	return tl.stageFor(0, p)
+	return tl.stageFor(0, false, p)
 }
 
 // theirs makes toxiproxy's own toxic.

@@ -96,8 +96,7 @@ func HandlersOf(router func() (*Router, error)) map[string]Handler {
 			return nil, r.Observe(b.Links, b.Replied)
 		}),
 		methodProbe: routed(router, func(_ context.Context, r *Router, b probeBody) (any, error) {
-			r.Probe(b.At, b.Listens)
-			return nil, nil
+			return nil, r.Probe(b.At, b.Listens)
 		}),
 		methodCalls: routed(router, func(_ context.Context, r *Router, _ struct{}) (any, error) {
 			return r.Calls(), nil

@@ -55,6 +55,7 @@ type AddrCounter struct {
 	Link    AddrLink
 	Packets uint64 // matched packets; of toxics, chunks
 	Bytes   uint64
+	Probes  uint64 // packets or chunks of probes, which the others do not have
 }
 
 // Router is the network half of the plane. Its methods may be called from several goroutines.
@@ -285,7 +286,7 @@ func (r *Router) intercept(links []AddrLink) error {
 	return nil
 }
 
-// Apply puts a rule on links, all at once; more than 4,000 links take several steps of a few milliseconds. Several
+// Apply puts a rule on links, all at once; more than 2,000 links take several steps of a few milliseconds. Several
 // rules may hold on one link: drop wins over reject, reject over delay; delays add up, and so do toxics. A toxic also
 // registers the link with the core, but connections that were made before do not go through it: Intercept the link
 // before they are.
@@ -359,9 +360,19 @@ func (r *Router) Observe(links []AddrLink, replied bool) error {
 	return nil
 }
 
-// Probe says that a listener of the harness is at an address, or is no more. What connects to it is a probe, whose bytes are
-// nobody's calls: it is not read, whatever is observed.
-func (r *Router) Probe(at netip.AddrPort, listens bool) { r.observer.probe(at, listens) }
+// Probe says that a listener of the harness is at an address, or is no more. What connects to it is a probe: rules act on it and
+// count it apart, and its bytes are nobody's calls, which are not read, whatever is observed.
+func (r *Router) Probe(at netip.AddrPort, listens bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	there := []element{{r.filter.probes, nftables.SetElement{Key: endpointKey(at)}}}
+	if listens {
+		r.core.probes.Store(at, true)
+		return r.filter.change(nil, there)
+	}
+	r.core.probes.Delete(at)
+	return r.filter.change(there, nil)
+}
 
 // Calls returns calls that nobody has taken yet, a few thousand at most.
 func (r *Router) Calls() Calls { return r.observer.take() }
@@ -394,7 +405,7 @@ func (r *Router) setBase(ru *rule) error {
 	if !slices.ContainsFunc(ru.links, func(l AddrLink) bool { return r.rules.asked(l, ru.does) }) {
 		return nil
 	}
-	counted, err := r.filter.counted(r.filter.rules[ru.does])
+	counted, err := r.filter.tally(ru.does)
 	if err != nil {
 		return err
 	}
@@ -405,11 +416,14 @@ func (r *Router) setBase(ru *rule) error {
 }
 
 func (r *Router) elements(ms []member) []element {
-	es := make([]element, len(ms))
-	for i, m := range ms {
-		es[i] = element{r.filter.rules[m.of], nftables.SetElement{Key: key(m.link)}}
-		if m.of == delay {
-			es[i].Val = binaryutil.NativeEndian.PutUint32(r.markOf(m.link))
+	es := make([]element, 0, 2*len(ms))
+	for _, sets := range []map[action]*nftables.Set{r.filter.rules, r.filter.probed} {
+		for _, m := range ms {
+			e := element{sets[m.of], nftables.SetElement{Key: key(m.link)}}
+			if m.of == delay {
+				e.Val = binaryutil.NativeEndian.PutUint32(r.markOf(m.link))
+			}
+			es = append(es, e)
 		}
 	}
 	return es
@@ -504,24 +518,24 @@ func (r *Router) Counters(id cluster.RuleID) ([]AddrCounter, error) {
 	cs := make([]AddrCounter, len(ru.links))
 	if ru.what.Toxic != nil {
 		for i, tl := range ru.live {
-			cs[i] = AddrCounter{tl.link, tl.chunks.Load(), tl.bytes.Load()}
+			cs[i] = AddrCounter{tl.link, tl.chunks.Load(), tl.bytes.Load(), tl.probes.Load()}
 		}
 		return cs, nil
 	}
 	if ru.reply != nil {
 		for i, l := range ru.links {
 			given, asked := ru.reply.on(l)
-			cs[i] = AddrCounter{l, given, asked}
+			cs[i] = AddrCounter{Link: l, Packets: given, Bytes: asked}
 		}
 		return cs, nil
 	}
-	counted, err := r.filter.counted(r.filter.rules[ru.does])
+	counted, err := r.filter.tally(ru.does)
 	if err != nil {
 		return nil, err
 	}
 	for i, l := range ru.links {
-		c := counted[string(key(l))]
-		cs[i] = AddrCounter{l, c.packets - ru.base[i].packets, c.bytes - ru.base[i].bytes}
+		c, base := counted[string(key(l))], ru.base[i]
+		cs[i] = AddrCounter{l, c.packets - base.packets, c.bytes - base.bytes, c.probes - base.probes}
 	}
 	return cs, nil
 }
@@ -535,7 +549,10 @@ func (r *Router) Audit() ([]string, error) {
 		left = append(left, fmt.Sprintf("rule %d (%v) on %d links", id, ru.kind(), len(ru.links)))
 	}
 	slices.Sort(left)
-	sets := []*nftables.Set{r.filter.resets, r.filter.rules[drop], r.filter.rules[reject], r.filter.rules[delay]}
+	sets := []*nftables.Set{r.filter.resets}
+	for _, a := range []action{drop, reject, delay} {
+		sets = append(sets, r.filter.rules[a], r.filter.probed[a])
+	}
 	for _, s := range sets {
 		es, err := r.filter.counted(s)
 		if err != nil {

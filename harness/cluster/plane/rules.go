@@ -68,13 +68,13 @@ func (r *rule) kind() string {
 	return r.does.String()
 }
 
-// counts is what the filter counted.
-type counts struct{ packets, bytes uint64 }
+// counts is what the filter counted: the traffic, and apart from it the packets of probes.
+type counts struct{ packets, bytes, probes uint64 }
 
 // ruleTable keeps which rules hold on which link. It is pure: it says what has to change in the packet filter, and
 // others change it.
 //
-// Each action has a set of links in the filter, and a link is in the set of an action when at least one rule asks for
+// Each action has a set of links in the filter (and one for probes, with the same links), and a link is in the set of an action when at least one rule asks for
 // it. The filter looks the sets up in the order of precedence. So a rule that comes or goes never changes the verdict
 // of an element, which the kernel refuses (EEXIST), and counters go on while any rule of the kind holds.
 type ruleTable struct {

@@ -34,13 +34,18 @@ var toxicKinds = map[string]toxicKind{
 
 // strike is one toxic in one direction of one connection.
 type strike struct {
-	of   *toxicLink
-	pipe *pipe
-	seed uint64
+	of    *toxicLink
+	pipe  *pipe
+	seed  uint64
+	probe bool
 }
 
 // count says that the toxic has acted: on a chunk, on an end or on a connection.
 func (s *strike) count(bytes int) {
+	if s.probe {
+		s.of.probes.Add(1)
+		return
+	}
 	s.of.chunks.Add(1)
 	s.of.bytes.Add(uint64(bytes))
 }
@@ -71,6 +76,7 @@ type toxicLink struct {
 	make     func(*strike) toxics.Toxic
 
 	chunks, bytes atomic.Uint64
+	probes        atomic.Uint64 // chunks of probes, which are not among the others
 }
 
 // newToxicLinks checks a toxic and returns it for each link.
@@ -101,12 +107,12 @@ func newToxicLinks(t cluster.Toxic, links []AddrLink) ([]*toxicLink, error) {
 }
 
 // stageFor returns the toxic for one connection, or nil when the draw leaves the connection out.
-func (l *toxicLink) stageFor(connection uint64, p *pipe) *stage {
+func (l *toxicLink) stageFor(connection uint64, probe bool, p *pipe) *stage {
 	seed := mix(l.stream, connection)
 	if unit(seed) >= l.toxicity {
 		return nil
 	}
-	t := l.make(&strike{of: l, pipe: p, seed: mix(seed, 0)})
+	t := l.make(&strike{of: l, pipe: p, seed: mix(seed, 0), probe: probe})
 	s := &stage{of: l, wrapper: &toxics.ToxicWrapper{Toxic: t, Name: l.kind, Type: l.kind, Toxicity: 1}}
 	if b, ok := t.(toxics.BufferedToxic); ok {
 		s.wrapper.BufferSize = b.GetBufferSize()

@@ -72,7 +72,7 @@ func (t *Topology) Counters(ctx context.Context, id cluster.RuleID) ([]cluster.C
 	}
 	out := make([]cluster.Counter, len(counts))
 	for i, n := range counts {
-		out[i] = cluster.Counter{Link: links[i], Packets: n.Packets, Bytes: n.Bytes}
+		out[i] = cluster.Counter{Link: links[i], Packets: n.Packets, Bytes: n.Bytes, Probes: n.Probes}
 	}
 	return out, nil
 }
