@@ -129,4 +129,18 @@ func (s *suite) inside(t *testing.T) {
 		require.NotEmpty(t, inside[file](t, ctx, top, "v", "read", "/var/lib/data/log").Error)
 		top.down(t, ctx)
 	})
+	k, ok := s.driver.(cluster.VolumeKeeper)
+	if !ok {
+		return // they went with their directory
+	}
+	check(t, "removed volumes", 30*time.Second, func(t *testing.T, ctx context.Context) {
+		here, err := os.Getwd()
+		require.NoError(t, err)
+		rel, err := filepath.Rel(here, volumes)
+		require.NoError(t, err)
+		require.NoError(t, k.RemoveVolumes(ctx, rel), "the directory may be written either way")
+		up(t, ctx)
+		require.NotEmpty(t, inside[file](t, ctx, top, "v", "read", "/var/lib/data/log").Error)
+		top.down(t, ctx)
+	})
 }

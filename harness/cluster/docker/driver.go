@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -120,6 +121,9 @@ func (Driver) RemoveVolumes(ctx context.Context, dir string, names ...string) er
 		return fmt.Errorf("remove volumes: %w", err)
 	}
 	defer e.Close()
+	if dir, err = filepath.Abs(dir); err != nil { // what Up made of it
+		return fmt.Errorf("remove volumes: %w", err)
+	}
 	if len(names) == 0 {
 		return e.RemoveVolumes(ctx, volumeLabels(dir, ""))
 	}
