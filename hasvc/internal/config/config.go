@@ -21,6 +21,9 @@ import (
 // for a default.
 const Prefix = "HASVC_"
 
+// Bounds of the requests in hand at a time that the gateway takes for its capacity.
+const ShedLeast, ShedMost = 4, 500
+
 // Config is what a role runs with.
 type Config struct {
 	Etcd      []string // client URLs of every member
@@ -113,7 +116,7 @@ var Table = []Variable{
 	{"HASVC_LIMIT_BURST", "10", "token: requests at once; leaky: requests that wait for their turn", func(c *Config, v string) error { return count(&c.Limit.Burst, v, 1, 1_000_000) }},
 	{"HASVC_LIMIT_CLIENTS", "10000", "clients that are told apart; the one unseen for longest is forgotten first", func(c *Config, v string) error { return count(&c.Limit.Clients, v, 1, 10_000_000) }},
 	{"HASVC_SHED", "off", "on: the gateway refuses what is beyond its capacity, the low priority first", func(c *Config, v string) error { return onOff(&c.Shed, v) }},
-	{"HASVC_SHED_LIMIT", "40", "requests in hand at a time that the gateway begins with; from then on it follows from how long they take, step by step", func(c *Config, v string) error { return count(&c.ShedFirst, v, 4, 500) }},
+	{"HASVC_SHED_LIMIT", "40", "requests in hand at a time that the gateway begins with; from then on it follows from how long they take, step by step", func(c *Config, v string) error { return count(&c.ShedFirst, v, ShedLeast, ShedMost) }},
 	{"HASVC_WORKERS", "0", "calls that orders or inventory works on at a time; others wait in line for as long as their callers do. 0: no bound", func(c *Config, v string) error { return count(&c.Workers, v, 0, 100_000) }},
 	{"HASVC_MAX_BODY", "65536", "largest body of a request, in bytes", func(c *Config, v string) error { return count(&c.MaxBody, v, 1, 1<<30) }},
 	{"HASVC_POISON", "", "the SKU of an order that makes gateway or orders panic, to see what one bad request costs; empty: none", func(c *Config, v string) error { c.Poison = v; return nil }},

@@ -96,7 +96,7 @@ func (s *seen) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 // Unary logs the calls of a gRPC server.
 func (a Access) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
-	if probes(info.FullMethod) {
+	if IsProbe(info.FullMethod) {
 		return handle(ctx, req)
 	}
 	ctx, r := a.begin(ctx, info.FullMethod, path.Base(info.FullMethod))
@@ -109,7 +109,7 @@ func (a Access) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 
 // Stream logs the streams of a gRPC server.
 func (a Access) Stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
-	if probes(info.FullMethod) {
+	if IsProbe(info.FullMethod) {
 		return handle(srv, ss)
 	}
 	ctx, r := a.begin(ss.Context(), info.FullMethod, path.Base(info.FullMethod))
@@ -132,8 +132,8 @@ func (r request) answered(ended bool, err error) {
 	}
 }
 
-// probes says whether a method is asked so often, and for so little, that it is not logged.
-func probes(method string) bool {
+// IsProbe says whether a method is a health check: asked so often, and for so little, that it is not logged, and takes no place.
+func IsProbe(method string) bool {
 	return strings.HasPrefix(method, "/"+grpc_health_v1.Health_ServiceDesc.ServiceName+"/")
 }
 

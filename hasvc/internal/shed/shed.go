@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	limitLeast, limitMost = 4, 500
 	// The limit is set anew after so long, when there are so many samples: often enough to be there before clients notice.
 	windowLeast, windowMost, windowSamples = 100 * time.Millisecond, 2 * time.Second, 20
 	// peak keeps the limit above what was in hand lately, so that the end of a burst does not lower it.
@@ -48,7 +47,7 @@ func New(cfg config.Config, reg prometheus.Registerer) *Limiter {
 		return l
 	}
 	l.limiter = adaptivelimiter.NewBuilder[any]().
-		WithLimits(limitLeast, limitMost, uint(cfg.ShedFirst)).
+		WithLimits(config.ShedLeast, config.ShedMost, uint(cfg.ShedFirst)).
 		WithRecentWindow(windowLeast, windowMost, windowSamples).
 		WithMaxLimitStabilizationWindow(peak).
 		Build()

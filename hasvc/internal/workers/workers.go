@@ -4,7 +4,6 @@ package workers
 
 import (
 	"context"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 )
 
 // Pool of one replica.
@@ -35,7 +35,7 @@ func New(cfg config.Config, reg prometheus.Registerer) *Pool {
 // Unary is the interceptor of calls. Streams live for as long as their clients like, and take no place; nor do health checks,
 // which would find a replica ill that only has much to do.
 func (p *Pool) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-	if p.places == nil || strings.HasPrefix(info.FullMethod, "/grpc.") {
+	if p.places == nil || logs.IsProbe(info.FullMethod) {
 		return handle(ctx, req)
 	}
 	if err := p.enter(ctx); err != nil {
