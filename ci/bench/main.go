@@ -66,6 +66,7 @@ var steps = []step{
 	{"updown", "P1, P2: the reference topology up and down, on each driver and by Compose", upDown},
 	{"docker", "P3, P4, P5 between two nodes on Docker", inDocker},
 	{"own", "P12: what the harness itself takes", ownShare},
+	{"hasvc", "the reference service: orders through all hops, and what each of its mechanisms costs", ofHasvc},
 	{"packages", "what the benchmarks of single packages measure", inPackages},
 	{"cold", "P14: a fresh clone with cold caches to the first verdict (some minutes)", firstVerdict},
 }

@@ -11,40 +11,54 @@ import (
 )
 
 // helpers are in every package under test: which mutant it is to be is said by the environment, so that one compilation does for all.
+// A run that is traced writes the number of each change when it first comes by it: tests that do not come by one cannot notice it.
 const helpers = `package %s
 
 import (
 	"cmp"
+	"fmt"
 	"os"
 	"strconv"
+	"sync"
 )
 
-var mutantNow, _ = strconv.Atoi(os.Getenv("MUTANT"))
+var (
+	mutantNow, _   = strconv.Atoi(os.Getenv("MUTANT"))
+	mutantTrace, _ = os.OpenFile(os.Getenv("MUTANT_TRACE"), os.O_WRONLY|os.O_APPEND, 0) // nil without a name
+	mutantPassed   sync.Map
+)
 
-func mutant(id int) bool { return id == mutantNow }
+func mutant(id int) bool {
+	if mutantTrace != nil {
+		if _, passed := mutantPassed.LoadOrStore(id, true); !passed {
+			fmt.Fprintln(mutantTrace, id)
+		}
+	}
+	return id == mutantNow
+}
 
 func mutantPick[T any](id int, a, b T) T {
-	if id == mutantNow {
+	if mutant(id) {
 		return b
 	}
 	return a
 }
 
 // mutantLess is a < b, or with the change a <= b.
-func mutantLess[T cmp.Ordered](id int, a, b T) bool { return a < b || (id == mutantNow && a == b) }
+func mutantLess[T cmp.Ordered](id int, a, b T) bool { is := mutant(id); return a < b || (is && a == b) }
 
 // mutantAtMost is a <= b, or with the change a < b.
-func mutantAtMost[T cmp.Ordered](id int, a, b T) bool { return a < b || (id != mutantNow && a == b) }
+func mutantAtMost[T cmp.Ordered](id int, a, b T) bool { is := mutant(id); return a < b || (!is && a == b) }
 
 func mutantAnd(id int, a, b func() bool) bool {
-	if id == mutantNow {
+	if mutant(id) {
 		return a() || b()
 	}
 	return a() && b()
 }
 
 func mutantOr(id int, a, b func() bool) bool {
-	if id == mutantNow {
+	if mutant(id) {
 		return a() && b()
 	}
 	return a() || b()

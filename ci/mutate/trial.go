@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -25,8 +28,16 @@ const (
 // trial runs tests.
 type trial struct {
 	settings
-	tmp string
-	bin string // the tests, with every change that can be switched
+	tmp   string
+	bin   string        // the tests, with every change that can be switched
+	tests []test        // that pass unchanged
+	by    map[int][]int // a change that can be switched -> those of tests that come by it
+}
+
+// test is a test of the package, with all of its parts.
+type test struct {
+	name string
+	took time.Duration // unchanged
 }
 
 // build compiles the tests once with every change that can be switched.
@@ -71,42 +82,89 @@ func (t *trial) build(ctx context.Context, all []mutant) error {
 	return nil
 }
 
-// try runs the tests on a mutant, or unchanged.
-func (t *trial) try(ctx context.Context, m *mutant) (outcome, string) {
+// trace runs each test unchanged and by itself, and notes which changes it comes by.
+func (t *trial) trace(ctx context.Context) error {
+	c := exec.CommandContext(ctx, t.bin, "-test.list="+cmp.Or(t.run, "."))
+	c.Dir = t.dir
+	names, err := c.Output()
+	if err != nil {
+		return fmt.Errorf("listing the tests: %w", err)
+	}
+	t.by = map[int][]int{}
+	for name := range strings.FieldsSeq(string(names)) {
+		if strings.HasPrefix(name, "Benchmark") {
+			continue
+		}
+		file := filepath.Join(t.tmp, "trace")
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			return fmt.Errorf("tracing %s: %w", name, err)
+		}
+		begin := time.Now()
+		c := exec.CommandContext(ctx, t.bin, append([]string{"-test.timeout=" + t.limit.String(), "-test.run=^" + name + "$"}, t.args...)...)
+		c.Env = append(os.Environ(), "MUTANT_TRACE="+file)
+		if o, said := t.end(c); o != survived {
+			return fmt.Errorf("the tests do not pass unchanged: %s\n%s", o, said)
+		}
+		t.tests = append(t.tests, test{name, time.Since(begin)})
+		passed, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("tracing %s: %w", name, err)
+		}
+		for word := range strings.FieldsSeq(string(passed)) {
+			id, err := strconv.Atoi(word)
+			if err != nil {
+				return fmt.Errorf("tracing %s: %w", name, err)
+			}
+			t.by[id] = append(t.by[id], len(t.tests)-1)
+		}
+	}
+	return nil
+}
+
+// try runs the tests on a mutant; where it can be switched, those that come by it.
+func (t *trial) try(ctx context.Context, m mutant) outcome {
 	// A mutant that keeps the compiler or its tests busy for ever is ended from here too.
 	ctx, cancel := context.WithTimeout(ctx, t.limit+5*time.Minute)
 	defer cancel()
-	if m != nil && m.switched == nil {
-		return t.compiled(ctx, *m)
+	if m.switched == nil {
+		return t.compiled(ctx, m)
 	}
-	c := exec.CommandContext(ctx, t.bin, "-test.failfast", "-test.timeout="+t.limit.String(), "-test.run="+t.run)
-	id := 0
-	if m != nil {
-		id = m.id
+	if len(t.by[m.id]) == 0 {
+		return survived
 	}
-	c.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", id))
-	return t.end(c)
+	var names []string
+	var took time.Duration
+	for _, i := range t.by[m.id] {
+		names = append(names, t.tests[i].name)
+		took += t.tests[i].took
+	}
+	limit := min(t.limit, 10*took+10*time.Second)
+	c := exec.CommandContext(ctx, t.bin, append([]string{"-test.failfast", "-test.timeout=" + limit.String(), "-test.run=^(" + strings.Join(names, "|") + ")$"}, t.args...)...)
+	c.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.id))
+	o, _ := t.end(c)
+	return o
 }
 
 // compiled tries a mutant that takes a compilation of its own. The file is replaced for the compiler only: the tree stays as it is.
-func (t *trial) compiled(ctx context.Context, m mutant) (outcome, string) {
+func (t *trial) compiled(ctx context.Context, m mutant) outcome {
 	path, err := filepath.Abs(m.file)
 	if err != nil {
-		return stillborn, err.Error()
+		return stillborn
 	}
-	changed := filepath.Join(t.tmp, "mutant.go")
+	changed := filepath.Join(t.tmp, fmt.Sprintf("mutant%d.go", m.id))
 	if err := os.WriteFile(changed, m.text(), 0o644); err != nil {
-		return stillborn, err.Error()
+		return stillborn
 	}
-	overlay, err := t.overlay("one.json", map[string]string{path: changed})
+	overlay, err := t.overlay(fmt.Sprintf("mutant%d.json", m.id), map[string]string{path: changed})
 	if err != nil {
-		return stillborn, err.Error()
+		return stillborn
 	}
 	args := []string{"test", "-vet=off", "-count=1", "-failfast", "-timeout=" + t.limit.String(), "-overlay=" + overlay}
 	if t.run != "" {
 		args = append(args, "-run="+t.run)
 	}
-	return t.end(exec.CommandContext(ctx, "go", append(args, ".")...))
+	o, _ := t.end(exec.CommandContext(ctx, "go", slices.Concat(args, []string{"."}, t.args)...))
+	return o
 }
 
 // end runs tests to their end.
