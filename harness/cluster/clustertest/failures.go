@@ -132,6 +132,7 @@ func (s *suite) planeDeath(t *testing.T) {
 		require.NoError(t, k.Close())
 		left, _ := top.Down(ctx) // it may say that the plane was gone already
 		require.Empty(t, left)
+		require.Empty(t, top.observed.of("v", cluster.NodeExited), "what dies with the plane is no death of the service's")
 		s.nothingLeft(t, before)
 	})
 }

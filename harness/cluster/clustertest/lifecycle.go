@@ -113,6 +113,26 @@ func lifecycle(t *testing.T, top *topology) {
 		_, err = top.Signal(ctx, "life", "SIGNONSENSE", "")
 		require.Error(t, err)
 	})
+	check(t, "a signal to another process explains no death", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		n, err := top.Signal(ctx, "life", "TERM", "kid-2")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		before := len(top.observed.of("life", cluster.NodeExited))
+		_, err = fmt.Fprintln(top.dial(t, ctx, "a", "life:7000"), "end")
+		require.NoError(t, err)
+		top.state(t, ctx, "life", cluster.StateExited)
+		var exits []cluster.Event
+		poll(t, ctx, patience, "the end is told", func() error {
+			if exits = top.observed.of("life", cluster.NodeExited); len(exits) == before {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		require.False(t, exits[before].Announced, "it ended by itself")
+		require.Equal(t, "9", show(exits[before].Exit.Signal+fmt.Sprint(exits[before].Exit.Code)))
+		require.NoError(t, top.Start(ctx, "life"))
+		require.NoError(t, top.AwaitReady(ctx, "life"))
+	})
 	check(t, "stop", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		pids := top.pids(t, "life")
 		begin := time.Now()

@@ -56,7 +56,7 @@ type carrier struct {
 	images   map[string]*imageOf      // by service
 	places   map[netip.Addr]*place    // by the node's address
 	programs map[string]*launch       // by the program container's id, while it runs
-	removed  map[string]time.Duration // processor time of the nodes that were removed, and under cluster.Plane of their pods
+	removed  map[string]cluster.Usage // the processor time of the nodes that were removed, and what they waited for it; under cluster.Plane their pods
 	logs     *os.File                 // what the plane and the pods say
 
 	gone   chan struct{}
@@ -81,7 +81,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	}
 	c = &carrier{
 		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
-		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, removed: map[string]time.Duration{}, gone: make(chan struct{}),
+		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, removed: map[string]cluster.Usage{}, gone: make(chan struct{}),
 	}
 	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, len(cluster.Planned(spec))+1, time.Now() // and the client
 	c.life, c.end = context.WithCancel(context.Background())

@@ -80,11 +80,11 @@ func (x *execution) Signal(sig string) error {
 	if err != nil {
 		return err
 	}
-	n, err := x.signal(s)
+	got, err := x.signal(s)
 	if err != nil {
 		return fmt.Errorf("signal a program in node %s: %w", x.place.node.Info.Name, err)
 	}
-	if n == 0 {
+	if got.Count == 0 {
 		return fmt.Errorf("signal a program in node %s: %w", x.place.node.Info.Name, os.ErrProcessDone)
 	}
 	return nil
@@ -93,7 +93,7 @@ func (x *execution) Signal(sig string) error {
 // signalTime bounds the signalling of a program whose caller does not wait any more.
 const signalTime = 10 * time.Second
 
-func (x *execution) signal(sig syscall.Signal) (int, error) {
+func (x *execution) signal(sig syscall.Signal) (supervise.Signalled, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), signalTime)
 	defer cancel()
 	return x.place.signal(ctx, sig, "-env", execVariable+"="+x.mark)

@@ -58,10 +58,10 @@ func (c *carrier) Make(ctx context.Context, n *supervise.Node) (supervise.Place,
 		names = append(names, n.Info.Name)
 	}
 	if err := p.pod.SetUpPod(ctx, agent.PodSetup{Addr: n.Info.Addr, Plane: c.network.Plane, Names: names}); err != nil {
-		return nil, c.explain(err)
+		return p, c.explain(err)
 	}
 	if err := c.plane.AddNode(ctx, plane.Node{Name: n.Info.Name, Addr: n.Info.Addr, Names: n.Names()}); err != nil {
-		return nil, err
+		return p, err
 	}
 	c.watchPeer("the pod of node "+n.Info.Name, p.pod)
 	if n.Service == nil {
@@ -249,7 +249,10 @@ func (p *place) Kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return gone(container.Kill(ctx, "KILL"))
+	if err := container.Kill(ctx, "KILL"); err != nil && !errors.Is(err, engine.ErrNotRunning) {
+		return gone(err)
+	}
+	return nil // one that ended meanwhile is heard of a little later
 }
 
 // gone marks the error of a container that is no more.
@@ -291,9 +294,9 @@ func (p *place) Resume(ctx context.Context) error {
 }
 
 // Signal implements supervise.Place. The engine signals process 1 alone, so this goes by hands beside the program.
-func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (int, error) {
+func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (supervise.Signalled, error) {
 	if sig == syscall.SIGKILL && match == "" {
-		return 1, p.Kill(ctx) // the container's first process, and all others with it
+		return supervise.Signalled{Count: 1, Program: true}, p.Kill(ctx) // the container's first process, and all others with it
 	}
 	var more []string
 	if match != "" {
@@ -305,40 +308,39 @@ func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (i
 		// From inside the kernel does not let process 1 be stopped.
 		container, err := p.present()
 		if err != nil {
-			return 0, err
+			return supervise.Signalled{}, err
 		}
 		if err := container.Kill(ctx, "STOP"); err != nil {
-			return 0, gone(err)
+			return supervise.Signalled{}, gone(err)
 		}
-		n, err := p.signal(ctx, sig)
-		return n + 1, err
+		got, err := p.signal(ctx, sig)
+		return supervise.Signalled{Count: got.Count + 1, Program: true}, err
 	}
 	return p.signal(ctx, sig, more...)
 }
 
-// signal has the hands signal processes of the program's container, and returns how many got it.
-func (p *place) signal(ctx context.Context, sig syscall.Signal, more ...string) (int, error) {
+// signal has the hands signal processes of the program's container, and returns who got it.
+func (p *place) signal(ctx context.Context, sig syscall.Signal, more ...string) (got supervise.Signalled, err error) {
 	container, err := p.present()
 	if err != nil {
-		return 0, err
+		return got, err
 	}
 	argv := append([]string{agent.HandsArgv0, "signal", strconv.Itoa(int(sig))}, more...)
 	out, err := p.c.run.Beside(ctx, container.ID(), p.c.self, argv)
 	switch {
 	case errors.Is(err, engine.ErrNotRunning):
-		return 0, nil // nobody is there
+		return got, nil // nobody is there
 	case err != nil:
-		return 0, gone(err)
+		return got, gone(err)
 	case sig == syscall.SIGKILL && out.Code == 128+int(sig):
-		return 1, nil // what they killed was the container's life, and theirs
+		return supervise.Signalled{Count: 1, Program: true}, nil // what they killed was the container's life, and theirs
 	case out.Code != 0:
-		return 0, errors.New(strings.TrimSpace(out.Stderr))
+		return got, errors.New(strings.TrimSpace(out.Stderr))
 	}
-	lines := strings.Fields(out.Stdout)
-	if len(lines) == 0 {
-		return 0, errors.New("the hands beside the program did not say how many processes they signalled")
+	if _, err := fmt.Sscan(out.Stdout, &got.Count, &got.Program); err != nil {
+		return got, fmt.Errorf("the hands beside the program did not say whom they signalled: %q", out.Stdout)
 	}
-	return strconv.Atoi(lines[len(lines)-1])
+	return got, nil
 }
 
 // Listen implements supervise.Place.
@@ -351,14 +353,11 @@ func (p *place) Pids() []int { return nil }
 
 // Remove implements supervise.Place.
 func (p *place) Remove(ctx context.Context) error {
-	p.c.keep(p)
+	p.c.retire(p)
 	var errs []error
 	if container, err := p.present(); err == nil {
 		errs = append(errs, container.Remove(ctx))
 	}
-	p.c.mu.Lock()
-	delete(p.c.places, p.node.Info.Addr)
-	p.c.mu.Unlock()
 	errs = append(errs, p.c.plane.RemoveNode(ctx, p.node.Info.Name))
 	p.pod.dismissed.Store(true)
 	p.pod.close()

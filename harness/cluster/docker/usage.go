@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -112,9 +113,7 @@ func (c *carrier) Usage(context.Context) (map[string]cluster.Usage, error) {
 		places = append(places, p)
 	}
 	all := make(map[string]cluster.Usage, len(places)+len(c.removed)+1)
-	for name, cpu := range c.removed {
-		all[name] = cluster.Usage{CPU: cpu}
-	}
+	maps.Copy(all, c.removed)
 	c.mu.Unlock()
 	own, err := c.plane.used.usage()
 	if err != nil {
@@ -140,6 +139,7 @@ func (c *carrier) Usage(context.Context) (map[string]cluster.Usage, error) {
 		own.Threads += pod.Threads
 		own.FDs += pod.FDs
 		u.CPU += all[p.node.Info.Name].CPU
+		u.Waited += all[p.node.Info.Name].Waited
 		all[p.node.Info.Name] = u
 	}
 	own.CPU += all[cluster.Plane].CPU // of the pods of removed nodes
@@ -147,12 +147,15 @@ func (c *carrier) Usage(context.Context) (map[string]cluster.Usage, error) {
 	return all, nil
 }
 
-// keep remembers what a node has used that is about to be removed. What cannot be read any more is what was seen last.
-func (c *carrier) keep(p *place) {
+// retire takes a node that is about to be removed out of those that are read, and remembers what it has used. What cannot be read any
+// more is what was seen last.
+func (c *carrier) retire(p *place) {
 	u, _ := p.used.usage()
 	pod, _ := p.pod.used.usage()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.removed[p.node.Info.Name] += u.CPU
-	c.removed[cluster.Plane] += pod.CPU
+	name := p.node.Info.Name
+	c.removed[name] = cluster.Usage{CPU: c.removed[name].CPU + u.CPU, Waited: c.removed[name].Waited + u.Waited}
+	c.removed[cluster.Plane] = cluster.Usage{CPU: c.removed[cluster.Plane].CPU + pod.CPU}
+	delete(c.places, p.node.Info.Addr)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
@@ -80,6 +81,23 @@ func (c *carrier) Gone() <-chan struct{} { return c.plane.Done() }
 // Err implements supervise.Carrier.
 func (c *carrier) Err() error {
 	return fmt.Errorf("%w: %w%s", errPlaneDied, c.plane.Err(), c.plane.lastWords())
+}
+
+// planeEnds is how long after the end of an init that of the plane, which caused it, is heard of at the latest.
+const planeEnds = time.Second
+
+// planeDied reports, when an init is gone, whether it ended with the plane and not by itself. The kernel ends a plane's nodes with it, and
+// which end is heard of first is chance.
+func (c *carrier) planeDied() bool {
+	wait := time.NewTimer(planeEnds)
+	defer wait.Stop()
+	select {
+	case <-c.plane.Done():
+		return c.life.Err() == nil // else End stopped it
+	case <-c.life.Done():
+	case <-wait.C:
+	}
+	return false
 }
 
 // Abandon implements supervise.Carrier: the nodes die with the plane.

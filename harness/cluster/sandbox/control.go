@@ -202,6 +202,13 @@ func (c *control) lose() {
 	}
 }
 
+// lost reports whether the init is gone.
+func (c *control) lost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
+
 // monotonicNow is the clock of the inits: CLOCK_MONOTONIC in ns, the same in every namespace of the machine.
 func monotonicNow() int64 {
 	var ts unix.Timespec

@@ -96,6 +96,9 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 	}
 	s := p.node.Service
 	proc := p.control.watch(func(e nodeinit.Exit) {
+		if p.control.lost() && p.c.planeDied() {
+			return // the program ended with the topology: told as a death, it would be the service's
+		}
 		x := exitOf(e)
 		l.Exited(x, p.cgroup.explain(x))
 	})
@@ -223,9 +226,9 @@ func (p *place) Resume(ctx context.Context) error {
 }
 
 // Signal implements supervise.Place.
-func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (int, error) {
+func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (supervise.Signalled, error) {
 	rep, err := p.control.call(ctx, nodeinit.Request{Op: nodeinit.OpSignal, Signal: &nodeinit.Signal{Signal: sig, Match: match}})
-	return rep.Count, err
+	return supervise.Signalled{Count: rep.Count, Program: rep.Program}, err
 }
 
 // Listen implements supervise.Place.

@@ -58,7 +58,7 @@ func (m *meter) sweep(nodes map[string]int) (map[string]cluster.Usage, error) {
 	}
 	usage := make(map[string]cluster.Usage, len(nodes)+len(m.ended)+1)
 	for name, cpu := range m.ended {
-		usage[name] = cluster.Usage{CPU: cpu}
+		usage[name] = cluster.Usage{CPU: cpu, Waited: m.waited[name]}
 	}
 	// What the plane has reaped are inits with all their node used: that is counted as the nodes'.
 	var own cluster.Usage

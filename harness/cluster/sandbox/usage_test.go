@@ -67,7 +67,7 @@ func TestUsage(t *testing.T) {
 	require.Equal(t, 1, usage["burn"].Restarts)
 }
 
-// TestUsageOfRemoved: a node that was removed keeps the time that it used, and the next of its name goes on from there.
+// TestUsageOfRemoved: a node that was removed keeps the time that it used and waited, and the next of its name goes on from there.
 func TestUsageOfRemoved(t *testing.T) {
 	s := shell("s", strings.Split(burn, "\n")[0]+"\nloop; echo done; exec sleep 1000")
 	s.Scaled, s.Replicas = true, 1
@@ -76,17 +76,19 @@ func TestUsageOfRemoved(t *testing.T) {
 	awaitLine(t, c, "s-1", "done")
 	usage, err := u.Usage(t.Context())
 	require.NoError(t, err)
-	used := usage["s-1"].CPU
+	used, waited := usage["s-1"].CPU, usage["s-1"].Waited
 	require.Greater(t, used, 20*time.Millisecond)
 	require.NoError(t, c.Scale(t.Context(), "s", 0))
 	usage, err = u.Usage(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, cluster.Usage{CPU: usage["s-1"].CPU}, usage["s-1"])
+	require.Equal(t, cluster.Usage{CPU: usage["s-1"].CPU, Waited: usage["s-1"].Waited}, usage["s-1"])
 	require.GreaterOrEqual(t, usage["s-1"].CPU, used)
+	require.GreaterOrEqual(t, usage["s-1"].Waited, waited)
 	require.NoError(t, c.Scale(t.Context(), "s", 1))
 	usage, err = u.Usage(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, usage["s-1"].CPU, used)
+	require.GreaterOrEqual(t, usage["s-1"].Waited, waited)
 	require.NotZero(t, usage["s-1"].Threads)
 
 	began := time.Now()

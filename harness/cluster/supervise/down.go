@@ -27,16 +27,21 @@ func (t *Topology) Down(ctx context.Context) (left []string, err error) {
 // hurry makes Down kill instead of stopping: a start that failed has nothing to finish.
 func (t *Topology) hurry() {
 	for _, n := range t.all() {
-		n.mu.Lock()
-		n.wanted = false
-		if n.run != nil {
-			n.run.announced = true
-		}
-		n.mu.Unlock()
+		n.discard()
 	}
 	t.mu.Lock()
 	t.hurried = true
 	t.mu.Unlock()
+}
+
+// discard gives a node's program up: that it ends from now on is the harness's doing.
+func (n *Node) discard() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.wanted = false
+	if n.run != nil {
+		n.run.announced = true
+	}
 }
 
 // stopAll stops every program as Compose does: a service when all that depend on it have stopped, replicas side by
@@ -72,6 +77,7 @@ func (t *Topology) stopAll(ctx context.Context) {
 
 func (t *Topology) stopForDown(ctx context.Context, n *Node) {
 	if n.op.lock(ctx) != nil {
+		n.discard() // it ends with the plane
 		return
 	}
 	defer n.op.unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,13 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
-// defaultGrace is Compose's stop_grace_period.
-const defaultGrace = 10 * time.Second
+const (
+	// defaultGrace is Compose's stop_grace_period.
+	defaultGrace = 10 * time.Second
+	// orderTime bounds what a carrier is asked for when a program is to end, whoever has lost patience meanwhile: half a stop is worse
+	// than a late one, and a carrier that does not answer must not hold the end of the topology up for ever.
+	orderTime = 15 * time.Second
+)
 
 // changing runs f while nothing else changes the node's program, and returns when what happened was observed.
 func (t *Topology) changing(ctx context.Context, name string, f func(*Node) error) error {
@@ -74,6 +80,8 @@ func (n *Node) awaitDeath(ctx context.Context, r *run) (cluster.Exit, error) {
 	case <-r.ended:
 		r.awaitWritten()
 		return *r.exit, nil
+	case <-n.t.died: // with every program; nobody tells their ends
+		return cluster.Exit{}, fmt.Errorf("wait for the end of node %s: %w", n.Info.Name, n.t.Err())
 	case <-ctx.Done():
 		return cluster.Exit{}, fmt.Errorf("wait for the end of node %s: %w", n.Info.Name, ctx.Err())
 	}
@@ -114,9 +122,10 @@ func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 	if err != nil {
 		return cluster.Exit{}, err
 	}
-	unbound := context.WithoutCancel(ctx)
 	n.emit(cluster.NodeSignalled, time.Now(), SignalName(sig))
-	if err := n.where().Terminate(unbound, sig, paused); err != nil {
+	telling, told := context.WithTimeout(context.WithoutCancel(ctx), orderTime)
+	defer told()
+	if err := n.where().Terminate(telling, sig, paused); err != nil {
 		return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.Info.Name, err)
 	}
 	within, cancel := context.WithTimeout(ctx, grace)
@@ -124,11 +133,13 @@ func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 	if x, err := n.awaitDeath(within, r); err == nil {
 		return x, nil
 	}
-	return n.killRest(unbound, r)
+	return n.killRest(ctx, r)
 }
 
-// killRest ends what did not end by itself.
+// killRest ends what did not end by itself, also when ctx has ended.
 func (n *Node) killRest(ctx context.Context, r *run) (cluster.Exit, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), orderTime)
+	defer cancel()
 	n.emit(cluster.NodeSignalled, time.Now(), SignalName(unix.SIGKILL))
 	if err := n.where().Kill(ctx); err != nil && !errors.Is(err, ErrGone) {
 		return cluster.Exit{}, fmt.Errorf("kill node %s after its grace: %w", n.Info.Name, err)
@@ -224,27 +235,46 @@ func (t *Topology) Signal(ctx context.Context, name, signal, process string) (in
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)
 	}
-	n.mu.Lock()
-	if n.run != nil && n.run.alive {
-		n.run.signals = append(n.run.signals, asked{sig, time.Now()})
-	}
-	n.mu.Unlock()
 	place, err := n.made()
 	if err != nil {
 		return 0, err
 	}
+	sent := n.sending(sig)
 	n.emit(cluster.NodeSignalled, time.Now(), SignalName(sig))
-	count, err := place.Signal(ctx, sig, process)
+	got, err := place.Signal(ctx, sig, process)
+	sent(got.Program || err != nil && process == "") // an error may come after the signal
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)
 	}
-	if count == 0 {
+	if got.Count == 0 {
 		if process != "" {
 			return 0, fmt.Errorf("no process of node %s has %q in its command line", name, process)
 		}
 		return 0, fmt.Errorf("node %s has no process to signal", name)
 	}
-	return count, nil
+	return got.Count, nil
+}
+
+// sending notes that a signal is on its way to processes of the node; sent, whether the program is one of them. The program's death is
+// told after that, since it may be the signal's doing.
+func (n *Node) sending(sig syscall.Signal) (sent func(program bool)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r, a := n.run, asked{sig, time.Now(), n.state == cluster.StatePaused}
+	if r == nil || !r.alive {
+		return func(bool) {}
+	}
+	r.sending++
+	return func(program bool) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if program {
+			r.signals = append(r.signals, a)
+		}
+		if r.sending--; r.sending == 0 && r.exit != nil {
+			n.finish(r)
+		}
+	}
 }
 
 // AwaitReady implements cluster.Lifecycle.

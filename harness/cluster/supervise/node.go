@@ -53,7 +53,8 @@ type run struct {
 	exit      *cluster.Exit
 	detail    string  // of the exit
 	announced bool    // the harness asked for its death
-	signals   []asked // that the harness sent
+	signals   []asked // that the harness sent to it
+	sending   int     // signals of which it is not known yet whether it got them
 	health    string  // "", healthy or unhealthy
 }
 
@@ -61,6 +62,11 @@ type run struct {
 type semaphore chan struct{}
 
 func (s semaphore) lock(ctx context.Context) error {
+	select {
+	case s <- struct{}{}: // also when ctx is over: what is free need not be waited for
+		return nil
+	default:
+	}
 	select {
 	case s <- struct{}{}:
 		return nil
@@ -167,10 +173,12 @@ func (r *run) exited(x cluster.Exit, detail string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r.exit, r.detail = &x, detail
-	if r.alive {
-		n.finish(r)
-	} else {
+	switch {
+	case !r.alive:
 		close(r.ended) // before begin; finish is left to it
+	case r.sending > 0: // whether this death was asked for is about to be known: finish is left to who sent the signal
+	default:
+		n.finish(r)
 	}
 }
 

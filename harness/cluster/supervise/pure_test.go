@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -56,11 +57,78 @@ func TestSignals(t *testing.T) {
 		require.Error(t, err, s)
 	}
 	now := time.Now()
-	term := asked{syscall.SIGTERM, now}
-	require.True(t, term.explains(cluster.Exit{At: now.Add(time.Second)}, 2*time.Second))
+	term, kill := asked{syscall.SIGTERM, now, false}, asked{syscall.SIGKILL, now, false}
+	require.True(t, term.explains(cluster.Exit{At: now.Add(2 * time.Second)}, 2*time.Second))
 	require.False(t, term.explains(cluster.Exit{At: now.Add(3 * time.Second)}, 2*time.Second))
-	require.True(t, asked{syscall.SIGUSR1, now}.explains(cluster.Exit{Code: -1, Signal: "SIGUSR1", At: now}, 0))
-	require.False(t, asked{syscall.SIGHUP, now}.explains(cluster.Exit{Code: 1, At: now}, time.Minute), "a reload that fails is a death of its own")
+	require.True(t, kill.explains(cluster.Exit{Code: -1, Signal: "SIGKILL", At: now.Add(time.Second)}, 2*time.Second))
+	require.False(t, kill.explains(cluster.Exit{Code: -1, Signal: "SIGKILL", At: now.Add(time.Minute)}, 2*time.Second), "a later one is another's")
+	require.True(t, asked{syscall.SIGTERM, now, true}.explains(cluster.Exit{At: now.Add(time.Hour)}, 2*time.Second), "it was paused until then")
+	require.True(t, asked{syscall.SIGUSR1, now, false}.explains(cluster.Exit{Code: -1, Signal: "SIGUSR1", At: now}, 0))
+	require.False(t, asked{syscall.SIGHUP, now, false}.explains(cluster.Exit{Code: 1, At: now}, time.Minute), "a reload that fails is a death of its own")
+}
+
+// TestADeathBesideASignal: whether a death is the signal's doing is known when it is known who got the signal, whichever comes first.
+func TestADeathBesideASignal(t *testing.T) {
+	for name, program := range map[string]bool{"the program got it": true, "another process got it": false} {
+		t.Run(name, func(t *testing.T) {
+			var seen []cluster.Event
+			top := &Topology{life: t.Context(), events: newEvents(func(e cluster.Event) { seen = append(seen, e) })}
+			n := &Node{t: top, Service: &cluster.Service{}, state: cluster.StateRunning, changed: make(chan struct{})}
+			n.run = &run{node: n, alive: true, ended: make(chan struct{})}
+			sent := n.sending(syscall.SIGTERM)
+			n.run.exited(cluster.Exit{Code: 2, At: time.Now()}, "")
+			require.Equal(t, cluster.StateRunning, n.present(), "nobody knows yet")
+			sent(program)
+			require.Equal(t, cluster.StateExited, n.present())
+			top.events.close()
+			require.Len(t, seen, 1)
+			require.Equal(t, program, seen[0].Announced)
+		})
+	}
+}
+
+// hanging is a place whose carrier does not answer.
+type hanging struct{ Place }
+
+func (hanging) Terminate(ctx context.Context, _ syscall.Signal, _ bool) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// deaf is a place whose program does not end.
+type deaf struct{ Place }
+
+func (deaf) Terminate(context.Context, syscall.Signal, bool) error { return nil }
+func (deaf) Kill(context.Context) error                            { return nil }
+
+func TestAStopEndsThoughNothingAnswers(t *testing.T) {
+	for name, place := range map[string]Place{"the carrier hangs": hanging{}, "the death is never told": deaf{}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				top := &Topology{life: t.Context(), died: make(chan struct{}), events: newEvents(nil)}
+				defer top.events.close()
+				n := &Node{t: top, Service: &cluster.Service{StopGrace: time.Second}, state: cluster.StateRunning, place: place, changed: make(chan struct{})}
+				n.run = &run{node: n, alive: true, ended: make(chan struct{})}
+				begin := time.Now()
+				_, err := n.stop(t.Context())
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.LessOrEqual(t, time.Since(begin), time.Second+orderTime)
+			})
+		})
+	}
+}
+
+// TestADownThatIsOverAnnounces: what is not stopped in an orderly way any more ends with the plane, and by the harness's doing.
+func TestADownThatIsOverAnnounces(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	top := &Topology{}
+	n := &Node{t: top, Service: &cluster.Service{}, op: make(semaphore, 1), state: cluster.StateRunning}
+	n.run = &run{node: n, alive: true}
+	require.NoError(t, n.op.lock(over), "what is free is taken")
+	top.stopForDown(over, n) // another is changing it
+	require.True(t, n.run.announced)
+	require.False(t, n.wanted)
 }
 
 // stuck is a place where one of the processes does not stop.

@@ -48,19 +48,20 @@ func describeExit(e cluster.Exit) string {
 
 // asked is a signal that the harness sent to a program.
 type asked struct {
-	sig syscall.Signal
-	at  time.Time
+	sig    syscall.Signal
+	at     time.Time
+	paused bool // the program was: the signal acts when it goes on, whenever that is
 }
 
-// explains reports whether a death is what the signal asked for: by it, or, where programs end in an orderly way on
-// it, within the grace.
+// explains reports whether a death is what the signal asked for: within the grace, and by it or, where programs end in an orderly way
+// on it, in any way.
 func (a asked) explains(x cluster.Exit, grace time.Duration) bool {
-	if x.Signal == SignalName(a.sig) {
-		return true
+	if x.At.Sub(a.at) > grace && !a.paused {
+		return false
 	}
 	switch a.sig {
 	case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
-		return x.At.Sub(a.at) <= grace
+		return true
 	}
-	return false
+	return x.Signal == SignalName(a.sig)
 }

@@ -23,7 +23,8 @@ import (
 type Carrier interface {
 	// Addr is the address of the node with an index, from 1.
 	Addr(index int) (netip.Addr, error)
-	// Make makes a node without its program: its network, its name, its files. What it made when it failed is removed by End.
+	// Make makes a node without its program: its network, its name, its files. What it made when it failed is removed by the place that
+	// comes with the error, if one does, or else by End.
 	Make(ctx context.Context, n *Node) (Place, error)
 	// Dial connects from a node, or, with nil, from the plane itself past the rules. network is tcp or udp.
 	Dial(ctx context.Context, from *Node, network string, to netip.AddrPort) (net.Conn, error)
@@ -62,9 +63,8 @@ type Place interface {
 	// Pause returns when every process of the node is stopped; Resume is its inverse.
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
-	// Signal sends a signal to every process of the node, or to those whose command line contains match, and says how
-	// many got it.
-	Signal(ctx context.Context, sig syscall.Signal, match string) (int, error)
+	// Signal sends a signal to every process of the node, or to those whose command line contains match, and says who got it.
+	Signal(ctx context.Context, sig syscall.Signal, match string) (Signalled, error)
 	// Exec is cluster.Runner's, with what Node.Extra returns in the program's environment.
 	Exec(ctx context.Context, p cluster.Process) (cluster.Execution, error)
 	// Listen is cluster.Prober's.
@@ -73,6 +73,12 @@ type Place interface {
 	Pids() []int
 	// Remove takes the node away, from under its program if it must.
 	Remove(ctx context.Context) error
+}
+
+// Signalled is who got a signal.
+type Signalled struct {
+	Count   int  // processes
+	Program bool // the node's program is one of them
 }
 
 // Launch is one start of a node's program.

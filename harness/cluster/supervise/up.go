@@ -127,13 +127,10 @@ func (n *Node) make(ctx context.Context) (err error) {
 		return err
 	}
 	p, err := n.t.carrier.Make(ctx, n)
-	if err != nil {
-		return err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.place = p
-	return nil
+	n.place = p // of one that is half made what there is, to be removed
+	return err
 }
 
 // where is the node's place, nil while it is being made.

@@ -125,7 +125,9 @@ func (s *server) listen(failed chan<- error) {
 	go func() { failed <- http.Serve(web, s.routes()) }()
 }
 
-// talk answers the commands of one connection, a line each: peer, echo TEXT, count, bye, flood.
+const endCode = 9
+
+// talk answers the commands of one connection, a line each: peer, echo TEXT, count, bye, flood; end ends the program.
 func (s *server) talk(c *net.TCPConn) {
 	s.open.Add(1)
 	defer s.open.Add(-1)
@@ -161,6 +163,8 @@ func (s *server) talk(c *net.TCPConn) {
 			}
 			s.ended(err)
 			return
+		case "end":
+			os.Exit(endCode)
 		case "flood":
 			b := make([]byte, 32768)
 			for err == nil {

@@ -42,11 +42,11 @@ func runHands() error {
 	if h.command != "" && h.setting != "" {
 		return errors.New("-cmdline and -env exclude one another")
 	}
-	n, err := h.send()
+	n, program, err := h.send()
 	if err != nil {
 		return err
 	}
-	fmt.Println(n)
+	fmt.Println(n, program)
 	return nil
 }
 
@@ -59,16 +59,24 @@ type hands struct {
 	skipInit bool
 }
 
-// send returns how many processes got the signal.
-func (h hands) send() (int, error) {
+// send returns how many processes got the signal, and whether the container's program is one of them.
+func (h hands) send() (n int, program bool, err error) {
 	got := map[process]bool{}
+	main := 1
+	if h.skipInit {
+		main, err = initsChild()
+		if err != nil {
+			return 0, false, err
+		}
+	}
 	deadline := time.Now().Add(killDeadline)
 	for quiet := 0; ; {
 		signalled, err := h.round()
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		for _, p := range signalled {
+			program = program || p.pid == main
 			p.parent = 0 // another one, once its parent has ended
 			got[p] = true
 		}
@@ -76,13 +84,27 @@ func (h hands) send() (int, error) {
 			quiet = 0
 		}
 		if h.signal != unix.SIGKILL || quiet == quietRounds {
-			return len(got), nil
+			return len(got), program, nil
 		}
 		if len(signalled) > 0 && time.Now().After(deadline) {
-			return 0, fmt.Errorf("%d processes were still there %v after SIGKILL, such as %d", len(signalled), killDeadline, signalled[0].pid)
+			return 0, false, fmt.Errorf("%d processes were still there %v after SIGKILL, such as %d", len(signalled), killDeadline, signalled[0].pid)
 		}
 		time.Sleep(time.Millisecond) // the death of what is not our child has no event
 	}
+}
+
+// initsChild is the program below an init: the first child that it had. Orphans that became its own are younger.
+func initsChild() (pid int, err error) {
+	all, err := processes()
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range all {
+		if p.parent == 1 && (pid == 0 || p.pid < pid) {
+			pid = p.pid
+		}
+	}
+	return pid, nil
 }
 
 // round signals the processes that are there now, each as soon as it is seen to be one of them: it may fork.

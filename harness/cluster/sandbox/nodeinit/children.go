@@ -155,24 +155,33 @@ func (c *children) resume() error {
 }
 
 // signal sends a signal to the processes that s names and returns how many got it.
-func (c *children) signal(s *Signal) (int, error) {
+func (c *children) signal(s *Signal) (n int, program bool, err error) {
 	if s.Main || s.Proc != 0 {
-		return c.signalProgram(s)
+		n, err = c.signalProgram(s)
+		return n, s.Main && n > 0, err
 	}
 	all, err := processes()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	n := 0
 	for _, p := range all {
 		if s.Match != "" && !p.matches(s.Match) {
 			continue
 		}
+		main := c.isMain(p.pid)
 		if unix.Kill(p.pid, s.Signal) == nil {
 			n++
+			program = program || main
 		}
 	}
-	return n, nil
+	return n, program, nil
+}
+
+func (c *children) isMain(pid int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.procs[pid]
+	return p != nil && p.Main
 }
 
 func (c *children) signalProgram(s *Signal) (int, error) {

@@ -31,7 +31,7 @@ type Op string
 const (
 	OpSetup  Op = "setup"  // first, once: builds the node's root
 	OpStart  Op = "start"  // starts a program; descriptors: standard input if Start.Stdin, output, error
-	OpSignal Op = "signal" // sends a signal; Reply.Count says to how many
+	OpSignal Op = "signal" // sends a signal; Reply.Count says to how many, Reply.Program whether to the main one
 	OpKill   Op = "kill"   // SIGKILL to every process of the node; answered when all were reaped
 	OpPause  Op = "pause"  // SIGSTOP to every process; answered when all are in state T
 	OpResume Op = "resume" // SIGCONT to every process
@@ -39,13 +39,14 @@ const (
 
 // Reply answers the request of the same ID, or, with ID 0, tells that a program ended.
 type Reply struct {
-	ID    uint64        `json:"id"`
-	Error string        `json:"error,omitempty"`
-	Errno syscall.Errno `json:"errno,omitempty"` // the system's part of Error, when it has one
-	Pid   int           `json:"pid,omitempty"`   // OpStart: as the node numbers it
-	At    int64         `json:"at,omitempty"`    // OpStart: when, CLOCK_MONOTONIC in ns
-	Count int           `json:"count,omitempty"` // OpSignal
-	Exit  *Exit         `json:"exit,omitempty"`
+	ID      uint64        `json:"id"`
+	Error   string        `json:"error,omitempty"`
+	Errno   syscall.Errno `json:"errno,omitempty"`   // the system's part of Error, when it has one
+	Pid     int           `json:"pid,omitempty"`     // OpStart: as the node numbers it
+	At      int64         `json:"at,omitempty"`      // OpStart: when, CLOCK_MONOTONIC in ns
+	Count   int           `json:"count,omitempty"`   // OpSignal
+	Program bool          `json:"program,omitempty"` // OpSignal
+	Exit    *Exit         `json:"exit,omitempty"`
 }
 
 // Exit tells how a program ended.

@@ -59,7 +59,7 @@ func (s *server) handle(req Request, fds []int) {
 	case req.Op == OpStart && req.Start != nil:
 		rep.Pid, rep.At, err = s.spawner.start(req.Start, fds)
 	case req.Op == OpSignal && req.Signal != nil:
-		rep.Count, err = s.children.signal(req.Signal)
+		rep.Count, rep.Program, err = s.children.signal(req.Signal)
 	case req.Op == OpKill:
 		err = s.children.killAll()
 	case req.Op == OpPause:
