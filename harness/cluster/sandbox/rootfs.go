@@ -336,8 +336,8 @@ func (p *rootPlan) ownVolume(dir string) error {
 	return p.giveTree(dir)
 }
 
-// ownBind does the same for a directory of the user's that the service writes to. A missing one is made, as Compose
-// does with the short form.
+// ownBind does the same for what is root's in a directory that the service writes to. What belongs to others stays theirs: it is the
+// user's own tree.
 func (p *rootPlan) ownBind(m cluster.Mount) error {
 	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w; make it first", err)
@@ -349,6 +349,8 @@ func (p *rootPlan) ownBind(m cluster.Mount) error {
 	}
 	return p.giveTree(m.Source)
 }
+
+// giveTree gives what is root's in a tree to the service's user.
 
 func (p *rootPlan) giveTree(top string) error {
 	if p.ids.one {
@@ -366,10 +368,10 @@ func (p *rootPlan) giveTree(top string) error {
 		if err != nil {
 			return err
 		}
-		if p.ids.has(ownerOf(info)) {
-			if path == top && ownerOf(info) == uid {
-				return fs.SkipAll // given before, with all that is in it
-			}
+		switch owner := ownerOf(info); {
+		case path == top && owner == uid:
+			return fs.SkipAll // given before, with all that is in it
+		case owner != 0:
 			return nil
 		}
 		return os.Lchown(path, uid, gid)

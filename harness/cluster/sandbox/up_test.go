@@ -2,6 +2,9 @@ package sandbox_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,4 +48,24 @@ func TestUpKillStart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, st.Restarts)
 	require.NotEmpty(t, st.Pids)
+}
+
+// TestABindKeepsItsOwners: what the service must be able to write to is given to its user where it is root's, and stays whose it is where not.
+func TestABindKeepsItsOwners(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	const another = 1000
+	dir := t.TempDir()
+	for _, f := range []string{"roots", "anothers"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, f), []byte(f), 0o644))
+	}
+	require.NoError(t, os.Chown(filepath.Join(dir, "anothers"), another, another))
+	s := shell("a", "echo more >>/d/roots && echo written; exec sleep 1000")
+	s.Volumes = []cluster.Mount{{Kind: "bind", Source: dir, Target: "/d"}}
+	c := up(t, cluster.Options{}, s)
+	awaitLine(t, c, "a", "written")
+	info, err := os.Stat(filepath.Join(dir, "anothers"))
+	require.NoError(t, err)
+	require.Equal(t, uint32(another), info.Sys().(*syscall.Stat_t).Uid)
 }
