@@ -62,6 +62,8 @@ func (s Spec) config(c *container.Config) {
 	c.AttachStdout, c.AttachStderr = true, true
 	// StdinOnce passes the end of the attached stream on: when the harness dies, the program reads the end of its input.
 	c.AttachStdin, c.OpenStdin, c.StdinOnce = s.Stdin, s.Stdin, s.Stdin
+	// Not the image's own, which the engine would take where nothing is said: a check that the file does not have decides nothing.
+	c.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 	if h := s.Health; h != nil {
 		c.Healthcheck = &container.HealthConfig{
 			Test: append([]string{"CMD"}, h.Argv...), Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
