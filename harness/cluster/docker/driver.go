@@ -102,11 +102,16 @@ func check(spec *cluster.Spec) error {
 func Doctor(ctx context.Context) []engine.Stage { return engine.Doctor(ctx) }
 
 // Clean removes what topologies left whose harness is dead, and the images that this package made and nothing uses,
-// and returns their names. Without an engine there is nothing to clean.
+// and returns their names. Where there is no engine, or none that this user may use, there is nothing to clean; one that does not answer
+// is an error, for what is left there goes on.
 func Clean(ctx context.Context) (removed []string, err error) {
 	e, err := engine.Connect(ctx)
-	if err != nil {
+	var ce *engine.ConnectError
+	if errors.Is(err, engine.ErrNoEngine) || errors.As(err, &ce) && ce.Stage == "permission" {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for what was left in containers: %w", err)
 	}
 	defer e.Close()
 	swept, err := e.Sweep(ctx)

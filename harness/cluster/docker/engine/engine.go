@@ -33,6 +33,9 @@ type Engine struct {
 	provider func() (*testcontainers.DockerProvider, error)
 }
 
+// ErrNoEngine: nobody configured an engine, and none is where one usually is.
+var ErrNoEngine = errors.New("no container engine was found")
+
 // ConnectError says why no engine could be used.
 type ConnectError struct {
 	Stage  string // of Doctor: socket, permission, version, platform

@@ -45,7 +45,7 @@ func places() ([]place, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, &ConnectError{Stage: "socket", Err: errors.New("no container engine was found"),
+		return nil, &ConnectError{Stage: "socket", Err: ErrNoEngine,
 			Remedy: "install docker and start it, or set DOCKER_HOST; looked for " + strings.Join(usualSockets(), ", ")}
 	}
 	return found, nil
