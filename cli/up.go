@@ -91,7 +91,7 @@ func (f *upFlags) up(ctx context.Context, arg string, stdout, stderr io.Writer) 
 		if len(left) > 0 {
 			derr = errors.Join(derr, fmt.Errorf("left behind: %v", left))
 		}
-		err = errors.Join(err, derr, os.RemoveAll(filepath.Join(dir, "volumes")))
+		err = errors.Join(err, derr)
 	}()
 	reach(stdout, s, dir)
 	select {

@@ -13,6 +13,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/build"
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/toxiproxyapi"
+	"github.com/hasvc/gauntlet/harness/engine"
 	"github.com/hasvc/gauntlet/harness/topology"
 )
 
@@ -41,6 +42,8 @@ type Standing struct {
 	Ports   []Published
 	Proxies int // links that can have toxics
 
+	driver     cluster.Driver
+	volumes    string
 	forwarders []*forwarder
 	server     *http.Server
 	served     chan struct{}
@@ -71,7 +74,8 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 	if err != nil {
 		return nil, &InputError{fmt.Errorf("speak toxiproxy's API: %w; choose another address, such as 127.0.0.1:0", err)}
 	}
-	s = &Standing{API: api.Addr().String(), Proxies: len(links), served: make(chan struct{})}
+	s = &Standing{API: api.Addr().String(), Proxies: len(links), served: make(chan struct{}),
+		driver: opt.Driver, volumes: filepath.Join(opt.Dir, "volumes")}
 	defer func() {
 		if err == nil {
 			return
@@ -86,7 +90,7 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 		return s, &InputError{err}
 	}
 	s.Cluster, err = opt.Driver.Up(ctx, spec, cluster.Options{
-		Dir: opt.Dir, Volumes: filepath.Join(opt.Dir, "volumes"), Observe: opt.Observe, Progress: opt.Progress, Toxic: links,
+		Dir: opt.Dir, Volumes: s.volumes, Observe: opt.Observe, Progress: opt.Progress, Toxic: links,
 	})
 	if err != nil {
 		return s, err
@@ -132,7 +136,7 @@ func (s *Standing) ends(l cluster.Link) (listen, upstream string) {
 	return listen, upstream
 }
 
-// Close takes everything down and returns what is left, as cluster.Cluster's Down does.
+// Close takes everything down, volumes too, and returns what is left, as cluster.Cluster's Down does.
 func (s *Standing) Close(ctx context.Context) (left []string, err error) {
 	if s.server != nil {
 		err = s.server.Close()
@@ -145,7 +149,7 @@ func (s *Standing) Close(ctx context.Context) (left []string, err error) {
 		return nil, err
 	}
 	left, derr := s.Cluster.Down(ctx)
-	return left, errors.Join(err, derr)
+	return left, errors.Join(err, derr, engine.RemoveVolumes(ctx, s.driver, s.volumes))
 }
 
 // standingLinks are the links that were asked for, or all.

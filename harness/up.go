@@ -59,8 +59,9 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 			t.Fatal(err)
 		}
 	}
+	volumes := filepath.Join(t.TempDir(), "volumes")
 	c, err := driver.Up(ctx, spec, cluster.Options{
-		Dir: dir, Volumes: filepath.Join(t.TempDir(), "volumes"), Observe: func(cluster.Event) {}, Progress: func(line string) { t.Log(line) },
+		Dir: dir, Volumes: volumes, Observe: func(cluster.Event) {}, Progress: func(line string) { t.Log(line) },
 		Toxic: links, Replied: links,
 	})
 	if err != nil {
@@ -77,6 +78,9 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 		}
 		for _, l := range left {
 			t.Errorf("left behind: %s", l)
+		}
+		if err := engine.RemoveVolumes(ctx, driver, volumes); err != nil {
+			t.Errorf("remove the volumes: %v", err)
 		}
 	})
 	return top

@@ -88,7 +88,7 @@ func Execute(ctx context.Context, j Job) (err error) {
 	remove := func() error { return nil }
 	if j.Volumes == "" {
 		j.Volumes = filepath.Join(j.Record.Dir(), "volumes")
-		remove = func() error { return j.removeVolumes(context.WithoutCancel(ctx)) }
+		remove = func() error { return RemoveVolumes(context.WithoutCancel(ctx), j.Parts.Driver, j.Volumes) }
 	}
 	if err = os.MkdirAll(j.Volumes, 0o755); err != nil {
 		err = fmt.Errorf("make the directory of volumes: %w", err)
@@ -141,20 +141,20 @@ func (j *Job) fresh(ctx context.Context) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return j.removeVolumes(ctx, names...)
+	return RemoveVolumes(ctx, j.Parts.Driver, j.Volumes, names...)
 }
 
-// removeVolumes removes named volumes, or all of them with their directory.
-func (j *Job) removeVolumes(ctx context.Context, names ...string) error {
+// RemoveVolumes removes named volumes of a topology that is down, wherever its driver keeps them, or all of them with their directory.
+func RemoveVolumes(ctx context.Context, d cluster.Driver, dir string, names ...string) error {
 	var errs []error
-	if k, ok := j.Parts.Driver.(cluster.VolumeKeeper); ok {
-		errs = append(errs, k.RemoveVolumes(ctx, j.Volumes, names...))
+	if k, ok := d.(cluster.VolumeKeeper); ok {
+		errs = append(errs, k.RemoveVolumes(ctx, dir, names...))
 	}
 	if len(names) == 0 {
-		errs = append(errs, removeTree(j.Volumes))
+		errs = append(errs, removeTree(dir))
 	}
 	for _, name := range names {
-		errs = append(errs, removeTree(filepath.Join(j.Volumes, name)))
+		errs = append(errs, removeTree(filepath.Join(dir, name)))
 	}
 	return errors.Join(errs...)
 }
