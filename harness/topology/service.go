@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -127,7 +128,8 @@ func (l *loading) restart(c types.ServiceConfig) cluster.Restart {
 	policy, count, counted := strings.Cut(c.Restart, ":")
 	r := cluster.Restart{Policy: policy}
 	if counted {
-		if _, err := fmt.Sscanf(count, "%d", &r.MaxRetries); err != nil || policy != "on-failure" || r.MaxRetries < 1 {
+		var err error
+		if r.MaxRetries, err = strconv.Atoi(count); err != nil || policy != "on-failure" || r.MaxRetries < 1 {
 			l.fail(path, fmt.Sprintf("restart: %q", c.Restart), "a number of attempts goes with on-failure only: on-failure:3")
 		}
 	}
@@ -143,6 +145,9 @@ func (l *loading) restart(c types.ServiceConfig) cluster.Restart {
 			}
 		case "any", "":
 			r.Policy = "always"
+			if rp.MaxAttempts != nil {
+				l.fail([]string{"services", c.Name, "deploy", "restart_policy", "max_attempts"}, "max_attempts with any end of the program cannot be honoured", "condition: on-failure, or no max_attempts")
+			}
 		default:
 			l.fail([]string{"services", c.Name, "deploy", "restart_policy", "condition"}, fmt.Sprintf("condition: %q", rp.Condition), "none, on-failure or any")
 		}
@@ -197,10 +202,10 @@ func (l *loading) ports(c types.ServiceConfig, path []string) []int {
 
 func portRange(s string) (lo, hi int, err error) {
 	a, b, ranged := strings.Cut(s, "-")
-	if _, err = fmt.Sscanf(a, "%d", &lo); err == nil {
+	if lo, err = strconv.Atoi(a); err == nil {
 		hi = lo
 		if ranged {
-			_, err = fmt.Sscanf(b, "%d", &hi)
+			hi, err = strconv.Atoi(b)
 		}
 	}
 	if err != nil || lo < 1 || hi > 65535 || hi < lo {
