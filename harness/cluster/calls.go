@@ -32,7 +32,7 @@ type CallBatch struct {
 type Observed struct {
 	Link       Link
 	Calls      uint64 // that were read
-	Dropped    uint64 // of them, those that nobody took in time
+	Dropped    uint64 // of them, those that did not come: nobody took them in time, or what carried them was lost
 	Unreadable uint64 // connections that could not be read to their end
 	Why        string // of the first of these
 }

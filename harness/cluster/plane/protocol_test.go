@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hasvc/gauntlet/harness/cluster/plane/httpwire"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -99,6 +100,39 @@ func TestManyDescriptorsAndTooMany(t *testing.T) {
 	closeFiles(files)
 	_, err = c.Call(context.Background(), "give", maxFiles+1, nil)
 	require.ErrorContains(t, err, "could not be sent")
+}
+
+func TestAReplyThatIsTooLongIsAnError(t *testing.T) {
+	c, _, _ := connected(t, nil, map[string]Handler{
+		"much": func(context.Context, json.RawMessage, []*os.File) (any, []*os.File, error) {
+			return strings.Repeat("x", maxMessage+1), nil, nil
+		},
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := c.Call(ctx, "much", nil, nil)
+	require.ErrorContains(t, err, "over the limit")
+}
+
+// TestCallsFitAMessage has every field as long as it can be, of bytes that JSON writes as six.
+func TestCallsFitAMessage(t *testing.T) {
+	field := strings.Repeat("<", 1<<10)
+	o := newObserver()
+	for range takeCalls + 1 {
+		o.calls = append(o.calls, Call{From: "a", To: "b", Call: httpwire.Call{Method: field, Path: field, RequestID: field, TraceID: field}})
+	}
+	c, _, _ := connected(t, nil, (&Router{observer: o}).Handlers())
+	r := RemoteRouter{c}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	got, err := r.Calls(ctx)
+	require.NoError(t, err)
+	require.Len(t, got.Calls, takeCalls)
+	require.True(t, got.More)
+	got, err = r.Calls(ctx)
+	require.NoError(t, err)
+	require.Len(t, got.Calls, 1)
+	require.Equal(t, field, got.Calls[0].Path)
 }
 
 func TestErrorsKeepTheirIdentity(t *testing.T) {

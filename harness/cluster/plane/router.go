@@ -374,7 +374,7 @@ func (r *Router) Probe(at netip.AddrPort, listens bool) error {
 	return r.filter.change(there, nil)
 }
 
-// Calls returns calls that nobody has taken yet, a few thousand at most.
+// Calls returns calls that nobody has taken yet, a few hundred at most.
 func (r *Router) Calls() Calls { return r.observer.take() }
 
 // CallsEnd waits a little for connections on observed links to end, gives those that go on up for ended, and says how

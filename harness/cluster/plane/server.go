@@ -113,9 +113,9 @@ func (s *Server) answer(ctx context.Context, call envelope, files []*os.File) {
 		reply.Body, err = json.Marshal(body)
 	}
 	reply.Err = toWire(err)
-	if s.send(reply, out) != nil && len(out) > 0 {
-		// Descriptors may not pass (too many in flight, say) where words do.
-		reply.Body, reply.Err = nil, toWire(fmt.Errorf("plane: %s: the descriptors of the reply could not be sent", call.Name))
+	if err := s.send(reply, out); err != nil {
+		// Descriptors (too many in flight, say) or a reply that is too long may not pass where a few words do.
+		reply.Body, reply.Err = nil, toWire(fmt.Errorf("plane: %s: the reply could not be sent: %w", call.Name, err))
 		_ = s.send(reply, nil) // a connection that is gone shows in Serve
 	}
 }

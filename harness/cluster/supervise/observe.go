@@ -72,13 +72,14 @@ type calls struct {
 	// zero is the moment of the plane's clock's zero, as the answer that came quickest says: half its way bounds the error.
 	zero time.Time
 	took time.Duration
+	told map[cluster.Link]uint64 // calls
 }
 
 // callsEvery is how often calls are fetched: far within what the plane keeps.
 const callsEvery = 100 * time.Millisecond
 
 func newCalls(r Router, tell func(cluster.CallBatch)) *calls {
-	return &calls{router: r, tell: tell, ended: make(chan struct{})}
+	return &calls{router: r, tell: tell, ended: make(chan struct{}), told: map[cluster.Link]uint64{}}
 }
 
 func (c *calls) run(ctx context.Context) {
@@ -97,7 +98,7 @@ func (c *calls) run(ctx context.Context) {
 			return
 		}
 		if c.fetch(ctx) != nil {
-			return // the plane is gone, which others tell
+			return // the plane is gone, which others tell; or calls are lost, which end tells
 		}
 	}
 }
@@ -117,8 +118,10 @@ func (c *calls) fetch(ctx context.Context) error {
 		}
 		var b cluster.CallBatch
 		for _, x := range got.Calls {
+			link := cluster.Link{From: x.From, To: x.To}
+			c.told[link]++
 			b.Calls = append(b.Calls, cluster.Call{
-				Begin: c.zero.Add(x.Begin), End: c.zero.Add(x.End), Link: cluster.Link{From: x.From, To: x.To}, Port: x.Port, Conn: x.Conn,
+				Begin: c.zero.Add(x.Begin), End: c.zero.Add(x.End), Link: link, Port: x.Port, Conn: x.Conn,
 				Proto: x.Proto, Method: x.Method, Path: x.Path, RequestID: x.RequestID, TraceID: x.TraceID,
 				Status: x.Status, GRPCStatus: x.GRPCStatus, Injected: x.Injected, Error: x.Error,
 			})
@@ -141,7 +144,10 @@ func (c *calls) end(ctx context.Context) {
 	}
 	var b cluster.CallBatch
 	for _, o := range read {
-		b.Read = append(b.Read, cluster.Observed{Link: cluster.Link{From: o.From, To: o.To}, Calls: o.Calls, Dropped: o.Dropped, Unreadable: o.Unreadable, Why: o.Why})
+		link := cluster.Link{From: o.From, To: o.To}
+		// The plane takes a batch for told when it is sent, but its message may not have come.
+		lost := o.Calls - min(o.Calls, c.told[link])
+		b.Read = append(b.Read, cluster.Observed{Link: link, Calls: o.Calls, Dropped: max(o.Dropped, lost), Unreadable: o.Unreadable, Why: o.Why})
 	}
 	b.Err = err
 	c.tell(b)
