@@ -71,13 +71,17 @@ func reset(ctx context.Context, r resetter, both []AddrLink, list ListSockets) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, resetDeadline)
 	defer cancel()
-	live, err := list(ctx, both)
-	if err != nil {
-		return 0, err
-	}
 	connections := map[Socket]bool{}
-	for _, s := range live {
-		connections[s.connection()] = true
+	find := func() ([]Socket, error) {
+		live, err := list(ctx, both)
+		for _, s := range live {
+			connections[s.connection()] = true
+		}
+		return live, err
+	}
+	// Looked at before, for the count: the refusal itself ends those through the core.
+	if _, err := find(); err != nil {
+		return 0, err
 	}
 	id, err := r.refuse(ctx, both)
 	if err != nil {
@@ -88,19 +92,22 @@ func reset(ctx context.Context, r resetter, both []AddrLink, list ListSockets) (
 		defer cancel()
 		err = errors.Join(err, r.release(ctx, id))
 	}()
-	return len(connections), provokeUntilGone(ctx, r, both, live, list)
+	err = provokeUntilGone(ctx, r, find)
+	return len(connections), err
 }
 
 // provokeUntilGone sends ACKs to the live sockets again and again: a socket answers an unexpected one only every
-// 500 ms (net.ipv4.tcp_invalid_ratelimit), and an answer can be lost.
-func provokeUntilGone(ctx context.Context, r resetter, both []AddrLink, live []Socket, list ListSockets) error {
-	found := map[Socket]bool{}
-	for _, s := range live {
-		found[s] = true
-	}
+// 500 ms (net.ipv4.tcp_invalid_ratelimit), and an answer can be lost. Whatever is found under the refusal is to go,
+// also what was not there before it: no connection begins under it, but the ends of one that began just before may
+// be made by packets that were on their way.
+func provokeUntilGone(ctx context.Context, r resetter, find func() ([]Socket, error)) error {
 	tick := time.NewTicker(resetPoll)
 	defer tick.Stop()
-	for len(live) > 0 {
+	for {
+		live, err := find()
+		if err != nil || len(live) == 0 {
+			return err
+		}
 		if err := r.provoke(ctx, live); err != nil {
 			return err
 		}
@@ -109,13 +116,7 @@ func provokeUntilGone(ctx context.Context, r resetter, both []AddrLink, live []S
 		case <-ctx.Done():
 			return fmt.Errorf("plane: %d ends of connections between the nodes did not notice their reset, such as %v - %v: %w", len(live), live[0].Local, live[0].Remote, ctx.Err())
 		}
-		now, err := list(ctx, both)
-		if err != nil {
-			return err
-		}
-		live = slices.DeleteFunc(now, func(s Socket) bool { return !found[s] })
 	}
-	return nil
 }
 
 // bothWays returns the links and those of the opposite direction, each once.
