@@ -110,7 +110,8 @@ func (c *proxy1) ask() (why string) {
 	}
 	call.Begin = c.p.cfg.Now()
 	t := &turn{method: call.Method, switchs: h.switches(call.Method), call: call}
-	if !c.p.full() && !t.switchs && !c.passes {
+	// Who asks for an upgrade takes an answer as to any request; who connects wants no answer of HTTP.
+	if !c.p.full() && call.Method != "CONNECT" && !c.passes {
 		t.answer = c.p.cfg.Choose(Request{Proto: call.Proto, Method: call.Method, Path: call.Path})
 	}
 	if t.answer == nil {

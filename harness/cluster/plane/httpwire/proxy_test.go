@@ -208,6 +208,22 @@ func TestProxyOnHTTP1Details(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "DELETE / HTTP/1.1\r\n", line, "what comes after an upgrade is no request")
 	})
+	t.Run("upgrade that is answered", func(t *testing.T) {
+		c, br := dial(t, r)
+		for _, path := range []string{"/fixed", "/bad", "/fixed"} {
+			io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n")
+			resp, err := http.ReadResponse(br, nil)
+			require.NoError(t, err)
+			require.Equal(t, 503, resp.StatusCode)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, map[string]string{"/fixed": "down", "/bad": ""}[path], string(body))
+		}
+		io.WriteString(c, "GET /empty HTTP/1.1\r\nHost: h\r\n\r\n")
+		resp, err := http.ReadResponse(br, nil)
+		require.NoError(t, err)
+		require.Equal(t, 204, resp.StatusCode)
+	})
 	t.Run("half closed", func(t *testing.T) {
 		c, br := dial(t, r)
 		io.WriteString(c, "DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n")
