@@ -100,8 +100,8 @@ func (h *http1) answer() string {
 		x.call.Status, method = status, x.method
 		if x.switchs && (status == 101 || method == "CONNECT" && status < 300) {
 			upgrade := h.down.head.upgrade
+			h.tunnel, h.awaits = true, nil // before it is reported: what waits for the answer is no request
 			h.finish()
-			h.tunnel, h.awaits = true, nil
 			if upgrade == "h2c" {
 				return "the connection was upgraded to HTTP/2"
 			}

@@ -197,6 +197,8 @@ func TestReaderOnBytes(t *testing.T) {
 		{"no upgrade", "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + get, ok + ok, false, []string{"GET /ws 200", "GET /a 200"}, ""},
 		{"upgrade to HTTP/2", "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", "HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n", false, []string{"GET /ws 101"}, "upgraded to HTTP/2"},
 		{"connect", "CONNECT h:1 HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nraw", false, []string{"CONNECT h:1 200"}, ""},
+		{"connect, and what looks like a request", "CONNECT h:1 HTTP/1.1\r\n\r\n" + get, "HTTP/1.1 200 OK\r\n\r\n" + ok, false, []string{"CONNECT h:1 200"}, ""},
+		{"websocket that does not wait", "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + get, "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n\r\n", false, []string{"GET /ws 101"}, ""},
 		{"idle timeout", get, ok + "HTTP/1.1 408 Timeout\r\nConnection: close\r\n\r\nbye", true, []string{"GET /a 200"}, ""},
 		{"probe", "p", "p", false, nil, ""},
 		{"tls", "\x16\x03\x01 and a client hello that is longer than a request", "", false, nil, "TLS"},
