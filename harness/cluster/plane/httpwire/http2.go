@@ -2,6 +2,7 @@ package httpwire
 
 import (
 	"encoding/binary"
+	"math"
 	"strconv"
 
 	"golang.org/x/net/http2"
@@ -10,10 +11,11 @@ import (
 
 // http2Reader reads HTTP/2, and gRPC on it.
 type http2Reader struct {
-	r        *Reader
-	up, down direction
-	last     uint32 // the highest stream of the client
-	open     map[uint32]*stream
+	r          *Reader
+	up, down   direction
+	last       uint32 // the highest stream of the client
+	lastServed uint32 // of the server's GOAWAY
+	open       map[uint32]*stream
 }
 
 // direction is one of the two streams of bytes.
@@ -31,7 +33,7 @@ type stream struct {
 
 func newHTTP2(r *Reader) *http2Reader {
 	return &http2Reader{
-		r: r, open: map[uint32]*stream{},
+		r: r, open: map[uint32]*stream{}, lastServed: math.MaxInt32,
 		up: direction{table: newDecoder()}, down: direction{table: newDecoder()},
 	}
 }
@@ -97,7 +99,10 @@ func (h *http2Reader) ask() string {
 	if len(h.open) == maxOpen {
 		return "too many requests wait for an answer"
 	}
-	h.open[k.first.stream] = s
+	h.open[h.last] = s
+	if h.last > h.lastServed { // the GOAWAY was on its way
+		h.end(h.last, Refused)
+	}
 	return ""
 }
 
@@ -150,9 +155,9 @@ func (h *http2Reader) fromServer(p piece) string {
 		h.end(p.stream, how)
 	case http2.FrameGoAway:
 		if len(p.body) >= 8 {
-			last := binary.BigEndian.Uint32(p.body) &^ (1 << 31)
+			h.lastServed = binary.BigEndian.Uint32(p.body) &^ (1 << 31)
 			for id := range h.open {
-				if id > last {
+				if id > h.lastServed {
 					h.end(id, Refused)
 				}
 			}

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func handler(t testing.TB) http.Handler {
@@ -222,6 +224,26 @@ func TestReaderOnBytes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReaderOnGoAway has the client begin a stream before it and one while it is on its way.
+func TestReaderOnGoAway(t *testing.T) {
+	var e encoder
+	e.init()
+	head := func(b []byte, stream uint32, path string) []byte {
+		return e.block(b, http2.FrameHeaders, http2.FlagHeadersEndStream, stream, nil, []hpack.HeaderField{{Name: ":method", Value: "GET"}, {Name: ":path", Value: path}})
+	}
+	var calls []string
+	r := NewReader(now, func(c Call) { calls = append(calls, fmt.Sprint(c.Path, " ", c.Status, c.Error)) })
+	r.Request(head(head([]byte(preface), 1, "/served"), 3, "/open"))
+	r.Response(appendFrame(nil, http2.FrameGoAway, 0, 0, []byte{0, 0, 0, 1, 0, 0, 0, 0})) // up to stream 1, no error
+	require.Equal(t, []string{"/open 0refused"}, calls)
+	r.Request(head(nil, 5, "/late"))
+	require.Equal(t, []string{"/open 0refused", "/late 0refused"}, calls)
+	r.Response(e.block(nil, http2.FrameHeaders, http2.FlagHeadersEndStream, 1, nil, []hpack.HeaderField{{Name: ":status", Value: "200"}}))
+	r.End(Closed)
+	require.Equal(t, []string{"/open 0refused", "/late 0refused", "/served 200"}, calls)
+	require.Empty(t, r.Unreadable())
 }
 
 func TestReaderHearsOfAReset(t *testing.T) {
