@@ -191,9 +191,9 @@ func filesOf(oob []byte) ([]*os.File, error) {
 func (p *packetConn) Close() error { return p.c.Close() }
 
 // peerEnded reports whether err of a Conn only says that one of the two ends is no more. A peer that died with
-// messages unread shows as a reset.
+// messages unread shows as a reset, and to who sends as a broken pipe.
 func peerEnded(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET)
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
 func closeFiles(files []*os.File) {

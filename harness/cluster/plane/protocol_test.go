@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -242,6 +243,28 @@ func TestThePeersDeathEndsEveryCall(t *testing.T) {
 	_, err := c.Call(context.Background(), "hang", nil, nil)
 	require.ErrorIs(t, err, ErrGone)
 	require.NoError(t, <-served, "Serve has waited for its handlers")
+}
+
+// dying is a Conn whose peer has died, which shows to who sends and then to who receives.
+type dying struct{ ended chan struct{} }
+
+func (d dying) Send([]byte, []*os.File) error {
+	time.AfterFunc(20*time.Millisecond, func() { close(d.ended) })
+	return &net.OpError{Op: "write", Err: os.NewSyscallError("sendmsg", syscall.EPIPE)}
+}
+
+func (d dying) Recv() ([]byte, []*os.File, error) {
+	<-d.ended
+	return nil, nil, io.EOF
+}
+
+func (d dying) Close() error { return nil }
+
+func TestACallOfADeadPlaneSaysSo(t *testing.T) {
+	c := NewClient(dying{make(chan struct{})}, nil)
+	_, err := c.Call(context.Background(), "any", nil, nil)
+	require.ErrorIs(t, err, ErrGone)
+	require.NoError(t, c.Close())
 }
 
 func TestTheHarnessDeathEndsServe(t *testing.T) {
