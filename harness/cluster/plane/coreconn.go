@@ -45,9 +45,10 @@ func (c *core) serve(cc *coreConn) {
 	c.mu.Lock()
 	taps := c.taps
 	c.mu.Unlock()
+	closed := func() {}
 	if taps != nil {
 		if t := taps(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel, cc.endUp}); t != nil {
-			defer t.closed()
+			closed = t.closed
 			up.tap, down.tap = upTap{t}, downTap{t}
 		}
 	}
@@ -65,6 +66,7 @@ func (c *core) serve(cc *coreConn) {
 	running.Go(func() { downErr = down.carry() })
 	upErr = up.carry()
 	running.Wait()
+	closed() // the farewell is none of the connection's time
 	if errors.Is(upErr, errCut) || errors.Is(downErr, errCut) {
 		farewell(cc.client, server)
 	}

@@ -128,6 +128,27 @@ func TestAProbeIsNoCall(t *testing.T) {
 	})
 }
 
+// TestACutCallEndsWhenItIsCut has a client that keeps its end open after the toxic has closed the connection.
+func TestACutCallEndsWhenItIsCut(t *testing.T) {
+	inPlane(t, func() {
+		s := newStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		require.NoError(t, s.r.Observe([]AddrLink{s.link(1, 2)}, false))
+		serve(t, b.listen(9000), func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+		s.apply(toxic("timeout", "downstream", `{"timeout": 100}`), s.link(1, 2))
+		c := a.mustDial(b, 9000)
+		_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: node\r\n\r\n")
+		require.NoError(t, err)
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(patient)))
+		_, err = c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		seen := s.r.observer.now()
+		call := s.taken(1)[0]
+		require.Equal(t, "reset", call.Error)
+		require.Less(t, call.End, seen)
+	})
+}
+
 func TestRepliesStrikeWhatTheSeedSaysAndHealAtOnce(t *testing.T) {
 	inPlane(t, func() {
 		s := newStar(t, 2)

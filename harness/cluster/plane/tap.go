@@ -18,7 +18,7 @@ type tap interface {
 	// ended says that a direction's stream has ended in good order. What it returns goes to the server before the end;
 	// nothing can go to the client any more.
 	ended(upstream bool) []byte
-	// closed says that the connection is over, however it ended. It is the last call.
+	// closed says that nothing is carried any more, however the connection ended. It is the last call.
 	closed()
 }
 
