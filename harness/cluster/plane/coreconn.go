@@ -40,8 +40,21 @@ func (c *core) serve(cc *coreConn) {
 		return
 	}
 	up, down := newPipe(cc.client, server), newPipe(server, cc.client)
-	cut := func() { up.cut(); down.cut() }
-	up.ends, down.ends = ends{cc.cancel, cut}, ends{cc.cancel, cut}
+	carrying, over := context.WithCancel(cc.ctx)
+	defer over()
+	up.ends = ends{
+		reset: cc.cancel,
+		close: func() { up.cut(); down.cut() },
+		after: func(d time.Duration, f func()) {
+			t := time.AfterFunc(d, func() {
+				if carrying.Err() == nil {
+					f()
+				}
+			})
+			context.AfterFunc(carrying, func() { t.Stop() })
+		},
+	}
+	down.ends = up.ends
 	c.mu.Lock()
 	taps := c.taps
 	c.mu.Unlock()
@@ -66,6 +79,7 @@ func (c *core) serve(cc *coreConn) {
 	running.Go(func() { downErr = down.carry() })
 	upErr = up.carry()
 	running.Wait()
+	over()
 	closed() // the farewell is none of the connection's time
 	if errors.Is(upErr, errCut) || errors.Is(downErr, errCut) {
 		farewell(cc.client, server)

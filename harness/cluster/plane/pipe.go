@@ -28,7 +28,6 @@ type pipe struct {
 	want    []*stage
 	changed chan struct{} // holds one token when want is new, or when the tap has something to send
 	taken   chan struct{} // closed when it was taken; nil when it is not new
-	timers  []*time.Timer
 	cutNow  bool
 	over    bool
 }
@@ -37,6 +36,8 @@ type pipe struct {
 type ends struct {
 	reset func() // resets both ends
 	close func() // closes both ends, in an orderly way; what is on its way is lost
+	// after calls f in a while, unless both streams have ended by then: one that goes on is to be ended too.
+	after func(d time.Duration, f func())
 }
 
 // errCut says that a toxic ended the connection: both ends are to be closed.
@@ -96,15 +97,6 @@ func (p *pipe) cut() {
 	p.poke()
 }
 
-// after calls f in a while, unless the pipe has ended by then.
-func (p *pipe) after(d time.Duration, f func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.over {
-		p.timers = append(p.timers, time.AfterFunc(d, f))
-	}
-}
-
 // stageOf returns the stage of a toxic, or nil.
 func (p *pipe) stageOf(tl *toxicLink) *stage {
 	p.mu.Lock()
@@ -132,9 +124,6 @@ func (p *pipe) end() {
 	defer p.mu.Unlock()
 	p.over = true
 	p.accept()
-	for _, t := range p.timers {
-		t.Stop()
-	}
 }
 
 func (p *pipe) accept() {

@@ -24,7 +24,7 @@ func parseResetPeer(attributes json.RawMessage) (func(*strike) toxics.Toxic, err
 	d, err := milliseconds("timeout", t.Timeout, 0)
 	return func(s *strike) toxics.Toxic {
 		r := &resetPeer{strike: s}
-		s.pipe.after(d, func() {
+		s.pipe.ends.after(d, func() {
 			if !r.off.Load() {
 				s.count(0)
 				s.pipe.ends.reset()

@@ -24,7 +24,7 @@ func parseTimeout(attributes json.RawMessage) (func(*strike) toxics.Toxic, error
 	d, err := milliseconds("timeout", t.Timeout, 0)
 	return func(s *strike) toxics.Toxic {
 		if d > 0 {
-			s.pipe.after(d, func() {
+			s.pipe.ends.after(d, func() {
 				s.count(0)
 				s.pipe.ends.close()
 			})

@@ -69,6 +69,26 @@ func TestPiecesAreOfTheSizesAskedForAndDrawnFromTheSeed(t *testing.T) {
 	require.NotEqual(t, got, sizes(2))
 }
 
+// halfClosed is a connection of which only the server's stream goes on: it sends until the connection ends.
+func (s *star) halfClosed(port int) (c *net.TCPConn, gone <-chan error) {
+	ended := make(chan error, 1)
+	half := make(chan struct{})
+	serve(s.t, s.nodes[1].listen(port), func(c *net.TCPConn) {
+		_, _ = io.Copy(io.Discard, c)
+		close(half)
+		for b := make([]byte, 100); ; {
+			if _, err := c.Write(b); err != nil {
+				ended <- err
+				return
+			}
+		}
+	})
+	c = s.nodes[0].mustDial(s.nodes[1], port)
+	require.NoError(s.t, c.CloseWrite())
+	<-half
+	return c, ended
+}
+
 // sink counts what a server gets and when its stream ends.
 type sink struct {
 	mu    sync.Mutex
@@ -247,6 +267,17 @@ func TestTimeout(t *testing.T) {
 		_, err = ends(c)
 		require.ErrorIs(t, err, io.EOF, "the server's own end")
 		s.remove(id)
+
+		// It closes a connection whose stream has ended by then.
+		c, gone := s.halfClosed(9100)
+		id = s.apply(toxic("timeout", "upstream", `{"timeout": 50}`), s.link(1, 2))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(patient)))
+		_, err = io.Copy(io.Discard, c)
+		require.NoError(t, err, "closed, not reset")
+		require.NoError(t, c.Close())
+		require.True(t, isReset(<-gone))
+		require.Equal(t, uint64(1), s.counter(id).Packets)
+		s.remove(id)
 	})
 }
 
@@ -280,10 +311,19 @@ func TestResetPeer(t *testing.T) {
 			require.Equal(t, uint64(2), s.counter(id).Packets)
 			s.remove(id)
 		}
+		// It ends a connection whose stream has ended before it came.
+		c, gone := s.halfClosed(9100)
+		id := s.apply(toxic("reset_peer", "upstream", `{"timeout": 0}`), s.link(1, 2))
+		require.NoError(t, c.SetReadDeadline(time.Now().Add(patient)))
+		_, err := io.Copy(io.Discard, c)
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.True(t, isReset(<-gone))
+		require.Equal(t, uint64(1), s.counter(id).Packets)
+		s.remove(id)
 		// In time it is taken off, and nothing is lost.
-		c := a.mustDial(b, 9000)
-		id := s.apply(toxic("reset_peer", "upstream", `{"timeout": 60000}`), s.link(1, 2))
-		_, err := c.Write([]byte("*"))
+		c = a.mustDial(b, 9000)
+		id = s.apply(toxic("reset_peer", "upstream", `{"timeout": 60000}`), s.link(1, 2))
+		_, err = c.Write([]byte("*"))
 		require.NoError(t, err)
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
 		_, err = c.Read(make([]byte, 1))
