@@ -135,7 +135,7 @@ func (cc *coreConn) remove(tl *toxicLink) <-chan struct{} {
 	if p == nil {
 		return nil
 	}
-	s := p.stageOf(tl)
+	s := p.stage(func(s *stage) bool { return s.of == tl })
 	if s == nil {
 		return nil // it was spared
 	}

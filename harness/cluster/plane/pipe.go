@@ -23,6 +23,7 @@ type pipe struct {
 	ends     ends
 	tap      half        // or nil
 	cutLater atomic.Bool // when what is on its way has been passed on, the connection is to be closed
+	lost     atomic.Bool // a toxic has discarded something
 
 	mu      sync.Mutex
 	want    []*stage
@@ -97,11 +98,11 @@ func (p *pipe) cut() {
 	p.poke()
 }
 
-// stageOf returns the stage of a toxic, or nil.
-func (p *pipe) stageOf(tl *toxicLink) *stage {
+// stage returns the first stage that matches, or nil.
+func (p *pipe) stage(match func(*stage) bool) *stage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if i := slices.IndexFunc(p.want, func(s *stage) bool { return s.of == tl }); i >= 0 {
+	if i := slices.IndexFunc(p.want, match); i >= 0 {
 		return p.want[i]
 	}
 	return nil

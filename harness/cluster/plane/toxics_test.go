@@ -268,6 +268,21 @@ func TestTimeout(t *testing.T) {
 		require.ErrorIs(t, err, io.EOF, "the server's own end")
 		s.remove(id)
 
+		// One takes another's place on a connection that lives on; the last one closes it.
+		live := a.mustDial(b, 9000)
+		first := s.apply(toxic("timeout", "upstream", `{"timeout": 60000}`), s.link(1, 2))
+		_, err = live.Write([]byte("lost"))
+		require.NoError(t, err)
+		until(t, "it is lost", func() bool { return s.counter(first).Packets == 1 })
+		second := s.apply(toxic("timeout", "upstream", `{"timeout": 60000}`), s.link(1, 2))
+		s.remove(first)
+		_, err = live.Write([]byte("lost too"))
+		require.NoError(t, err)
+		until(t, "it is lost too", func() bool { return s.counter(second).Packets == 1 })
+		s.remove(second)
+		_, err = ends(live)
+		require.ErrorIs(t, err, io.EOF)
+
 		// It closes a connection whose stream has ended by then.
 		c, gone := s.halfClosed(9100)
 		id = s.apply(toxic("timeout", "upstream", `{"timeout": 50}`), s.link(1, 2))
@@ -279,6 +294,23 @@ func TestTimeout(t *testing.T) {
 		require.Equal(t, uint64(1), s.counter(id).Packets)
 		s.remove(id)
 	})
+}
+
+func TestATimeoutThatAnotherReplacesClosesNothing(t *testing.T) {
+	closed := 0
+	var due []func()
+	p := &pipe{ends: ends{close: func() { closed++ }, after: func(_ time.Duration, f func()) { due = append(due, f) }}}
+	for range 2 {
+		p.want = append(p.want, testStage(p, "timeout", ours("timeout", `{"timeout": 100}`)))
+	}
+	first, second := p.want[0].wrapper.Toxic.(healer), p.want[1].wrapper.Toxic.(healer)
+	require.False(t, first.heal(), "it is to be taken off")
+	p.want = p.want[1:]
+	due[0]()
+	require.Zero(t, closed)
+	require.True(t, second.heal())
+	due[1]()
+	require.Equal(t, 1, closed)
 }
 
 func TestResetPeer(t *testing.T) {

@@ -330,7 +330,8 @@ func (a *API) apply(ctx context.Context, p *proxy, t *Toxic) (cluster.RuleID, er
 }
 
 // change replaces a toxic by one with other attributes. The new one comes before the old one goes: nothing escapes both,
-// and when the new one is refused the old one stays.
+// and when the new one is refused the old one stays. Connections go on, as with toxiproxy, also those of a timeout; its time
+// counts anew.
 func (a *API) change(ctx context.Context, r *http.Request) (int, any, error) {
 	p, i, err := a.find(r)
 	if err != nil {
