@@ -191,7 +191,7 @@ func (t *tapped) ended(upstream bool) (last []byte) {
 			t.reader.Request(last)
 		}
 	default:
-		t.proxy.DownEnd()
+		last = t.proxy.DownEnd()
 	}
 	return last
 }

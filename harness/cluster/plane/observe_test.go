@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -206,6 +207,62 @@ func TestRepliesStrikeWhatTheSeedSaysAndHealAtOnce(t *testing.T) {
 		left, err := s.r.Audit()
 		require.NoError(t, err)
 		require.Empty(t, left)
+	})
+}
+
+// TestNothingIsAnsweredBehindTheServersEnd has slow_close hold the end of a server's stream back: what a client asks meanwhile is
+// too late for an answer.
+func TestNothingIsAnsweredBehindTheServersEnd(t *testing.T) {
+	inPlane(t, func() {
+		s := newStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		require.NoError(t, s.r.Observe([]AddrLink{s.link(1, 2)}, true))
+		late := make(chan string, 1)
+		serve(t, b.listen(9000), func(c *net.TCPConn) {
+			r := bufio.NewReader(c)
+			_, err := http.ReadRequest(r)
+			if err == nil {
+				_, err = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+			}
+			if err = errors.Join(err, c.CloseWrite()); err != nil {
+				late <- err.Error()
+				return
+			}
+			q, err := http.ReadRequest(r)
+			if err != nil {
+				late <- err.Error()
+				return
+			}
+			late <- q.URL.Path
+		})
+		struck := s.apply(cluster.Rule{Reply: &cluster.Reply{HTTP: &cluster.HTTPReply{Status: 503}, Path: "^/x", Share: 1}}, s.link(1, 2))
+		slow := s.apply(toxic("slow_close", "downstream", `{"delay": 60000}`), s.link(1, 2))
+		c := a.mustDial(b, 9000)
+		require.NoError(t, c.SetDeadline(time.Now().Add(2*patient)))
+		_, err := io.WriteString(c, "GET /first HTTP/1.1\r\nHost: node\r\n\r\n")
+		require.NoError(t, err)
+		r := bufio.NewReader(c)
+		resp, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		require.Equal(t, 204, resp.StatusCode)
+		until(t, "the end is held", func() bool { return s.counter(slow).Packets == 1 })
+		_, err = io.WriteString(c, "GET /x HTTP/1.1\r\nHost: node\r\n\r\n")
+		require.NoError(t, err)
+		select {
+		case path := <-late:
+			require.Equal(t, "/x", path)
+		case <-time.After(patient):
+			require.Fail(t, "the request was answered, or lost")
+		}
+		require.NoError(t, c.CloseWrite())
+		s.remove(slow)
+		rest, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Empty(t, rest)
+		require.Zero(t, s.counter(struck).Packets)
+		for _, c := range s.taken(2) {
+			require.False(t, c.Injected, c.Path)
+		}
 	})
 }
 

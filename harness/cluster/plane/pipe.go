@@ -180,7 +180,7 @@ func (p *pipe) run() error {
 // finish passes the end of the stream on.
 func (p *pipe) finish() error {
 	if p.tap != nil {
-		if b := p.tap.ended(); len(b) > 0 {
+		if b := p.tap.allLeft(); len(b) > 0 {
 			if _, err := p.dst.Write(b); err != nil {
 				return err
 			}
@@ -234,6 +234,9 @@ func (p *pipe) through(stages []*stage) error {
 			// Read, but not yet in the chain. Behind the end that a toxic has made it has no way to go.
 			if in.left != nil && f.ended < 0 {
 				f.held[0] = append(f.held[0], in.left)
+				if in.over {
+					f.ended = 0
+				}
 			}
 			in.left = nil
 			if err := p.own(&f); err != nil {
@@ -287,7 +290,7 @@ type intake struct {
 
 	// Valid after stop.
 	left    *stream.StreamChunk // read, but the chain did not take it
-	over    bool                // src has ended, and so has the chain's head
+	over    bool                // src has ended in good order: behind left comes its end
 	failure error               // why, unless by its peer's close
 }
 
@@ -311,23 +314,20 @@ func (in *intake) run() {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := in.pipe.src.Read(buf)
-		if b := in.arrived(buf[:n]); len(b) > 0 {
-			x := newChunk(b)
-			select {
-			case in.chain.head() <- x:
-			case <-in.stopping:
-				in.left = x
+		if n > 0 && !in.put(in.arrived(buf[:n])) {
+			return
+		}
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return // the stages are to change
+		case errors.Is(err, io.EOF):
+			in.over = true
+			if in.pipe.tap != nil && !in.put(in.pipe.tap.allArrived()) {
 				return
 			}
-		}
-		if err == nil {
-			continue
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return // the stages are to change
-		}
-		in.over = true
-		if !errors.Is(err, io.EOF) {
+		default:
 			in.failure = err
 		}
 		close(in.chain.links[0])
@@ -336,8 +336,23 @@ func (in *intake) run() {
 }
 
 func (in *intake) arrived(b []byte) []byte {
-	if in.pipe.tap == nil || len(b) == 0 {
+	if in.pipe.tap == nil {
 		return b
 	}
 	return in.pipe.tap.arrived(b)
+}
+
+// put has bytes go into the chain. It returns false, and they are left, when the stages are to change before.
+func (in *intake) put(b []byte) bool {
+	if len(b) == 0 {
+		return true
+	}
+	x := newChunk(b)
+	select {
+	case in.chain.head() <- x:
+		return true
+	case <-in.stopping:
+		in.left = x
+		return false
+	}
 }

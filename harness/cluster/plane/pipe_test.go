@@ -156,7 +156,9 @@ func (g gate) leaving(b []byte) []byte {
 	return b
 }
 
-func (g gate) ended() []byte { return nil }
+func (g gate) allArrived() []byte { return nil }
+
+func (g gate) allLeft() []byte { return nil }
 
 // TestNothingComesFromBehindACut takes limit_data off when it has just cut the stream: what comes out is where the data begins.
 func TestNothingComesFromBehindACut(t *testing.T) {

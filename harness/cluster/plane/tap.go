@@ -15,8 +15,9 @@ type tap interface {
 	up(b []byte) []byte
 	// down likewise for bytes on their way to the client.
 	down(b []byte) []byte
-	// ended says that a direction's stream has ended in good order. What it returns goes to the server before the end;
-	// nothing can go to the client any more.
+	// ended says that a direction's stream has ended in good order: the server's, as soon as its end has come here,
+	// whatever toxics downstream still hold; the client's, when its end has passed those upstream. What it returns goes
+	// on before the end, and nothing goes in that direction any more.
 	ended(upstream bool) []byte
 	// closed says that nothing is carried any more, however the connection ended. It is the last call.
 	closed()
@@ -36,18 +37,21 @@ type tapConn struct {
 // half is what a pipe knows of the tap of its connection.
 type half interface {
 	arrived(b []byte) []byte // read from the source
+	allArrived() []byte      // the source's end was read
 	leaving(b []byte) []byte // to be written to the destination
-	ended() []byte
+	allLeft() []byte         // the end is to be passed on
 }
 
 type upTap struct{ tap }
 
 func (t upTap) arrived(b []byte) []byte { return b }
+func (t upTap) allArrived() []byte      { return nil }
 func (t upTap) leaving(b []byte) []byte { return t.up(b) }
-func (t upTap) ended() []byte           { return t.tap.ended(true) }
+func (t upTap) allLeft() []byte         { return t.ended(true) }
 
 type downTap struct{ tap }
 
 func (t downTap) arrived(b []byte) []byte { return t.down(b) }
+func (t downTap) allArrived() []byte      { return t.ended(false) }
 func (t downTap) leaving(b []byte) []byte { return b }
-func (t downTap) ended() []byte           { t.tap.ended(false); return nil }
+func (t downTap) allLeft() []byte         { return nil }

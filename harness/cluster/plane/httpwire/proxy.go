@@ -182,11 +182,13 @@ func (p *Proxy) take() []byte {
 // mayBeSettings says that these may be the first bytes of a server of HTTP/2: a SETTINGS frame.
 func mayBeSettings(b []byte) bool { return b[0] == 0 && (len(b) < 4 || b[3] == 4) }
 
-// DownEnd says that the server has ended its stream: nothing can be answered any more.
-func (p *Proxy) DownEnd() {
+// DownEnd says that the server has ended its stream, and returns what is to go to the client before its end: nothing is
+// answered any more.
+func (p *Proxy) DownEnd() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
+	return p.take()
 }
 
 func (p *Proxy) fail(why string) {

@@ -79,7 +79,7 @@ func (r *relay) serve(client *net.TCPConn) {
 		server.Close()
 	}
 	up, down := func(b []byte) []byte { return b }, func(b []byte) []byte { return b }
-	upEnd, downEnd := func() []byte { return nil }, func() {}
+	upEnd, downEnd := func() []byte { return nil }, func() []byte { return nil }
 	var wakes sync.WaitGroup
 	defer wakes.Wait()
 	var upMu, downMu sync.Mutex
@@ -158,7 +158,7 @@ func (r *relay) serve(client *net.TCPConn) {
 		pump(1, server, toClient, func() error {
 			downMu.Lock()
 			defer downMu.Unlock()
-			downEnd()
+			client.Write(downEnd())
 			reader.ResponseEnd()
 			return client.CloseWrite()
 		})
