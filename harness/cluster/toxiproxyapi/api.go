@@ -4,10 +4,12 @@
 package toxiproxyapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -21,8 +23,10 @@ import (
 // Version is that of toxiproxy whose API this is.
 const Version = "2.12.0"
 
-// changeTimeout bounds each change: no call waits for ever.
-const changeTimeout = 10 * time.Second
+const (
+	changeTimeout = 10 * time.Second // of each change, and of the body that asks for it: no call waits for ever
+	maxBody       = 1 << 20
+)
 
 // Proxy is a link as toxiproxy's clients see it.
 type Proxy struct {
@@ -118,7 +122,10 @@ func New(linker Linker, links []cluster.Link, seed uint64, end func(cluster.Link
 			// A client that goes away half way must not leave a toxic that nobody knows of.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(req.Context()), changeTimeout)
 			defer cancel()
-			req.Body = http.MaxBytesReader(w, req.Body, 1<<20)
+			if err := readBody(w, req); err != nil {
+				reply(w, 0, nil, err)
+				return
+			}
 			a.mu.Lock()
 			status, answer, err := r.do(ctx, req)
 			body, merr := json.Marshal(answer)
@@ -185,6 +192,24 @@ func (a *API) find(r *http.Request) (*proxy, int, error) {
 		return nil, 0, fail(http.StatusNotFound, "toxic not found")
 	}
 	return p, i, nil
+}
+
+// readBody reads the body of a request before anything waits for it, within changeTimeout.
+func readBody(w http.ResponseWriter, r *http.Request) error {
+	c := http.NewResponseController(w)
+	err := c.SetReadDeadline(time.Now().Add(changeTimeout))
+	var body []byte
+	if err == nil {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	}
+	if err == nil {
+		err = c.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		return fail(http.StatusBadRequest, "bad request body: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
 }
 
 func decode(r *http.Request, v any) error {

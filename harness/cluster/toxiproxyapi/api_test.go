@@ -1,6 +1,7 @@
 package toxiproxyapi_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -154,6 +156,23 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 	require.Error(t, err, "a browser")
 	_, err = toxiproxyapi.New(r, []cluster.Link{{From: "a_b", To: "c"}, {From: "a", To: "b_c"}}, 1, func(cluster.Link) (string, string) { return "", "" })
 	require.ErrorContains(t, err, "a_b_c")
+}
+
+// TestABodyThatDoesNotComeHoldsUpNobody has a client that sends the head of a change and then nothing.
+func TestABodyThatDoesNotComeHoldsUpNobody(t *testing.T) {
+	_, url := serveAPI(t, &rules{held: map[cluster.RuleID]cluster.Rule{}}, cluster.Link{From: "a", To: "b"})
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "POST /proxies/a_b/toxics HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
+	require.NoError(t, err)
+	line, err := bufio.NewReader(c).ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue", "it reads the body")
+	other := http.Client{Timeout: 5 * time.Second}
+	res, err := other.Get(url + "/version")
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
 }
 
 // TestToxiproxysClientDrivesATopology adds and removes toxics 1,000 times under traffic: nothing hangs, no byte is lost.
