@@ -171,7 +171,8 @@ type Linker interface {
 	// link: drop wins over reject, reject over the rest; delays add up.
 	Apply(ctx context.Context, links []Link, r Rule) (RuleID, error)
 	Remove(ctx context.Context, id RuleID) error
-	// Counters returns, for each link of the rule, what it acted on so far.
+	// Counters returns, for each link of the rule, what it acted on so far. Of a delay it is an error when packets passed
+	// that could not be held back.
 	Counters(ctx context.Context, id RuleID) ([]Counter, error)
 	// Reset ends live TCP connections between the two nodes of each link, idle ones too: both ends see a reset.
 	// It returns how many connections it found.

@@ -25,7 +25,7 @@ const (
 	attrMark       = 3
 	commandBind    = 1
 	copyMeta       = 1
-	flagFailOpen   = 1 // a full queue lets packets pass in time rather than lose them
+	flagFailOpen   = 1 // a full queue lets packets pass in time rather than lose them: Router.Counters tells
 	flagGSO        = 4 // big packets as they are
 	acceptVerdict  = 1
 	headerLen      = 20 // nlmsghdr and nfgenmsg

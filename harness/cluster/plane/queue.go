@@ -32,6 +32,7 @@ type queue struct {
 
 	held     atomic.Int64 // packets waiting now
 	received atomic.Uint64
+	drained  atomic.Uint64 // how often nothing was left to be received
 }
 
 // delays says what holds on which link. It is never changed, only replaced.
@@ -44,6 +45,7 @@ type delays struct {
 type delayRule struct {
 	delay  cluster.Delay
 	stream uint64
+	met    atomic.Uint64 // packets that came under it; others may read it
 
 	started bool
 	first   uint64 // number of the link's packet that was the rule's first
@@ -110,6 +112,33 @@ func (q *queue) set(change map[uint32][]*delayRule) {
 	select {
 	case <-next.applied:
 	case <-q.ended:
+	}
+}
+
+// missingTime is how long a packet that the filter has counted may be on its way to the queue: the processor may be taken
+// away from it in between.
+const missingTime = time.Second
+
+// await waits until count is 0, or will not change by what is on its way, and returns it: packets that are to come and have
+// not been received.
+func (q *queue) await(count func() uint64) uint64 {
+	drained, end := q.drained.Load()+1, time.Now().Add(missingTime) // one may have been under way already
+	for {
+		n := count()
+		if n == 0 {
+			return 0
+		}
+		over := q.drained.Load() > drained
+		select {
+		case <-q.ended:
+			over = true
+		default:
+		}
+		if over && time.Now().After(end) {
+			return n
+		}
+		q.rouse()
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -191,6 +220,9 @@ func (t *thread) reconsider(links map[uint32][]*delayRule) {
 func total(rules []*delayRule, n uint64, arriving bool) time.Duration {
 	var sum time.Duration
 	for _, r := range rules {
+		if arriving {
+			r.met.Add(1)
+		}
 		if arriving && !r.started {
 			r.started, r.first = true, n
 		}
@@ -250,6 +282,7 @@ func (t *thread) receive() int {
 	for got := range 64 {
 		n, _, err := unix.Recvfrom(t.sock, t.in, unix.MSG_DONTWAIT)
 		if err != nil {
+			t.drained.Add(1)
 			return got
 		}
 		now, rules := t.now(), t.delays.Load().of

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // stamped is a datagram that came, with what it says about its sending.
@@ -196,17 +197,74 @@ func TestDelaysComeAndGoUnderTraffic(t *testing.T) {
 			}
 		})
 		var took []time.Duration
-		for range 1000 {
+		for i := range 1000 {
 			start := time.Now()
 			id := s.apply(ruleDelay(2*time.Millisecond), s.link(1, 2), s.link(2, 1))
 			s.remove(id)
 			took = append(took, time.Since(start)/2)
+			if i%10 == 0 { // one that is there alone, and one that comes to it
+				alone := s.apply(ruleDelay(2*time.Millisecond), s.link(1, 2))
+				beside := s.apply(ruleDelay(time.Millisecond), s.link(1, 2), s.link(2, 1))
+				for _, id := range []cluster.RuleID{alone, beside} {
+					_, err := s.r.Counters(id)
+					require.NoError(t, err, "nothing passes the queue by")
+				}
+				s.remove(alone)
+				s.remove(beside)
+			}
 		}
 		slices.Sort(took)
 		t.Logf("a change under traffic: p50 %v, p99 %v", took[500], took[990])
 		close(stop)
 		running.Wait()
 		require.Equal(t, sent, got)
+	})
+}
+
+// TestAFullQueueIsNoDelay has a queue without room, whose thread comes late: what passed in time is told.
+func TestAFullQueueIsNoDelay(t *testing.T) {
+	inPlane(t, func() {
+		s := newStar(t, 2)
+		p, q := s.nodes[1].udp(7000), s.nodes[0].udp(0)
+		id := s.apply(ruleDelay(maxDelay), s.link(1, 2))
+		send := func(n int) {
+			for range n {
+				_, err := q.WriteToUDPAddrPort([]byte("x"), netip.AddrPortFrom(s.nodes[1].addr, 7000))
+				require.NoError(t, err)
+			}
+		}
+		const first, second = 50, 80 // together as many as the receiver has room for
+		send(first)
+		until(t, "the queue has them", func() bool { return s.r.queue.held.Load() == first })
+		require.EqualValues(t, first, s.counter(id).Packets)
+
+		full := &queue{ended: make(chan struct{})}
+		full.delays.Store(&delays{of: s.r.queue.delays.Load().of, applied: make(chan struct{})})
+		require.NoError(t, s.r.queue.close())
+		s.r.queue, s.r.undo[0] = full, full.close
+		var err error
+		full.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		require.NoError(t, err)
+		full.sock, err = openQueue()
+		require.NoError(t, err)
+		require.NoError(t, unix.SetsockoptInt(full.sock, unix.SOL_SOCKET, unix.SO_RCVBUF, 1))
+		send(second)
+		until(t, "all were sent", func() bool {
+			counted, err := s.r.filter.counted(s.r.filter.rules[delay])
+			require.NoError(t, err)
+			return counted[string(key(s.link(1, 2)))].packets == first+second
+		})
+		full.done.Go(func() {
+			defer close(full.ended)
+			full.run()
+		})
+		require.NoError(t, p.SetReadDeadline(time.Now().Add(patient)))
+		for range first + 1 { // those of the queue that was closed, and at least one that should have been held
+			_, err := io.ReadFull(connOf{p}, make([]byte, 1))
+			require.NoError(t, err)
+		}
+		_, err = s.r.Counters(id)
+		require.ErrorContains(t, err, "not held back")
 	})
 }
 

@@ -382,14 +382,15 @@ func (r *Router) Calls() Calls { return r.observer.take() }
 func (r *Router) CallsEnd(ctx context.Context) []Observed { return r.observer.end(ctx) }
 
 func (r *Router) applyPackets(ru *rule) (cluster.RuleID, error) {
-	if err := r.setBase(ru); err != nil {
-		return 0, err
-	}
 	enter := r.rules.add(ru)
 	if ru.does == delay {
 		r.setDelays(ru.links) // before the first packet is queued
 	}
-	if err := r.filter.change(nil, r.elements(enter)); err != nil {
+	err := r.setBase(ru, enter)
+	if err == nil {
+		err = r.filter.change(nil, r.elements(enter))
+	}
+	if err != nil {
 		r.rules.remove(ru)
 		if ru.does == delay {
 			r.setDelays(ru.links)
@@ -399,10 +400,11 @@ func (r *Router) applyPackets(ru *rule) (cluster.RuleID, error) {
 	return ru.id, nil
 }
 
-// setBase notes what the filter has counted on the rule's links for other rules.
-func (r *Router) setBase(ru *rule) error {
+// setBase notes what the filter has counted on the rule's links for other rules: on those that do not enter with it. It comes
+// when the queue knows of the rule, so that of a packet that is counted after it the queue is told.
+func (r *Router) setBase(ru *rule, enter []member) error {
 	ru.base = make([]counts, len(ru.links))
-	if !slices.ContainsFunc(ru.links, func(l AddrLink) bool { return r.rules.asked(l, ru.does) }) {
+	if len(enter) == len(ru.links) {
 		return nil
 	}
 	counted, err := r.filter.tally(ru.does)
@@ -507,7 +509,7 @@ func (r *Router) Remove(id cluster.RuleID) error {
 }
 
 // Counters returns what a rule acted on, link by link, in the order of Apply. Of two rules of one kind on a link both
-// count its packets.
+// count its packets. Of a delay it is an error when packets passed that could not be held back.
 func (r *Router) Counters(id cluster.RuleID) ([]AddrCounter, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -537,7 +539,28 @@ func (r *Router) Counters(id cluster.RuleID) ([]AddrCounter, error) {
 		c, base := counted[string(key(l))], ru.base[i]
 		cs[i] = AddrCounter{l, c.packets - base.packets, c.bytes - base.bytes, c.probes - base.probes}
 	}
+	if ru.does == delay {
+		return cs, r.allHeld(ru, cs)
+	}
 	return cs, nil
+}
+
+// allHeld says how many of the packets that were counted the queue was never told of: a full queue lets packets pass in time.
+func (r *Router) allHeld(ru *rule, cs []AddrCounter) error {
+	var where AddrLink
+	passed := r.queue.await(func() (n uint64) {
+		for _, c := range cs {
+			sent := c.Packets + c.Probes
+			if met := ru.delayOn(c.Link).met.Load(); met < sent {
+				n, where = n+sent-met, c.Link
+			}
+		}
+		return n
+	})
+	if passed == 0 {
+		return nil
+	}
+	return fmt.Errorf("plane: %d packets, on %v or others, were not held back: the queue had no room for them", passed, where)
 }
 
 // Audit names what is left of rules: an empty answer means that every link is as it was at the start.
