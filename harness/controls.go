@@ -37,13 +37,17 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		unchanged.Controls = append(unchanged.Controls, reports.ControlResult{
 			Name: c.Name, NoFault: c.NoFault, Killed: right, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
 		})
+		// Now, and not when all have run: whatever ends this early, one that lived stays in the record.
+		if err := reports.Save(*unchanged); err != nil {
+			return err
+		}
 	}
-	return reports.Save(*unchanged)
+	return nil
 }
 
 // checkControl judges the record of a control that was run with run. It stands where it was written, or, when the
 // directories have been moved together, beside run's.
-func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlOutcome) reports.ControlResult {
+func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlResult) reports.ControlResult {
 	out := reports.ControlResult{Name: was.Name, Dir: was.Dir}
 	i := slices.IndexFunc(run.Plan.Controls, func(c plan.Control) bool { return c.Name == was.Name })
 	if i < 0 {

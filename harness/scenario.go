@@ -226,7 +226,7 @@ func openRun(dir string) (run *record.Run, done func(), err error) {
 	return run, func() { _ = m.Close() }, nil // it was only read
 }
 
-// Findings reads the result of a run directory that was judged before.
+// Findings reads the result of a run directory that was judged before, with what became of its controls then.
 func Findings(dir string) (*reports.Result, error) {
 	run, done, err := openRun(dir)
 	if err != nil {
@@ -240,7 +240,11 @@ func Findings(dir string) (*reports.Result, error) {
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	return &reports.Result{Run: run, Findings: findings, Verdict: verdict}, nil
+	controls, err := reports.SavedControls(dir)
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	return &reports.Result{Run: run, Findings: findings, Verdict: verdict, Controls: controls}, nil
 }
 
 // changed is the topology with a control's change.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/hasvc/gauntlet/assertions"
@@ -223,6 +224,25 @@ func findingResults(fs []assertions.Finding) []FindingResult {
 	}
 	return out
 }
+
+// findings are those that were described.
+func findings(described []FindingResult) []assertions.Finding {
+	var out []assertions.Finding
+	for _, x := range described {
+		f := assertions.Finding{ID: x.ID, Kind: x.Kind, Class: x.Class, Round: x.Round, Verdict: x.Verdict, Summary: x.Summary, Reason: x.Reason}
+		for _, y := range x.Evidence {
+			e := assertions.Evidence{What: y.What, File: y.File, Count: y.Count, Nodes: y.Nodes, Values: y.Values, Detail: y.Detail}
+			if y.From != nil && y.To != nil {
+				e.Window = &assertions.Window{From: offset(*y.From), To: offset(*y.To)}
+			}
+			f.Evidence = append(f.Evidence, e)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func offset(s float64) time.Duration { return time.Duration(math.Round(s * 1e9)) }
 
 // finite leaves out what JSON cannot write.
 func finite(v map[string]float64) map[string]float64 {

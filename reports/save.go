@@ -46,9 +46,9 @@ func save(file string, render func(io.Writer, []Result) error, r Result) error {
 	return nil
 }
 
-// SavedControls lists the controls that were run with a run, as its directory has them: their names and run
-// directories. A run without is no error.
-func SavedControls(dir string) ([]ControlOutcome, error) {
+// SavedControls lists the controls that were run with a run and what became of them, as its directory has it. A run
+// without is no error.
+func SavedControls(dir string) ([]ControlResult, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "run.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -60,9 +60,11 @@ func SavedControls(dir string) ([]ControlOutcome, error) {
 	if err := json.Unmarshal(b, &doc); err != nil {
 		return nil, fmt.Errorf("read what was judged before: %s: %w", filepath.Join(dir, "run.json"), err)
 	}
-	var all []ControlOutcome
+	var all []ControlResult
 	for _, r := range doc.Results {
-		all = append(all, r.Controls...)
+		for _, c := range r.Controls {
+			all = append(all, ControlResult{Name: c.Name, NoFault: c.NoFault, Killed: c.Killed, Reason: c.Reason, Dir: c.Dir, Findings: findings(c.Findings)})
+		}
 	}
 	return all, nil
 }

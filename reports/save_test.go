@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
@@ -27,6 +28,30 @@ func TestSaveReplacesWhatIsThere(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 2, "no temporary file is left")
+}
+
+// What is read of a run directory is told like what was written into it.
+func TestSavedControlsAreThoseThatWereSaved(t *testing.T) {
+	r := passed().result(t)
+	r.Run.Dir = t.TempDir()
+	window := assertions.Evidence{What: "requests", File: "requests/web.csv", Window: &assertions.Window{From: 1100 * ms, To: 4208123457}, Count: 3,
+		Nodes: []string{"web-1"}, Values: map[string]float64{"p99": 0.25}, Detail: "a line"}
+	r.Controls = append(r.Controls, ControlResult{Name: "no-fault", NoFault: true, Reason: "it was loud", Dir: "runs/x-no-fault-1", Findings: []assertions.Finding{
+		finding(assertions.Fail, assertions.Service, "steady", "slo", 1, "too slow", window), finding(assertions.Invalid, assertions.Premise, "audit", "audit", 0, "none")}})
+	require.NoError(t, Save(r))
+	saved := r
+	var err error
+	saved.Controls, err = SavedControls(r.Run.Dir)
+	require.NoError(t, err)
+	for _, f := range Table {
+		var want, got bytes.Buffer
+		require.NoError(t, f.Render(&want, []Result{r}))
+		require.NoError(t, f.Render(&got, []Result{saved}))
+		require.Equal(t, want.String(), got.String(), f.Name)
+	}
+	none, err := SavedControls(t.TempDir())
+	require.NoError(t, err)
+	require.Empty(t, none)
 }
 
 func TestSaveSaysWhatItCannotWrite(t *testing.T) {
