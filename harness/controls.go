@@ -45,8 +45,7 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 	return nil
 }
 
-// checkControl judges the record of a control that was run with run. It stands where it was written, or, when the
-// directories have been moved together, beside run's.
+// checkControl judges the record of a control that was run with run.
 func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlResult) reports.ControlResult {
 	out := reports.ControlResult{Name: was.Name, Dir: was.Dir}
 	i := slices.IndexFunc(run.Plan.Controls, func(c plan.Control) bool { return c.Name == was.Name })
@@ -54,22 +53,35 @@ func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Ver
 		out.Reason = "the scenario in the record has no such control"
 		return out
 	}
-	control, done, err := openRun(was.Dir)
+	control, done, err := openControl(run, was)
 	if err != nil {
-		beside := filepath.Join(filepath.Dir(run.Dir), filepath.Base(was.Dir))
-		var besideErr error
-		if control, done, besideErr = openRun(beside); besideErr != nil {
-			out.Reason = "its record cannot be read: " + err.Error()
-			return out
-		}
-		out.Dir = beside
+		out.Reason = "its record cannot be read: " + err.Error()
+		return out
 	}
 	defer done()
+	out.Dir = control.Dir
 	out.Findings, _ = assertions.Judge(ctx, control)
 	c := run.Plan.Controls[i]
 	out.NoFault = c.NoFault
 	out.Killed, out.Reason = Right(unchanged, run.Plan, c, out.Findings)
 	return out
+}
+
+// openControl opens the record of a control that was run with run. It stands beside run's; only where that was moved alone, where it
+// was written, and there, or in a directory of the same name, another run may have left its own.
+func openControl(run *record.Run, was reports.ControlResult) (control *record.Run, done func(), err error) {
+	for _, dir := range []string{filepath.Join(filepath.Dir(run.Dir), filepath.Base(was.Dir)), was.Dir} {
+		if control, done, err = openRun(dir); err != nil {
+			continue
+		}
+		p := control.Plan
+		if p.Name == run.Plan.Name && p.Seed == run.Plan.Seed && p.Control != nil && p.Control.Name == was.Name {
+			return control, done, nil
+		}
+		done()
+		err = fmt.Errorf("%s is that of another run", dir)
+	}
+	return nil, nil, err
 }
 
 func became(c plan.Control, right bool) string {

@@ -1,11 +1,15 @@
 package harness
 
 import (
+	"os"
 	"testing"
 
 	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
+	"github.com/hasvc/gauntlet/reports"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestKilled(t *testing.T) {
@@ -44,4 +48,53 @@ func TestKilled(t *testing.T) {
 			assert.Contains(t, why, c.why)
 		})
 	}
+}
+
+// Two trees have directories of the same names, and a control's is written down relative to where the run was asked for.
+func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
+	t.Chdir(t.TempDir())
+	recorded := func(dir string, seed uint64, control string) {
+		p := &plan.Plan{Version: plan.Version, Name: "x", Seed: seed, Controls: []plan.Control{{Name: "one", MustFail: []string{"kept"}}}}
+		if control != "" {
+			p.Control = &plan.Control{Name: control}
+		}
+		w, err := record.Create(dir, record.Meta{}, p)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+	}
+	check := func(dir string) reports.ControlResult {
+		t.Helper()
+		run, err := record.Open(dir)
+		require.NoError(t, err)
+		require.NoError(t, reports.Save(reports.Result{Run: run, Controls: []reports.ControlResult{{Name: "one", Killed: true, Dir: "runs/x-one-1"}}}))
+		r, err := Check(t.Context(), dir)
+		require.NoError(t, err)
+		require.Len(t, r.Controls, 1)
+		return r.Controls[0]
+	}
+	recorded("runs/x-1", 1, "")
+	recorded("runs/x-one-1", 1, "one")
+	recorded("other/runs/x-1", 2, "")
+	recorded("other/runs/x-one-1", 2, "one")
+	require.Equal(t, "runs/x-one-1", check("runs/x-1").Dir)
+	require.Equal(t, "other/runs/x-one-1", check("other/runs/x-1").Dir)
+
+	refused := func(dir, why string) {
+		t.Helper()
+		c := check(dir)
+		require.False(t, c.Killed)
+		require.Empty(t, c.Findings, "nothing was judged")
+		require.Contains(t, c.Reason, why)
+	}
+	require.NoError(t, os.RemoveAll("other/runs/x-one-1"))
+	refused("other/runs/x-1", "runs/x-one-1 is that of another run")
+	recorded("other/runs/x-one-1", 2, "two")
+	refused("other/runs/x-1", "runs/x-one-1 is that of another run")
+
+	// A run that was moved alone finds its control where that was written.
+	require.NoError(t, os.MkdirAll("away", 0o755))
+	require.NoError(t, os.Rename("runs/x-1", "away/x-1"))
+	require.Equal(t, "runs/x-one-1", check("away/x-1").Dir)
+	require.NoError(t, os.RemoveAll("runs"))
+	refused("away/x-1", "runs/x-one-1 is not a run directory")
 }
