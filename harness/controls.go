@@ -47,7 +47,7 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 
 // checkControl judges the record of a control that was run with run.
 func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlResult) reports.ControlResult {
-	out := reports.ControlResult{Name: was.Name, Dir: was.Dir}
+	out := reports.ControlResult{Name: was.Name, NoFault: was.NoFault, Dir: was.Dir}
 	i := slices.IndexFunc(run.Plan.Controls, func(c plan.Control) bool { return c.Name == was.Name })
 	if i < 0 {
 		out.Reason = "the scenario in the record has no such control"
@@ -62,7 +62,6 @@ func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Ver
 	out.Dir = control.Dir
 	out.Findings, _ = assertions.Judge(ctx, control)
 	c := run.Plan.Controls[i]
-	out.NoFault = c.NoFault
 	out.Killed, out.Reason = Right(unchanged, run.Plan, c, out.Findings)
 	return out
 }

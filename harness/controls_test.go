@@ -54,7 +54,7 @@ func TestKilled(t *testing.T) {
 func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
 	t.Chdir(t.TempDir())
 	recorded := func(dir string, seed uint64, control string) {
-		p := &plan.Plan{Version: plan.Version, Name: "x", Seed: seed, Controls: []plan.Control{{Name: "one", MustFail: []string{"kept"}}}}
+		p := &plan.Plan{Version: plan.Version, Name: "x", Seed: seed, Controls: []plan.Control{{Name: "one", NoFault: true}}}
 		if control != "" {
 			p.Control = &plan.Control{Name: control}
 		}
@@ -66,7 +66,7 @@ func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
 		t.Helper()
 		run, err := record.Open(dir)
 		require.NoError(t, err)
-		require.NoError(t, reports.Save(reports.Result{Run: run, Controls: []reports.ControlResult{{Name: "one", Killed: true, Dir: "runs/x-one-1"}}}))
+		require.NoError(t, reports.Save(reports.Result{Run: run, Controls: []reports.ControlResult{{Name: "one", NoFault: true, Killed: true, Dir: "runs/x-one-1"}}}))
 		r, err := Check(t.Context(), dir)
 		require.NoError(t, err)
 		require.Len(t, r.Controls, 1)
@@ -83,6 +83,7 @@ func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
 		t.Helper()
 		c := check(dir)
 		require.False(t, c.Killed)
+		require.True(t, c.NoFault)
 		require.Empty(t, c.Findings, "nothing was judged")
 		require.Contains(t, c.Reason, why)
 	}
