@@ -60,12 +60,26 @@ func newLeaders(c cluster.Cluster, w *record.Writer) *leaders {
 
 // planeClient is an HTTP client whose connections start in the plane.
 func planeClient(c cluster.Cluster) *http.Client {
-	return &http.Client{Transport: &http.Transport{
+	return &http.Client{Transport: ending{&http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			return c.DialPlane(ctx, "tcp", addr)
 		},
 		MaxIdleConnsPerHost: 2,
-	}}
+	}}}
+}
+
+// ending is a transport whose answers end with the context of their requests. That of 101 Switching Protocols would not: its body
+// is the bare connection.
+type ending struct{ *http.Transport }
+
+// RoundTrip is http.RoundTripper.
+func (e ending) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := e.Transport.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
+	return resp, err
 }
 
 // poll asks until ctx ends. Members that appear while it runs are asked from the next turn on.

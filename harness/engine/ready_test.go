@@ -3,9 +3,13 @@ package engine
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -90,4 +94,31 @@ func TestReadinessIsProbedAndItsChangesRecorded(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, len(said), 3)
 	assert.Equal(t, []string{"false api-2:8080 answered 503 Service Unavailable", "true ", "false the node was removed"}, said[:3])
+}
+
+// Its body is the bare connection, which the deadline of a probe does not end.
+func TestAProbeEndsAlsoWhenItIsAnsweredWithAnotherProtocol(t *testing.T) {
+	d := newFake()
+	c, err := d.Up(t.Context(), three(), cluster.Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(io.Discard, rw) // until the prober closes it
+	}))
+	t.Cleanup(s.Close)
+	d.c.members["api-1"] = strings.TrimPrefix(s.URL, "http://")
+	ended := make(chan error, 1)
+	go func() { ended <- getOK(t.Context(), planeClient(c), "http://:8080/ready", "api-1", 8080) }()
+	select {
+	case err := <-ended:
+		require.ErrorContains(t, err, "answered 101 Switching Protocols")
+	case <-time.After(20 * time.Second):
+		t.Fatal("the probe did not end")
+	}
 }

@@ -238,6 +238,33 @@ func TestEndings(t *testing.T) {
 	}
 }
 
+// Of 101 net/http gives the bare connection as the body: who reads that to its end waits for the server to close it.
+func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := replicastest.New(t)
+		top.Service("api", 1, func(string) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				conn, rw, err := http.NewResponseController(w).Hijack()
+				if !assert.NoError(t, err) {
+					return
+				}
+				defer conn.Close()
+				_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+				_ = rw.Flush()
+				_, _ = io.Copy(io.Discard, rw) // until the client closes it
+			})
+		})
+		reqs, _ := run(t, top, web(2), time.Second-1, nil)
+		require.Len(t, reqs, 2)
+		for _, r := range reqs {
+			require.Equal(t, http.StatusSwitchingProtocols, r.Code)
+			require.Equal(t, record.Answered, r.Outcome)
+			require.Equal(t, "status 101", r.Error)
+			require.Zero(t, r.Latency())
+		}
+	})
+}
+
 func TestUnexpectedAnswersCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := replicastest.New(t)

@@ -132,6 +132,11 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.outcome = record.Answered
 	c.retryAfter = resp.Header.Get("Retry-After") != ""
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// Its body is the bare connection, which ends with no deadline of the request; the answer is its head.
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
 	resp.Body = &body{resp.Body, c}
 	return resp, nil
 }

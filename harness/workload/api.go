@@ -125,6 +125,9 @@ func (a *api) do(ctx context.Context, method, key string, req []byte) (code int,
 		return 0, nil, left(), a.reason(err)
 	}
 	defer resp.Body.Close() // it was read, or the error is already there
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp.StatusCode, nil, true, nil // its body is the bare connection, which ends with no deadline
+	}
 	body, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
 		return 0, nil, true, a.reason(err)

@@ -350,6 +350,7 @@ func TestOutcomes(t *testing.T) {
 		code        int
 		mode        replicastest.Mode
 		cut         bool
+		switches    bool
 		silent      bool
 		write, read record.Outcome
 		text        string
@@ -365,6 +366,7 @@ func TestOutcomes(t *testing.T) {
 		{name: "redirect", code: 302, write: record.Unknown, read: record.Failed, text: "status 302"},
 		{name: "refused", mode: replicastest.Refusing, write: record.Failed, read: record.Failed, text: "connection refused"},
 		{name: "dropped", mode: replicastest.Dropping, write: record.Failed, read: record.Failed, text: "no answer within 1s"},
+		{name: "switching protocols", switches: true, write: record.Unknown, read: record.Failed, text: "status 101"},
 		{name: "cut", cut: true, write: record.Unknown, read: record.Failed, text: "EOF"},
 		{name: "silent", silent: true, write: record.Unknown, read: record.Failed, text: "no answer within 1s"},
 	} {
@@ -376,6 +378,16 @@ func TestOutcomes(t *testing.T) {
 						switch {
 						case c.cut:
 							top.Node(node).Cut()
+						case c.switches:
+							_, _ = io.Copy(io.Discard, r.Body)
+							conn, rw, err := http.NewResponseController(w).Hijack()
+							if !assert.NoError(t, err) {
+								return
+							}
+							defer conn.Close()
+							_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
+							_ = rw.Flush()
+							_, _ = io.Copy(io.Discard, rw) // until the client closes it
 						case c.silent:
 							_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client has gone
 							<-r.Context().Done()
