@@ -59,7 +59,7 @@ func NewSchedule(stages []plan.Stage) (*Schedule, error) {
 		}
 		if length := g.For.D().Seconds(); length > 0 {
 			s.stages = append(s.stages, stretch{at: at.Seconds(), before: s.total, length: length, from: g.From, slope: (g.To - g.From) / length})
-			s.total += (g.From + g.To) / 2 * length
+			s.total = s.stages[len(s.stages)-1].after() // and no other sum: a rounding apart, a request would be due between the two
 		}
 		at += g.For.D()
 		s.hold = g.To
