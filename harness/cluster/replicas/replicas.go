@@ -21,11 +21,12 @@ type Topology interface {
 
 // Set is the replicas of one service, of the services of one group, or a single node.
 type Set struct {
-	top   Topology
-	to    string
-	ready func(service string) []cluster.NodeInfo
-	ports map[string]int // service -> port
-	turn  atomic.Uint64
+	top      Topology
+	to       string
+	ready    func(service string) []cluster.NodeInfo
+	services []string       // in the order of the topology
+	ports    map[string]int // service -> port
+	turn     atomic.Uint64
 }
 
 // New finds the services that to names. A port of 0 is the first one that each service exposes. ready tells which
@@ -52,9 +53,10 @@ func New(t Topology, to string, port int, ready func(service string) []cluster.N
 		if p == 0 {
 			return nil, fmt.Errorf("service %s exposes no port; name one with `ports` or `expose` in the topology", svc.Name)
 		}
+		s.services = append(s.services, svc.Name)
 		s.ports[svc.Name] = p
 	}
-	if len(s.ports) == 0 {
+	if len(s.services) == 0 {
 		return nil, fmt.Errorf("no service, group or node of the topology is called %q", to)
 	}
 	return s, nil
@@ -73,18 +75,14 @@ func (s *Set) of(nodes []cluster.NodeInfo) []cluster.NodeInfo {
 	return out
 }
 
-// Host is what a client writes in its Host header: the name that stands for all replicas, with the port.
-func (s *Set) Host() string {
-	for _, p := range s.ports {
-		return net.JoinHostPort(s.to, strconv.Itoa(p))
-	}
-	return s.to
-}
+// Host is what a client writes in its Host header: the name that stands for all replicas, with the port, of a group that of
+// its first service.
+func (s *Set) Host() string { return net.JoinHostPort(s.to, strconv.Itoa(s.ports[s.services[0]])) }
 
 // Next is the replica that the next new connection goes to: a ready one, in turn, and with none ready any of them.
 func (s *Set) Next() (cluster.NodeInfo, error) {
-	var c []cluster.NodeInfo
-	for svc := range s.ports {
+	var c []cluster.NodeInfo // in an order that stays, or a turn is none
+	for _, svc := range s.services {
 		c = append(c, s.of(s.ready(svc))...)
 	}
 	if len(c) == 0 {
