@@ -277,8 +277,11 @@ type member struct {
 // attempts is how often a read of Verify is tried: the service has recovered, but a busy machine may still be late.
 const attempts = 5
 
-// readBack reads a key of a member. Once a member was given up, the rest of its keys are unread without being tried.
+// readBack reads a key of a member. Once a member was given up, or ctx has ended, the rest of its keys are unread without being tried.
 func (c *client) readBack(ctx context.Context, m *member, key string) {
+	if ctx.Err() != nil {
+		m.giveUp(fmt.Sprintf("verify ended: %v", context.Cause(ctx)))
+	}
 	var o record.Op
 	for try := 1; ; try++ {
 		if o = c.begin("read", key); m.givenUp() == "" {

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -481,6 +482,39 @@ func TestMembersThatCannotBeReadAreUnread(t *testing.T) {
 			}
 		}
 		assert.Equal(t, map[string]int{"api-1 ok": 5, "api-3 failed": 5}, got)
+	})
+}
+
+func TestVerifyEndsWithItsContextAlsoWhileReadsSucceed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := replicastest.New(t)
+		s := newService()
+		top.Service("api", 2, s.handler)
+		e, m := env(t, top)
+		w := registersPlan()
+		w.Keys = 1000
+		x, err := New(w, e)
+		require.NoError(t, err)
+		require.NoError(t, x.Prepare(t.Context()))
+		s.latency = 200 * time.Millisecond // before and after the answer is made
+		begin, late := time.Now(), errors.New("it took too long")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 2100*time.Millisecond, late)
+		defer cancel()
+		require.ErrorIs(t, x.Verify(ctx), late)
+		require.Equal(t, 2400*time.Millisecond, time.Since(begin), "what was under way is finished")
+		read, unread := 0, 0
+		for _, o := range m.all() {
+			switch {
+			case !o.Verify:
+			case o.Outcome == record.OK:
+				read++
+			default:
+				unread++
+				require.Equal(t, "not tried: verify ended: it took too long", o.Error)
+			}
+		}
+		require.Equal(t, 2*4*6, read, "six in a row by each of four clients of each replica")
+		require.Equal(t, 2*1000, read+unread, "and all others are known not to have been read")
 	})
 }
 
