@@ -274,11 +274,15 @@ func (t *calls) RoundTrip(r *http.Request) (*http.Response, error) {
 	e := &exchange{call: c, method: m, wire: wire}
 	err = e.run(ctx, conn.ClientConn)
 	c.retryAfter = e.retryAfter()
-	code := status.Code(err)
+	code, ofHTTP := status.Code(err), httpAnswer(err)
 	switch {
 	case e.enough:
 		code = codes.OK // the client has what it wanted, and ended the stream
 	case w.answered.Load():
+	case ofHTTP > 0:
+		c.outcome = record.Answered
+		c.said = fmt.Sprintf("status %d of HTTP, and none of gRPC", ofHTTP)
+		return answered(r, ofHTTP, nil), nil
 	case code == codes.DeadlineExceeded && !w.begun.Load():
 		c.outcome = record.Refused
 		return nil, fmt.Errorf("no connection within %v", t.timeout)
@@ -303,7 +307,20 @@ func (t *calls) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: httpStatus(code), Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text)), Request: r}, nil
+	return answered(r, httpStatus(code), text), nil
+}
+
+func answered(r *http.Request, code int, text []byte) *http.Response {
+	return &http.Response{StatusCode: code, Proto: "HTTP/2.0", ProtoMajor: 2, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(text)), ContentLength: int64(len(text)), Request: r}
+}
+
+// httpAnswer is the code of an answer that is no gRPC, such as a proxy's own 503, or 0. gRPC tells it apart from a connection that broke
+// by the words of its status alone; no InTrailer comes with it.
+func httpAnswer(err error) (code int) {
+	if n, _ := fmt.Sscanf(status.Convert(err).Message(), "unexpected HTTP status code received from server: %d", &code); n == 0 {
+		return 0
+	}
+	return code
 }
 
 // metadataOf is a message's header as metadata, with the request's id unless the template says another one.

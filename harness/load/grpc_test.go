@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sort"
@@ -199,7 +201,9 @@ func sendCalls(t *testing.T, top *grpcTop, l plan.Load, n int, meanwhile ...func
 	return e.reqs
 }
 
-func TestCallsOfEveryKind(t *testing.T) {
+// descriptorFile writes those of the test service into a file.
+func descriptorFile(t *testing.T) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "test.binpb")
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, f := range []proto.Message{protodesc.ToFileDescriptorProto(itest.File_grpc_testing_test_proto), protodesc.ToFileDescriptorProto(itest.File_grpc_testing_messages_proto), protodesc.ToFileDescriptorProto(itest.File_grpc_testing_empty_proto)} {
@@ -208,6 +212,11 @@ func TestCallsOfEveryKind(t *testing.T) {
 	raw, err := proto.Marshal(set)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, raw, 0o644))
+	return file
+}
+
+func TestCallsOfEveryKind(t *testing.T) {
+	file := descriptorFile(t)
 	for name, c := range map[string]struct {
 		r    plan.Request
 		in   bool // whether the answers have bytes
@@ -322,6 +331,32 @@ func TestEndingsOfCalls(t *testing.T) {
 				assert.Nil(t, r.GRPC)
 			}
 		})
+	}
+}
+
+// A proxy before the service answers in words of its own. That is an answer, and the connection did not break.
+func TestCallsThatHTTPAnswers(t *testing.T) {
+	for _, code := range []int{http.StatusServiceUnavailable, http.StatusNotFound, http.StatusOK} {
+		var protocols http.Protocols
+		protocols.SetUnencryptedHTTP2(true)
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, "by the proxy")
+		}))
+		srv.Config.Protocols = &protocols
+		srv.Start()
+		t.Cleanup(srv.Close)
+		top := &grpcTop{addr: map[string]string{"api-1": srv.Listener.Addr().String()}, dials: map[string]int{}}
+		l := grpcLoad(20, plan.Request{Call: testService + "UnaryCall"})
+		l.GRPC.Descriptors = descriptorFile(t)
+		for _, r := range sendCalls(t, top, l, 3) {
+			assert.Equal(t, record.Answered, r.Outcome, r.Error)
+			assert.Equal(t, code, r.Code)
+			assert.Nil(t, r.GRPC)
+			assert.False(t, r.OK)
+			assert.Equal(t, fmt.Sprintf("status %d of HTTP, and none of gRPC", code), r.Error)
+		}
 	}
 }
 

@@ -183,7 +183,7 @@ func (g *Generator) record(p *pacer, r *vegeta.Result) {
 	switch {
 	case r.Code == 0:
 		q.Error = reason(r.Error, g.load.Timeout.D())
-	case call.grpc != nil:
+	case g.load.GRPC != nil:
 		q.Error = expect.judgeCall(call, r.Body)
 	default:
 		q.Error = expect.judge(q.Code, r.Body)

@@ -62,8 +62,12 @@ func (x *expect) judge(code int, body []byte) string {
 	return x.judgeBody(body)
 }
 
-// judgeCall likewise, for the answer to a gRPC call. Of a status that is expected but not OK there is no message to match.
+// judgeCall likewise, for the answer to a gRPC call. One without a status is never as expected; of one that is expected but not OK there
+// is no message to match.
 func (x *expect) judgeCall(c call, body []byte) string {
+	if c.grpc == nil {
+		return c.said
+	}
 	if code := *c.grpc; len(x.codes) == 0 && code != 0 || len(x.codes) > 0 && !slices.Contains(x.codes, code) {
 		return strings.TrimSuffix("status "+grpcName(code)+": "+c.said, ": ")
 	}

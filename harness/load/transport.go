@@ -52,7 +52,7 @@ type call struct {
 	retryAfter bool
 
 	grpc  *int   // the status of a gRPC call, if the server made it
-	said  string // with the status
+	said  string // with the status, or of an answer without one
 	short string // why an answer that is otherwise good is not
 }
 
