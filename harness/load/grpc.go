@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -157,6 +158,8 @@ func (t *calls) connect(n cluster.NodeInfo) (*client, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(t.set.Host()), grpc.WithNoProxy(),
 		// A load sends each request once. gRPC still moves one to another connection of which it knows that the server has not begun on it.
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(),
+		// An answer may be of any size, as with HTTP. Beyond gRPC's own 4 MiB the call would end here, as if its connection had broken.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 		grpc.WithStatsHandler(watcher{}), grpc.WithIdleTimeout(0),
 		// With gRPC's own back-off of a second a replica that comes back is not used for as long.
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: t.timeout,

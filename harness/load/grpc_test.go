@@ -360,6 +360,16 @@ func TestCallsThatHTTPAnswers(t *testing.T) {
 	}
 }
 
+func TestLargeAnswersAreAnswers(t *testing.T) {
+	top, _ := grpcNodes(t, &testServer{}, 1, true)
+	l := grpcLoad(5, plan.Request{Call: testService + "UnaryCall", Message: json.RawMessage(`{"responseSize":5000000}`)})
+	l.Timeout = plan.Duration(15 * time.Second)
+	r := sendCalls(t, top, l, 1)[0]
+	require.True(t, r.OK, r.Error)
+	require.Equal(t, record.Answered, r.Outcome)
+	require.Greater(t, r.BytesIn, uint64(5000000))
+}
+
 func TestCallsToNobodyAreRefused(t *testing.T) {
 	top, servers := grpcNodes(t, &testServer{}, 1, true)
 	for _, r := range sendCalls(t, top, grpcLoad(20, plan.Request{Call: testService + "UnaryCall"}), 3, servers[0].Stop) {
