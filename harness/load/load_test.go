@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,19 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// takesSession makes this executable, started again, a process that has its session preferred until its input ends.
+const takesSession = "LOAD_TEST_TAKES_SESSION"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(takesSession) != "" {
+		release := keepPunctual(true)
+		fmt.Println(os.Getpid())
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		release()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // memory is a Recorder that keeps everything.
 type memory struct {

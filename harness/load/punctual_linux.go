@@ -2,6 +2,7 @@ package load
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,10 +22,10 @@ const (
 )
 
 var punctuality struct {
-	mu    sync.Mutex
-	users int
-	was   map[int]unix.SchedAttr // by thread
-	group int                    // nice value of the session
+	mu      sync.Mutex
+	users   int
+	was     map[int]unix.SchedAttr // by thread
+	session func()                 // gives the session back what it had
 }
 
 // keepPunctual has the scheduler prefer the threads of this process, and all of its session when that is asked for, until
@@ -35,6 +36,10 @@ func keepPunctual(session bool) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.users++; p.users == 1 {
+		p.session = func() {}
+		if session {
+			p.session = preferSession() // first: what it starts is not to inherit what threads are given
+		}
 		p.was = map[int]unix.SchedAttr{}
 		eachThread(func(tid int) bool {
 			if _, done := p.was[tid]; done {
@@ -47,10 +52,6 @@ func keepPunctual(session bool) (release func()) {
 			p.was[tid] = *now
 			return prefer(tid, *now)
 		})
-		p.group = groupNice()
-		if session {
-			_ = setGroupNice(min(p.group, punctualNice))
-		}
 	}
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
@@ -59,8 +60,28 @@ func keepPunctual(session bool) (release func()) {
 			return
 		}
 		restore(p.was)
-		_ = setGroupNice(p.group)
+		p.session()
 	})
+}
+
+// preferSession gives the session of this process a low nice value. The session outlives the process, which may be killed or end at
+// the second Ctrl-C: so a shell beside it gives the value back, when the pipe between them ends. Without a shell nothing is taken.
+func preferSession() (release func()) {
+	was := groupNice()
+	if was <= punctualNice {
+		return func() {}
+	}
+	keeper := exec.Command("/bin/sh", "-c", `read _; echo "$0" >`+autogroup, strconv.Itoa(was))
+	keeper.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C goes to the process group
+	pipe, err := keeper.StdinPipe()
+	if err != nil || keeper.Start() != nil {
+		return func() {}
+	}
+	_ = os.WriteFile(autogroup, []byte(strconv.Itoa(punctualNice)), 0) // not everybody may
+	return func() {
+		_ = pipe.Close()
+		_ = keeper.Wait()
+	}
 }
 
 // prefer asks for a short slice and, if it may, a low nice value.
@@ -111,14 +132,6 @@ func groupNice() int {
 	}
 	n, _ := strconv.Atoi(f[2])
 	return n
-}
-
-// setGroupNice fails where there is none, and for those that may not lower it.
-func setGroupNice(n int) error {
-	if n == groupNice() {
-		return nil
-	}
-	return os.WriteFile(autogroup, []byte(strconv.Itoa(n)), 0)
 }
 
 // eachThread calls f for the threads of this process, again and again until it has changed none: a thread that begins

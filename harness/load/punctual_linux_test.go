@@ -1,9 +1,14 @@
 package load
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -22,6 +27,17 @@ func threadAttrs(t *testing.T) map[int]unix.SchedAttr {
 	return all
 }
 
+// mayPreferSession asks the kernel: not everybody may, nor root everywhere, and not every kernel groups by session.
+func mayPreferSession(t *testing.T) bool {
+	t.Helper()
+	was := groupNice()
+	if os.WriteFile(autogroup, []byte(strconv.Itoa(min(was, punctualNice))), 0) != nil {
+		return false
+	}
+	require.NoError(t, os.WriteFile(autogroup, []byte(strconv.Itoa(was)), 0))
+	return true
+}
+
 func TestPunctualIsGivenAndTakenBack(t *testing.T) {
 	before, err := unix.SchedGetAttr(os.Getpid(), 0)
 	require.NoError(t, err)
@@ -29,8 +45,7 @@ func TestPunctualIsGivenAndTakenBack(t *testing.T) {
 		t.Skipf("this process has scheduling policy %d", before.Policy)
 	}
 	group := groupNice()
-	mayPrefer := setGroupNice(min(group, punctualNice)) == nil // not everybody, nor root everywhere
-	require.NoError(t, setGroupNice(group))
+	mayPrefer := mayPreferSession(t)
 	one, two := keepPunctual(true), keepPunctual(true)
 	// Threads that begin now have it too.
 	hold, held := make(chan struct{}), make(chan struct{})
@@ -71,4 +86,37 @@ func TestPunctualLeavesTheSessionAlone(t *testing.T) {
 	release := keepPunctual(false)
 	defer release()
 	require.Equal(t, group, groupNice())
+}
+
+// However the harness ends, who goes on in its session has what there was before.
+func TestTheSessionIsGivenBackAfterSIGKILL(t *testing.T) {
+	if !mayPreferSession(t) {
+		t.Skip("this user, or this kernel, cannot lower the nice value of a session")
+	}
+	// A shell leads a session of its own, and stays when the process in it has been killed.
+	leader := exec.Command("/bin/sh", "-c", `"$0"; read _`, os.Args[0])
+	leader.Env = append(os.Environ(), takesSession+"=yes")
+	leader.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	in, err := leader.StdinPipe()
+	require.NoError(t, err)
+	out, err := leader.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, leader.Start())
+	defer func() {
+		require.NoError(t, in.Close())
+		_ = leader.Wait() // its last read met the end
+	}()
+	nice := func() string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/autogroup", leader.Process.Pid))
+		require.NoError(t, err)
+		return strings.Fields(string(b))[2]
+	}
+	var pid int
+	_, err = fmt.Fscanln(out, &pid)
+	require.NoError(t, err)
+	require.Equal(t, strconv.Itoa(punctualNice), nice())
+	require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	for deadline := time.Now().Add(time.Minute); nice() != "0"; time.Sleep(5 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "the session still has the nice value %s", nice())
+	}
 }
