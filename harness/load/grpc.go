@@ -292,7 +292,7 @@ func (t *calls) RoundTrip(r *http.Request) (*http.Response, error) {
 	case code == codes.DeadlineExceeded:
 		c.outcome = record.Deadline
 		return nil, context.DeadlineExceeded
-	case !w.begun.Load():
+	case !w.begun.Load(), untaken(err):
 		c.outcome = record.Refused
 		return nil, errors.New(status.Convert(err).Message())
 	default:
@@ -324,6 +324,16 @@ func httpAnswer(err error) (code int) {
 		return 0
 	}
 	return code
+}
+
+// untaken reports whether the server said that it has not begun on the call, by REFUSED_STREAM or by a GOAWAY that leaves it out (RFC 9113,
+// 8.7). gRPC sends such a call once more; of the second time only the words tell.
+func untaken(err error) bool {
+	switch status.Convert(err).Message() {
+	case "stream terminated by RST_STREAM with error code: REFUSED_STREAM", "the connection is draining":
+		return true
+	}
+	return false
 }
 
 // metadataOf is a message's header as metadata, with the request's id unless the template says another one.

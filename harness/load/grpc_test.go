@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	itest "google.golang.org/grpc/interop/grpc_testing"
@@ -357,6 +359,62 @@ func TestCallsThatHTTPAnswers(t *testing.T) {
 			assert.False(t, r.OK)
 			assert.Equal(t, fmt.Sprintf("status %d of HTTP, and none of gRPC", code), r.Error)
 		}
+	}
+}
+
+// A server may refuse a stream before it begins on it, and a call that was moved once is not moved again.
+func TestCallsThatAreTurnedAwayAreRefused(t *testing.T) {
+	for name, refuse := range map[string]func(f *http2.Framer, stream uint32) error{
+		"refused stream": func(f *http2.Framer, stream uint32) error {
+			return f.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
+		},
+		"goaway": func(f *http2.Framer, _ uint32) error { return f.WriteGoAway(0, http2.ErrCodeNo, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var streams atomic.Int64
+			ln, err := net.Listen("tcp4", "127.0.0.1:0")
+			require.NoError(t, err)
+			var serving sync.WaitGroup
+			t.Cleanup(func() { assert.NoError(t, ln.Close()); serving.Wait() })
+			serve := func(c net.Conn) {
+				defer c.Close()
+				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+					return
+				}
+				f := http2.NewFramer(c, c)
+				if f.WriteSettings() != nil {
+					return
+				}
+				for {
+					frame, err := f.ReadFrame()
+					if err != nil {
+						return
+					}
+					if h, ok := frame.(*http2.HeadersFrame); ok {
+						streams.Add(1)
+						if refuse(f, h.StreamID) != nil {
+							return
+						}
+					}
+				}
+			}
+			serving.Go(func() {
+				for {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					serving.Go(func() { serve(c) })
+				}
+			})
+			top := &grpcTop{addr: map[string]string{"api-1": ln.Addr().String()}, dials: map[string]int{}}
+			l := grpcLoad(20, plan.Request{Call: testService + "UnaryCall"})
+			l.Timeout = plan.Duration(10 * time.Second)
+			l.GRPC.Descriptors = descriptorFile(t)
+			r := sendCalls(t, top, l, 1)[0]
+			assert.Equal(t, record.Refused, r.Outcome, r.Error)
+			assert.GreaterOrEqual(t, streams.Load(), int64(2), "it was sent again")
+		})
 	}
 }
 
