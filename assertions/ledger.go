@@ -213,8 +213,8 @@ func (e *entry) effects(again repetition) {
 			}
 			return
 		}
-		if n := open[l.node]; n > 0 && at[l.node] == p && len(did[p]) == 1 && did[p][0] != l.node {
-			e.ambiguous = "done by " + did[p][0] + ", and " + l.node + " took it and never said how that ended"
+		if n := open[l.node]; n > 0 && at[l.node] == p && len(did[p]) == 1 {
+			e.ambiguous = "done by " + did[p][0] + ", and " + l.node + " never said how an attempt of its own ended"
 		}
 	}
 }

@@ -219,7 +219,7 @@ func during(word string, r *record.Round) ([]Window, error) {
 		switch {
 		case e.Kind == record.FaultStarted && !begun:
 			open[e.Occurrence] = len(ws)
-			ws = append(ws, Window{e.T, all.To})
+			ws = append(ws, Window{e.T, max(e.T, all.To)})
 		case (e.Kind == record.FaultUndone || e.Kind == record.FaultGone) && begun:
 			ws[i].To = min(ws[i].To, e.T) // undone comes before gone
 		}

@@ -141,6 +141,12 @@ func TestTheWindowsOfAFault(t *testing.T) {
 	ws, err = during("fault", r)
 	require.NoError(t, err)
 	assert.Equal(t, []Window{{3 * time.Second, 7 * time.Second}}, ws)
+
+	// What began after the load takes nothing from the rest.
+	at(12500*ms, record.FaultStarted, 7)
+	ws, err = during("loop", s.write(t).Rounds[0])
+	require.NoError(t, err)
+	assert.Equal(t, 5*time.Second, length(ws))
 }
 
 func TestEveryOccurrenceOfAFaultCounts(t *testing.T) {

@@ -234,6 +234,12 @@ func TestZeroDrop(t *testing.T) {
 			s.says(q, "orders-1", 2*ms, "accepted", nil)
 			s.says(q, "orders-1", 3*ms, "done", nil)
 		}, Invalid, []string{"may have been done twice"}},
+		// The replica that did it took it once more, and may have done it once more.
+		"an attempt of which nobody knows, where it was done": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "order stored", ""))
+			s.says(q, "orders-1", 4*ms, "accepted", nil)
+		}, Invalid, []string{"1 request may have been done twice"}},
 		"a key makes it repeatable": {kill(), func(s *story) {
 			s.plan.Loads[0].Requests[0].Headers = map[string]string{"idempotency-key": "{{.ID}}"}
 			q := s.at(3100 * ms)
