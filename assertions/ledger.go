@@ -57,10 +57,7 @@ type terms struct {
 func ledger(reqs []*record.Request, byID map[string][]*logLine, by terms) []entry {
 	out := make([]entry, len(reqs))
 	for i, q := range reqs {
-		e := entry{req: q}
-		if q.ID != "" {
-			e.lines = byID[q.ID]
-		}
+		e := entry{req: q, lines: byID[q.ID]} // no line has the empty id
 		e.settle(by)
 		out[i] = e
 	}
@@ -139,7 +136,7 @@ func ending(q *record.Request) record.Ending {
 	switch {
 	case q.Outcome != "":
 		return q.Outcome
-	case q.Code != 0 || q.OK:
+	case q.Code != 0:
 		return record.Answered
 	case strings.HasPrefix(q.Error, "no connection within"), strings.Contains(q.Error, "connection refused"):
 		return record.Refused

@@ -27,10 +27,7 @@ type Logs struct {
 
 // Validate returns every error.
 func (a *Logs) Validate(s Scope) error {
-	errs := []error{a.source().validate(s)}
-	if a.During != "" && !slices.Contains(phases, a.During) {
-		errs = append(errs, oneOf("phase or fault", a.During, append(slices.Clone(phases), faultNames(s.Plan)...)))
-	}
+	errs := []error{a.source().validate(s), duringNamed(a.During, s)}
 	if len(a.Hops) == 0 {
 		errs = append(errs, errors.New("hops is missing: the services on the way, such as [edge, gateway, orders]"))
 	}
@@ -86,10 +83,7 @@ func (a *Logs) Judge(ctx context.Context, _ *plan.Plan, r *record.Round) Finding
 	seen := map[string]int{} // hop -> requests that it logged
 	f := Finding{}
 	for _, q := range reqs {
-		ls := logs.byID[q.ID]
-		if q.ID == "" {
-			ls = nil
-		}
+		ls := logs.byID[q.ID] // none has the empty id
 		if len(ls) > 0 {
 			joined++
 		}
@@ -118,6 +112,7 @@ func (a *Logs) Judge(ctx context.Context, _ *plan.Plan, r *record.Round) Finding
 	f.Evidence = append(head, f.Evidence...)
 	g := a.share()
 	n := len(reqs)
+	share := float64(followed) / float64(max(1, n))
 	switch why := logs.clocks(r, reqs); {
 	case n < g.need():
 		f.Reason = fmt.Sprintf("%s of %s were answered in %s, and it takes %d to judge a share", plural(n, "request"), a.Load, when, g.need())
@@ -125,14 +120,10 @@ func (a *Logs) Judge(ctx context.Context, _ *plan.Plan, r *record.Round) Finding
 		f.Reason = fmt.Sprintf("none of the %s of %s has the id of one of %s", plural(logs.lines, "line"), list(logs.nodes), plural(n, "request"))
 	case len(why) > 0:
 		f.Reason = strings.Join(why, "; ")
-	case g.bound.Holds(float64(followed) / float64(n)):
+	case g.bound.Holds(share):
 		f.Verdict = Pass
 	default:
 		f.Verdict = Fail
-	}
-	share := 0.0
-	if n > 0 {
-		share = float64(followed) / float64(n)
 	}
 	f.Summary = fmt.Sprintf("%s of %d %s can be followed through %s by one trace id", percent(share), n, a.source(), strings.Join(a.Hops, ", "))
 	if !a.Share.IsZero() {

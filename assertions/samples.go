@@ -117,7 +117,7 @@ func (s Source) samples(r *record.Round, w Window) ([]sample, error) {
 	var out []sample
 	for i := range ops {
 		o := &ops[i]
-		if o.Verify || o.Kind == "read" || o.Call < w.From || o.Call >= w.To || (s.Request != "" && o.Kind != s.Request) {
+		if o.Verify || o.Call < w.From || o.Call >= w.To || (s.Request != "" && o.Kind != s.Request) {
 			continue
 		}
 		refused := o.Kind == "cas" && o.Outcome == record.Failed && o.Error == ""
@@ -132,10 +132,7 @@ func (s Source) requests(r *record.Round, w Window) ([]sample, error) {
 		return nil, err
 	}
 	from := sort.Search(len(all), func(i int) bool { return all[i].Due >= w.From })
-	to := sort.Search(len(all), func(i int) bool { return all[i].Due >= w.To })
-	if to <= from {
-		return nil, nil
-	}
+	to := max(from, sort.Search(len(all), func(i int) bool { return all[i].Due >= w.To }))
 	out := make([]sample, 0, to-from)
 	for i := from; i < to; i++ {
 		q := &all[i]

@@ -204,9 +204,6 @@ func (s *serverLog) add(l *logLine) {
 
 // json reads a line of hasvc's.
 func (l *logLine) json(start time.Time) {
-	if !strings.HasPrefix(l.text, "{") {
-		return
-	}
 	var j jsonLine
 	if json.Unmarshal([]byte(l.text), &j) != nil {
 		return
@@ -246,7 +243,7 @@ func (l *logLine) match(p *LogPatterns, res map[saying]*regexp.Regexp, start tim
 		l.clock(group("time"), start)
 		break
 	}
-	if !l.timed && strings.HasPrefix(l.text, "{") {
+	if !l.timed {
 		var j struct {
 			Time string `json:"time"`
 		}
@@ -284,10 +281,7 @@ const clockSlack = 100 * time.Millisecond
 // request before it was sent; so does a node that accepts most of what it accepts after the answer was there. (Some may be: what
 // was given up and tried again can arrive late.)
 func (s *serverLog) clocks(r *record.Round, reqs []*record.Request) []string {
-	from, to := time.Duration(0), time.Duration(0)
-	if n := len(r.Events); n > 0 {
-		from, to = r.Events[0].T, r.Events[n-1].T
-	}
+	from, to := r.Events[0].T, r.Events[len(r.Events)-1].T
 	type tally struct {
 		outside, early, late, joined int
 		line                         int // the first that shows it
@@ -324,7 +318,7 @@ func (s *serverLog) clocks(r *record.Round, reqs []*record.Request) []string {
 	}
 	for _, q := range reqs {
 		for _, l := range s.byID[q.ID] {
-			if l.what != accepted || !l.timed || q.ID == "" {
+			if l.what != accepted || !l.timed {
 				continue
 			}
 			t := of(l.node)
@@ -345,7 +339,7 @@ func (s *serverLog) clocks(r *record.Round, reqs []*record.Request) []string {
 		case t == nil:
 		case t.outside > 0 || t.early > 0:
 			why = append(why, fmt.Sprintf("%s logs by another clock than the harness's: %s", node, t.example))
-		case t.late > 0 && 2*t.late > t.joined:
+		case 2*t.late > t.joined:
 			why = append(why, fmt.Sprintf("%s logs by another clock than the harness's: it accepts %d of %d requests after their answers were there", node, t.late, t.joined))
 		}
 	}

@@ -243,7 +243,7 @@ func (a *Shed) parts(base, now admitted, values map[string]float64) []part {
 	if b := a.High; !b.IsZero() {
 		g := figure{name: "success", bound: b}
 		x := part{name: "high", verdict: Fail}
-		share := float64(now.highGood) / float64(max(1, now.high))
+		share := float64(now.highGood) / float64(now.high)
 		values["high"], values["high, good"] = float64(now.high), float64(now.highGood)
 		x.text = fmt.Sprintf("success of high priority %s of %s, wanted %s", percent(share), plural(now.high, "request"), b)
 		switch {

@@ -24,10 +24,7 @@ func signals(r *record.Round, ws []Window) []signal {
 	within := func(t time.Duration) bool {
 		return slices.ContainsFunc(ws, func(w Window) bool { return t >= w.From && t < w.To })
 	}
-	last := time.Duration(0)
-	if len(ws) > 0 {
-		last = ws[len(ws)-1].To
-	}
+	last := ws[len(ws)-1].To
 	var out []signal
 	open := map[string]int{} // node -> index of what has not come to its end
 	begin := func(e record.Event, what string) {
@@ -68,14 +65,11 @@ func signals(r *record.Round, ws []Window) []signal {
 // can say, anywhere. One of which nothing was sent is in nobody's hand; that its client chose the node all the same tells that clients
 // go there by themselves.
 func (s *signal) count(reqs []*record.Request, logs *serverLog) {
-	known := s.node != "" && slices.ContainsFunc(reqs, func(q *record.Request) bool { return q.Node == s.node })
-	if s.node != "" && !known {
-		for _, ls := range logs.byID {
-			if known = slices.ContainsFunc(ls, func(l *logLine) bool { return l.node == s.node && l.what == accepted && l.timed }); known {
-				break
-			}
-		}
+	known := slices.ContainsFunc(reqs, func(q *record.Request) bool { return q.Node == s.node })
+	for _, ls := range logs.byID {
+		known = known || slices.ContainsFunc(ls, func(l *logLine) bool { return l.node == s.node && l.what == accepted && l.timed })
 	}
+	known = known && s.node != "" // a request whose node is not known is of no node
 	for _, q := range reqs {
 		switch end := ending(q); {
 		case end == record.Refused || end == record.Missed:

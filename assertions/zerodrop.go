@@ -36,10 +36,7 @@ var none = plan.Bound{Op: "=", Unit: plan.Count}
 
 // Validate returns every error.
 func (a *ZeroDrop) Validate(s Scope) error {
-	errs := []error{a.source().validate(s)}
-	if a.During != "" && !slices.Contains(phases, a.During) {
-		errs = append(errs, oneOf("phase or fault", a.During, append(slices.Clone(phases), faultNames(s.Plan)...)))
-	}
+	errs := []error{a.source().validate(s), duringNamed(a.During, s)}
 	if a.Log != nil {
 		_, err := a.Log.compile()
 		errs = append(errs, err)
