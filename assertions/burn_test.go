@@ -96,14 +96,20 @@ func TestBurnInAShortOccurrence(t *testing.T) {
 	a.Objective, a.Burn = bound(t, ">= 99%"), []Burn{{plan.Duration(2 * time.Second), plan.Duration(500 * ms), bound(t, "<= 10")}}
 	s.ask(t, "slo", a)
 	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)
-	for at, kinds := range map[time.Duration][]record.EventKind{9 * time.Second: {record.FaultStarted, record.FaultInEffect}, 10 * time.Second: {record.FaultUndone, record.FaultGone}} {
-		for _, k := range kinds {
-			s.event(record.Event{T: at, Kind: k, Fault: "kill", Occurrence: 2})
+	second := func(end time.Duration) {
+		s.drop(func(e record.Event) bool { return e.Occurrence == 2 })
+		for at, kinds := range map[time.Duration][]record.EventKind{9 * time.Second: {record.FaultStarted, record.FaultInEffect}, end: {record.FaultUndone, record.FaultGone}} {
+			for _, k := range kinds {
+				s.event(record.Event{T: at, Kind: k, Fault: "kill", Occurrence: 2})
+			}
 		}
 	}
+	second(10 * time.Second)
 	s.want(t, Pass)
 	s.each(9*time.Second, 9*time.Second+5*ms, broken)
 	s.want(t, Invalid, "at most 0, wanted <= 10, but some failed from 9s to 10s, which has no room for a window of 2s")
+	second(11 * time.Second) // just as long
+	s.want(t, Pass, "at most 0, wanted <= 10")
 	s.each(4*time.Second, 5*time.Second, broken)
 	s.want(t, Fail)
 }
@@ -158,6 +164,18 @@ func TestBurnWithinItsStretch(t *testing.T) {
 		require.Equal(t, Fail, parts[1].verdict)
 		require.Equal(t, 10.0, parts[1].value)
 	}
+	// Of two that are as bad the first is shown.
+	var two []sample
+	for i := range 50 {
+		two = append(two, sample{due: time.Duration(i), latency: 1, ok: i%25 >= 20})
+	}
+	worst, doubt := b.worst(w, two, []Window{{0, 25}, {25, 50}})
+	require.Equal(t, burnt{true, 10, 19, 0}, worst)
+	require.Empty(t, doubt)
+	// What is due when a stretch ends is of the next one.
+	w.Long, w.Short = plan.Duration(20*ms), plan.Duration(10*ms)
+	_, doubt = b.worst(w, []sample{{due: 10 * ms}}, []Window{{0, 10 * ms}, {10 * ms, 20 * ms}})
+	require.Equal(t, "some failed from 10ms to 20ms, which has no room for a window of 20ms", doubt)
 }
 
 // The highest burn rate, and the first moment in doubt, are those of evaluating both windows at every nanosecond.
@@ -171,7 +189,7 @@ func TestBurnAgainstNaive(t *testing.T) {
 		}
 		objective, err := plan.ParseBound(">= 90%")
 		require.NoError(t, err)
-		rate, err := plan.ParseBound("<= 2")
+		rate, err := plan.ParseBound(rapid.SampledFrom([]string{"<= 2", "<= 7"}).Draw(t, "rate"))
 		require.NoError(t, err)
 		w := Burn{Rate: rate}
 		w.Short = plan.Duration(rapid.IntRange(1, 20).Draw(t, "short"))
@@ -200,7 +218,7 @@ func TestBurnAgainstNaive(t *testing.T) {
 			if enough && (!want.judged || worst > want.worst) {
 				want.worst, want.judged = worst, true
 			}
-			if !enough && want.thin == 0 && worst > 2 {
+			if !enough && want.thin == 0 && worst > rate.Value {
 				want.thin = at
 			}
 		}

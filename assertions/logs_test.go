@@ -2,6 +2,7 @@ package assertions
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,15 @@ func TestLogs(t *testing.T) {
 		"a hop that never logs": {follow(), func(s *story) {
 			s.silence(func(l storyLine) bool { return l.fields["service"] == "orders" })
 		}, Fail, "0 %"},
+		"a hop that logs only answers": {follow(), func(s *story) { s.silence(of(s.at(4*time.Second), "accepted", "orders")) }, Pass, "100 %"},
+		"a hop that logs only what it stored": {follow(), func(s *story) {
+			s.silence(of(s.at(4*time.Second), "accepted", "orders"))
+			s.silence(of(s.at(4*time.Second), "done", "orders"))
+		}, Fail, "99.875 %"},
+		"one of all": {follow(), func(s *story) {
+			the := of(s.at(4*time.Second), "", "")
+			s.silence(func(l storyLine) bool { return !the(l) })
+		}, Fail, "0.125 % of 800"},
 		"a line without a trace id": {follow(), func(s *story) {
 			i := slices.IndexFunc(s.logs, of(s.at(4*time.Second), "done", "orders"))
 			delete(s.logs[i].fields, "traceId")
@@ -40,6 +50,13 @@ func TestLogs(t *testing.T) {
 		"a retry with the same": {follow(), func(s *story) {
 			s.says(s.at(4*time.Second), "orders-2", 3*ms, "accepted", nil)
 		}, Pass, "100 %"},
+		"one trace id for two": {follow(), func(s *story) {
+			for _, l := range s.logs {
+				if of(s.at(4*time.Second), "", "")(l) || of(s.at(4005*ms), "", "")(l) {
+					l.fields["traceId"] = "the same"
+				}
+			}
+		}, Fail, "99.75 %"},
 		"one trace id for all": {follow(), func(s *story) {
 			for _, l := range s.logs {
 				l.fields["traceId"] = "the same"
@@ -54,6 +71,9 @@ func TestLogs(t *testing.T) {
 		"no lines":             {follow(), func(s *story) { s.logs = nil }, Invalid, "none of the 0 lines of none has the id"},
 		"lines of other ids":   {follow(), func(s *story) { s.each(0, time.Hour, func(q *record.Request) { q.ID = "x" + q.ID }) }, Invalid, "has the id of one of 800 requests"},
 		"too few requests":     {follow(), func(s *story) { s.reqs = s.reqs[:690] }, Invalid, "it takes 100 to judge a share"},
+		"just enough requests": {follow(), func(s *story) { s.reqs = s.reqs[:700] }, Pass, "100 % of 100 requests"},
+		"one request":          {follow(), func(s *story) { s.reqs = s.reqs[:601] }, Invalid, "100 % of 1 requests"},
+		"no requests":          {follow(), func(s *story) { s.reqs = s.reqs[:500] }, Invalid, "0 % of 0 requests"},
 		"another clock":        {follow(), func(s *story) { s.shift("orders-1", -time.Hour) }, Invalid, "orders-1 logs by another clock"},
 		"a fault that was not": {&Logs{Load: "orders", Hops: []string{"edge"}, During: "cut"}, nil, Invalid, "cut never began"},
 	} {
@@ -77,6 +97,34 @@ func TestARequestThatCannotBeFollowedIsShown(t *testing.T) {
 	require.GreaterOrEqual(t, i, 0)
 	assert.Equal(t, "create r-800, sent at 4s: not logged by orders", f.Evidence[i].Detail)
 	assert.Equal(t, 799.0, f.Evidence[0].Values["logged by orders"])
+
+	s.silence(of(s.at(4*time.Second), "done", "edge")) // one line is left
+	s.silence(of(s.at(5*time.Second), "", ""))
+	stories := told(s.want(t, Fail), "a request that cannot be followed")
+	assert.Equal(t, []string{"create r-800, sent at 4s: not logged by orders", "create r-1000, sent at 5s: no line has its id"}, stories)
+	s.silence(func(l storyLine) bool { return strings.HasPrefix(l.node, "orders") })
+	assert.Len(t, told(s.want(t, Fail), "a request that cannot be followed"), maxStories)
+}
+
+// What is asked of the baseline alone rests on no fault, and what is asked of no phase is asked of all.
+func TestLogsOfAPhase(t *testing.T) {
+	whole := func() *story { // all of its requests are logged
+		s := newServed()
+		s.reqs = slices.DeleteFunc(s.reqs, func(q record.Request) bool { return q.Due < 1900*ms || q.Due > 8500*ms })
+		return s
+	}
+	for during, want := range map[string]Verdict{"baseline": Pass, "kill": Invalid} {
+		s := whole()
+		s.ask(t, "logs", &Logs{Load: "orders", Hops: []string{"edge", "orders"}, During: during})
+		s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect })
+		s.want(t, want, "100 %")
+	}
+	s := whole()
+	f := (&Logs{Load: "orders", Hops: []string{"edge", "orders"}}).Judge(t.Context(), &s.plan, s.write(t).Rounds[0])
+	require.Equal(t, Pass, f.Verdict, f.Reason)
+	assert.Equal(t, "requests of orders answered in all phases under load", f.Evidence[0].What)
+	assert.Equal(t, &Window{1, 12 * time.Second}, f.Evidence[0].Window)
+	assert.Equal(t, 1321, f.Evidence[0].Count)
 }
 
 func TestValidateLogs(t *testing.T) {
@@ -86,6 +134,7 @@ func TestValidateLogs(t *testing.T) {
 		says []string
 	}{
 		{Logs{Load: "orders", Request: "read", Hops: []string{"edge", "orders"}, During: "baseline", Share: bound(t, ">= 99%")}, nil},
+		{Logs{Load: "orders", Hops: []string{"edge"}}, nil},
 		{Logs{}, []string{"load or workload is missing", "hops is missing"}},
 		{Logs{Load: "orders", Hops: []string{"egde"}, During: "cut", Share: bound(t, "<= 5ms"), Log: &LogPatterns{}}, []string{`no service is called "egde"`, `"cut"`, "write it as", "neither accepted nor done"}},
 	} {

@@ -74,11 +74,14 @@ func TestShed(t *testing.T) {
 				}
 			})
 		}, Pass, ""},
+		"just enough accepted":       {p95("<= 5ms"), spoilt(4*time.Second, 7*time.Second, broken), Pass, "accepted-p95 5ms"},
+		"one too few accepted":       {p95("<= 5ms"), spoilt(3995*ms, 7*time.Second, broken), Invalid, "accepted-p95 <= 5ms needs 200 good answers and there are 199 in kill"},
 		"too few accepted for p99":   {a(func(a *Shed) { a.AcceptP99 = bound(t, "<= 1s") }), nil, Invalid, "accepted-p99 <= 1s needs 1000 good answers and there are 800 in kill"},
 		"too few before":             {a(func(a *Shed) { a.AcceptP99 = bound(t, "<= 3x baseline") }), nil, Invalid, "there are 579 in baseline"},
 		"high priority at the bound": {high(">= 99%"), spoilt(3*time.Second, 3040*ms, broken), Pass, "success of high priority 99 % of 800 requests"},
 		"high priority is shed":      {high(">= 99%"), spoilt(3*time.Second, 3045*ms, broken), Fail, "success of high priority 98.875 %"},
 		"too few of high priority":   {high(">= 99%"), func(s *story) { s.each(3480*ms, 7*time.Second, func(q *record.Request) { q.Request = "read" }) }, Invalid, "needs 100 requests of high priority and there are 96"},
+		"just enough of it":          {high(">= 99%"), func(s *story) { s.each(3500*ms, 7*time.Second, func(q *record.Request) { q.Request = "read" }) }, Pass, "success of high priority 100 % of 100 requests"},
 		"all are of high priority":   {high(">= 99%"), func(s *story) { s.each(3*time.Second, 7*time.Second, func(q *record.Request) { q.Request = "create" }) }, Invalid, "there is nothing to prefer them to"},
 		"named ones":                 {a(func(a *Shed) { a.High, a.HighIDs = bound(t, ">= 99%"), []string{"read"} }), nil, Fail, "success of high priority 0 % of 2400 requests"},
 		"nobody has priority":        {high(">= 99%"), func(s *story) { s.plan.Loads[0].Requests[0].Headers = nil }, Invalid, "no request of the load has the header X-Priority: high"},
@@ -109,8 +112,10 @@ func TestShed(t *testing.T) {
 		"late generator": {goodput(">= 100/s"), func(s *story) {
 			s.each(0, 12*time.Second, func(q *record.Request) { q.Sent += 60 * ms; q.Done += 60 * ms })
 		}, Invalid, "the generator of orders was late"},
-		"drifting":         {p95("<= 90x baseline"), spoilt(1500*ms, 3*time.Second, func(q *record.Request) { q.Done += 100 * ms }), Invalid, "the baseline of orders drifted"},
-		"a fault unproved": {goodput(">= 100/s"), func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect }) }, Invalid, "was not proved"},
+		"drifting, and goodput is relative": {goodput(">= 80% baseline"), spoilt(1500*ms, 3*time.Second, func(q *record.Request) { q.Done += 100 * ms }), Invalid, "the baseline of orders drifted"},
+		"drifting, and nothing is relative": {p95("<= 10ms"), spoilt(1500*ms, 3*time.Second, func(q *record.Request) { q.Done += 100 * ms }), Pass, ""},
+		"drifting":                          {p95("<= 90x baseline"), spoilt(1500*ms, 3*time.Second, func(q *record.Request) { q.Done += 100 * ms }), Invalid, "the baseline of orders drifted"},
+		"a fault unproved":                  {goodput(">= 100/s"), func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect }) }, Invalid, "was not proved"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := overloaded()
@@ -172,5 +177,29 @@ func TestShedParameters(t *testing.T) {
 		x := good()
 		spoil(x)
 		require.ErrorContains(t, x.Validate(s), says)
+	}
+}
+
+// A stretch without length has no rates, whichever of the two it is.
+func TestShedWithoutLength(t *testing.T) {
+	for name, spoil := range map[string]func(*record.Event){
+		"the fault took no time": func(e *record.Event) {
+			if e.Fault != "" {
+				e.T = 3 * time.Second
+			}
+		},
+		"the fault began with the baseline": func(e *record.Event) {
+			if e.Kind == record.FaultStarted {
+				e.T = 50 * ms
+			}
+		},
+	} {
+		s := overloaded()
+		for i := range s.events {
+			spoil(&s.events[i])
+		}
+		f := (&Shed{Load: "orders", During: "kill", Goodput: bound(t, ">= 100/s")}).Judge(t.Context(), &s.plan, s.write(t).Rounds[0])
+		require.Equal(t, Invalid, f.Verdict, name)
+		require.Equal(t, "the window has no length", f.Reason, name)
 	}
 }

@@ -1,6 +1,10 @@
 package assertions
 
 import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -142,11 +146,145 @@ func TestTheWindowsOfAFault(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []Window{{3 * time.Second, 7 * time.Second}}, ws)
 
-	// What began after the load takes nothing from the rest.
+	// What never began has no window and ends none, and what began after the load takes nothing from the rest.
+	at(4200*ms, record.FaultGone, 5)
+	at(4300*ms, record.FaultUnproved, 6)
 	at(12500*ms, record.FaultStarted, 7)
 	ws, err = during("loop", s.write(t).Rounds[0])
 	require.NoError(t, err)
 	assert.Equal(t, 5*time.Second, length(ws))
+	assert.Equal(t, Window{4 * time.Second, 5 * time.Second}, ws[0])
+	assert.Equal(t, Window{12500 * ms, 12500 * ms}, ws[3])
+
+	assert.Equal(t, []Window{{1, 3}, {4, 5}}, union([]Window{{4, 5}, {2, 3}, {1, 2}}), "windows that touch are one")
+}
+
+// A window needs the phases that it is of.
+func TestWindowsOfARoundThatDidNotGetThere(t *testing.T) {
+	for missing, words := range map[string]map[string]string{
+		plan.PhaseRecovery: {"": "did not get through its phases under load", "kill": "did not get through its phases under load", "recovery": "did not reach the phase recovery"},
+		plan.PhaseBaseline: {"": "did not get through its phases under load", "kill": "did not get through its phases under load", "baseline": "did not reach the phase baseline"},
+	} {
+		s := newStory()
+		s.drop(func(e record.Event) bool { return e.Phase == missing })
+		r := s.write(t).Rounds[0]
+		for word, says := range words {
+			_, err := during(word, r)
+			require.ErrorContains(t, err, says, "%s without %s", word, missing)
+			for _, a := range []Params{
+				&SLO{Source: Source{Load: "orders"}, During: word, Bounds: Bounds{Success: bound(t, ">= 1%")}},
+				&ZeroDrop{Load: "orders", During: word}, &Logs{Load: "orders", Hops: []string{"edge"}, During: word},
+				&Shed{Load: "orders", During: word, Goodput: bound(t, ">= 1/s")},
+			} {
+				f := a.Judge(t.Context(), &s.plan, r)
+				require.Equal(t, Invalid, f.Verdict)
+				require.Contains(t, f.Reason, "the round did not ", "%T in %q without %s", a, word, missing)
+			}
+		}
+	}
+	// A fault that was there before leaves nothing of the baseline.
+	s := newStory()
+	s.events = slices.Insert(s.events, 0, record.Event{T: 1, Round: 1, Kind: record.FaultStarted, Fault: "early"})
+	w, err := phase(s.write(t).Rounds[0], plan.PhaseBaseline)
+	require.NoError(t, err)
+	require.Equal(t, Window{1, 1}, w)
+}
+
+// What a judgement rests on and cannot be read makes it INVALID by itself, whatever the premise "record" says.
+func TestWhatCannotBeRead(t *testing.T) {
+	gone := func(dir, file string) error { return os.Remove(filepath.Join(dir, file)) }
+	put := func(dir, file string) error { // a directory in its place
+		path := filepath.Join(dir, file)
+		return errors.Join(os.RemoveAll(path), os.MkdirAll(path, 0o755))
+	}
+	text := func(dir, file string) error { // no directory in its place
+		path := filepath.Join(dir, file)
+		return errors.Join(os.RemoveAll(path), os.WriteFile(path, nil, 0o644))
+	}
+	success := Bounds{Success: bound(t, ">= 1%")}
+	zeroDrop, logs := &ZeroDrop{Load: "orders", During: "kill"}, &Logs{Load: "orders", Hops: []string{"edge"}, During: "kill"}
+	for _, c := range []struct {
+		ask   Params
+		spoil func(dir, file string) error
+		file  string
+		says  string
+	}{
+		{&SLO{Source: Source{Load: "orders"}, During: "kill", Bounds: success}, gone, "requests/orders.jsonl", "reading the request log"},
+		{&SLO{Source: Source{Workload: "regs"}, Bounds: success}, put, "histories/regs.jsonl", "is a directory"},
+		{&Shed{Load: "orders", During: "kill", Goodput: bound(t, ">= 1/s")}, gone, "requests/orders.jsonl", "reading the request log"},
+		{zeroDrop, gone, "requests/orders.jsonl", "reading the request log"},
+		{zeroDrop, put, "logs/edge-2.log", "reading the log of edge-2"},
+		{zeroDrop, text, "logs", "reading the logs"},
+		{logs, gone, "requests/orders.jsonl", "reading the request log"},
+		{logs, put, "logs/edge-2.log", "reading the log of edge-2"},
+		{logs, text, "logs", "reading the logs"},
+	} {
+		s := newServed()
+		run := s.write(t)
+		require.NoError(t, c.spoil(run.Dir, c.file))
+		f := c.ask.Judge(t.Context(), &s.plan, run.Rounds[0])
+		require.Equal(t, Invalid, f.Verdict, "%T without %s", c.ask, c.file)
+		require.Contains(t, f.Reason, c.says, "%T without %s", c.ask, c.file)
+	}
+	// Nor is what there was no time to read taken for what there is.
+	s := newServed()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, a := range []Params{zeroDrop, logs} {
+		f := a.Judge(ctx, &s.plan, s.write(t).Rounds[0])
+		require.Equal(t, Invalid, f.Verdict)
+		require.Equal(t, "context canceled", f.Reason)
+	}
+}
+
+// The answers to a workload are those of the operations called in the window, without what verify read.
+func TestTheSamplesOfAWorkload(t *testing.T) {
+	s := newStory()
+	s.ops = nil
+	for i, o := range []record.Op{
+		{Kind: "put", Call: 3*time.Second - 1, Outcome: record.OK},
+		{Kind: "put", Call: 3 * time.Second, Outcome: record.OK},
+		{Kind: "get", Call: 4 * time.Second, Outcome: record.Unknown},
+		{Kind: "put", Call: 4100 * ms, Outcome: record.Failed},
+		{Kind: "cas", Call: 4200 * ms, Outcome: record.OK},
+		{Kind: "cas", Call: 4300 * ms, Outcome: record.Failed},
+		{Kind: "cas", Call: 4400 * ms, Outcome: record.Failed, Error: "no leader"},
+		{Kind: "cas", Call: 4500 * ms, Outcome: record.Unknown},
+		{Kind: "read", Call: 5 * time.Second, Outcome: record.OK, Verify: true},
+		{Kind: "insert", Call: 7*time.Second - 1, Outcome: record.OK},
+		{Kind: "put", Call: 7 * time.Second, Outcome: record.OK},
+	} {
+		o.Round, o.Return = 1, o.Call+time.Duration(i)*ms
+		s.ops = append(s.ops, o)
+	}
+	r := s.write(t).Rounds[0]
+	w := Window{3 * time.Second, 7 * time.Second}
+	cas := []sample{{4200 * ms, 4 * ms, true, 0}, {4300 * ms, 5 * ms, true, 0}, {4400 * ms, 6 * ms, false, 0}, {4500 * ms, 7 * ms, false, 0}}
+	got, err := Source{Workload: "regs"}.samples(r, w)
+	require.NoError(t, err)
+	want := append([]sample{{3 * time.Second, 1 * ms, true, 0}, {4 * time.Second, 2 * ms, false, 0}, {4100 * ms, 3 * ms, false, 0}}, cas...)
+	assert.Equal(t, append(want, sample{7*time.Second - 1, 9 * ms, true, 0}), got)
+	got, err = Source{Workload: "regs", Request: "cas"}.samples(r, w)
+	require.NoError(t, err)
+	assert.Equal(t, cas, got)
+}
+
+// Of many occurrences the first ones are shown; all of them are judged.
+func TestTheEvidenceOfManyOccurrences(t *testing.T) {
+	s := newStory()
+	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "kill", Bounds: Bounds{Success: bound(t, "= 100%")}})
+	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 12)
+	for n := 2; n <= 12; n++ {
+		at := 7*time.Second + time.Duration(n)*200*ms
+		for i, k := range []record.EventKind{record.FaultStarted, record.FaultInEffect, record.FaultUndone, record.FaultGone} {
+			s.event(record.Event{T: at + time.Duration(i/2)*100*ms, Kind: k, Fault: "kill", Occurrence: n})
+		}
+	}
+	f := s.want(t, Pass, "1020 requests of orders in kill")
+	require.Len(t, f.Evidence, maxDetails)
+	assert.Equal(t, "requests of orders due in kill, occurrence 10 of 12; count and values are of all", f.Evidence[9].What)
+	s.each(9400*ms, 9405*ms, broken) // in the last
+	s.want(t, Fail)
 }
 
 func TestEveryOccurrenceOfAFaultCounts(t *testing.T) {
@@ -236,6 +374,7 @@ func TestValidateSLOAndRecovers(t *testing.T) {
 		{&SLO{Source: Source{Workload: "x", Request: "y"}, Bounds: good}, []string{`no workload is called "x"`, `no operation is called "y"`}},
 		{&SLO{Source: Source{Load: "orders", Request: "creat"}, Bounds: good}, []string{`"creat"; there is create, read`}},
 		{&SLO{Source: orders, During: "kil", Bounds: good}, []string{`no phase or fault is called "kil"; there is baseline, fault, recovery, kill`}},
+		{&SLO{Source: orders, During: "baseline", Bounds: good}, nil},
 		{&SLO{Source: orders, During: "baseline", Bounds: Bounds{P50: bound(t, "<= 2x baseline")}}, []string{"means nothing in the baseline"}},
 		{&SLO{Source: orders, Bounds: Bounds{Success: bound(t, ">= 5ms")}}, []string{`success ">= 5ms": write it as ">= 99.9%"`}},
 		{&SLO{Source: orders, Bounds: Bounds{P50: bound(t, "<= 5%"), Throughput: bound(t, ">= 5"), P90: bound(t, "= 5ms")}}, []string{"p50", "throughput", "no latency is exactly that"}},

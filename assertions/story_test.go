@@ -33,6 +33,7 @@ type story struct {
 	calls   []record.Call
 	scrape  *fakeMetrics
 	machine []record.Surroundings
+	ready   []record.Readiness
 	logs    []storyLine
 	metrics record.Metrics
 	noEnd   bool
@@ -193,6 +194,10 @@ func (s *story) write(t testing.TB) *record.Run {
 	}
 	for _, m := range s.machine {
 		w.Surroundings(m)
+	}
+	for _, c := range s.ready {
+		c.Round = 1
+		w.Ready(c)
 	}
 	for _, c := range s.calls {
 		c.Round = 1

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
@@ -84,4 +85,55 @@ func TestSurroundingsExcuseNoLoss(t *testing.T) {
 	}
 	fs, _ := s.judge(t)
 	assert.Equal(t, "other programs took 0 % of the machine under load", fs["surroundings"].Summary, fmt.Sprint(fs["surroundings"].Evidence))
+}
+
+// A service was starved by more than foreignShare of the machine and a wait of starvedWait or more, in samples that lie within the time
+// under load. Where a sample says nothing of that nobody is excused.
+func TestTheBoundsOfStarvation(t *testing.T) {
+	second := func(from, others, waited time.Duration) record.Surroundings {
+		return record.Surroundings{Round: 1, T: from + time.Second, For: time.Second, Cores: 2, Busy: time.Second + others, Own: time.Second, Waited: waited}
+	}
+	look := func(s *story, rows ...record.Surroundings) (string, *Evidence) {
+		s.machine = rows
+		return surroundings(s.write(t).Rounds[0])
+	}
+	for _, c := range []struct {
+		others, waited time.Duration
+		starved        bool
+	}{
+		{800*ms + 1, 3 * time.Second, true}, {800 * ms, 3 * time.Second, false}, {800*ms + 1, 3*time.Second - 1, false},
+	} {
+		why, seen := look(newStory(), second(time.Second, c.others, c.waited))
+		require.Equal(t, c.starved, why != "", "%v", c)
+		require.NotNil(t, seen)
+	}
+	// The baseline begins 1 ns after the round.
+	_, seen := look(newStory(), second(0, 0, 0), second(1, 0, 0), second(11*time.Second, 0, 0), second(11*time.Second+1, 0, 0))
+	require.Equal(t, 2, seen.Count)
+	require.Equal(t, &Window{1, 12 * time.Second}, seen.Window)
+	one := second(time.Second, 0, 0)
+	one.Cores = 1
+	_, seen = look(newStory(), one)
+	require.Equal(t, map[string]float64{"cores": 1, "run": 1, "others": 0, "waited per second run": 0}, seen.Values)
+
+	for name, spoil := range map[string]func(*record.Surroundings){
+		"no cores": func(r *record.Surroundings) { r.Cores = 0 },
+		"no time":  func(r *record.Surroundings) { r.For = 0 },
+		"idle":     func(r *record.Surroundings) { r.Own = 0 },
+	} {
+		row := second(time.Second, time.Second, 9*time.Second)
+		spoil(&row)
+		why, seen := look(newStory(), row)
+		require.Empty(t, why, name)
+		require.Nil(t, seen, name)
+	}
+	for phase, is := range map[string]bool{plan.PhaseBaseline: false, plan.PhaseRecovery: true} {
+		s := newStory()
+		s.drop(func(e record.Event) bool { return e.Phase == phase })
+		why, seen := look(s, second(time.Second, time.Second, 9*time.Second), second(13*time.Second, time.Second, 9*time.Second))
+		require.Equal(t, is, why != "", "without %s", phase)
+		if is {
+			require.Equal(t, 2, seen.Count, "a round that was cut off was under load to its end")
+		}
+	}
 }

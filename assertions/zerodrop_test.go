@@ -107,6 +107,36 @@ func TestZeroDrop(t *testing.T) {
 			s.says(q, node, 3*ms, "done", nil)
 		}
 	}
+	// attempt is one by orders-2, beside that of orders-1, which was done.
+	attempt := func(more map[string]any) func(*story) {
+		return func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "order stored", ""))
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-2", 3*ms, "done", more)
+		}
+	}
+	// late dates n of the 500 lines by which orders-1 accepts requests in hand after their answers.
+	late := func(n int) func(*story) {
+		return func(s *story) {
+			for i := range s.logs {
+				if l := &s.logs[i]; n > 0 && l.node == "orders-1" && l.fields["msg"] == "accepted" && l.at > 3*time.Second {
+					n--
+					l.at += 500 * ms
+				}
+			}
+		}
+	}
+	// own is a line of a node about itself.
+	own := func(at time.Duration) func(*story) {
+		return func(s *story) {
+			s.logs = append(s.logs, storyLine{node: "edge-1", at: at, fields: map[string]any{"msg": "still here"}})
+		}
+	}
+	stop := func(s *story, at time.Duration) {
+		s.event(record.Event{T: at, Kind: record.NodeSignalled, Node: "orders-2", Signal: "SIGTERM"})
+		s.event(record.Event{T: at + 100*ms, Kind: record.NodeExited, Node: "orders-2", Announced: true, ExitCode: status(0)})
+	}
 	refuse := func(s *story, from, to time.Duration) {
 		s.each(from, to, func(q *record.Request) {
 			if q.Node == "edge-1" {
@@ -116,6 +146,25 @@ func TestZeroDrop(t *testing.T) {
 		})
 	}
 	patterns := &LogPatterns{Accepted: `^IN (?P<id>\S+) (?P<time>\S+)`, Done: `^OUT (?P<id>\S+) (?P<status>\d+)`}
+	// printed has the edges log by patterns, and edge-2 say how a request of edge-1 ended there.
+	printed := func(status string) func(*story) {
+		return func(s *story) {
+			s.logs = nil
+			for _, q := range s.reqs {
+				s.logs = append(s.logs, storyLine{node: q.Node, text: "IN " + q.ID + " x"}, storyLine{node: q.Node, text: "OUT " + q.ID + " 200"})
+			}
+			q := s.at(3100 * ms)
+			s.logs = append(s.logs, storyLine{node: "edge-2", text: "IN " + q.ID + " x"}, storyLine{node: "edge-2", text: "OUT " + q.ID + " " + status})
+		}
+	}
+	// inJSON has the edges log objects whose times are found though the patterns do not ask for them.
+	inJSON := func(s *story) {
+		s.logs = nil
+		for _, q := range s.reqs {
+			s.logs = append(s.logs, storyLine{node: q.Node, at: q.Sent + ms, fields: map[string]any{"took": q.ID}})
+		}
+	}
+	took := &LogPatterns{Accepted: `"took":"(?P<id>[^"]+)"`}
 	for name, c := range map[string]struct {
 		ask   *ZeroDrop
 		spoil func(*story)
@@ -150,6 +199,8 @@ func TestZeroDrop(t *testing.T) {
 		"a bound that bears one of a thousand": {&ZeroDrop{Load: "orders", During: "kill", Lost: bound(t, "<= 0.1%")}, func(s *story) { reset(s.at(3100 * ms)) }, Pass, []string{"1 lost"}},
 		"a bound that bears one":               {&ZeroDrop{Load: "orders", During: "kill", Lost: bound(t, "<= 1")}, func(s *story) { reset(s.at(3100 * ms)); reset(s.at(3105 * ms)) }, Fail, []string{"2 lost"}},
 		"502 is no answer":                     {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 502 }, Fail, []string{"1 lost"}},
+		"500 is none either":                   {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 500 }, Fail, []string{"1 lost"}},
+		"429 without Retry-After":              {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code = false, 429 }, Fail, []string{"1 lost"}},
 		"404 is one":                           {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 404 }, Pass, []string{"1001 served"}},
 		"503 without Retry-After":              {kill(), func(s *story) { q := s.at(3100 * ms); q.OK, q.Code = false, 503 }, Fail, []string{"1 lost"}},
 		"503 with Retry-After": {kill(), func(s *story) {
@@ -168,6 +219,34 @@ func TestZeroDrop(t *testing.T) {
 			q.OK, q.Code = false, 503
 			s.silence(of(q, "", ""))
 		}, Fail, []string{"0 safely refused, 1 lost"}},
+		"503 whose server says why it did not take it": {kill(), func(s *story) { s.says(unlogged503(s), "edge-1", ms, "too busy", nil) }, Pass, []string{"1 safely refused, 0 lost"}},
+		"503 that a server gave up":                    {kill(), func(s *story) { s.says(unlogged503(s), "edge-1", ms, "aborted", nil) }, Fail, []string{"1 lost"}},
+		"503 that a server had done":                   {kill(), func(s *story) { s.says(unlogged503(s), "edge-1", ms, "done", nil) }, Fail, []string{"1 lost"}},
+		"503 where servers log only what they store": {kill(), func(s *story) {
+			s.silence(func(l storyLine) bool { return l.fields["msg"] != "order stored" })
+			unlogged503(s).Node = "orders-1"
+		}, Fail, []string{"1 lost", "by their clients alone"}},
+		"503 with Retry-After, and nothing stored": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			q.OK, q.Code, q.RetryAfter = false, 503, true
+			s.silence(of(q, "order stored", ""))
+		}, Pass, []string{"1 safely refused, 0 lost"}},
+		"503 of a node that was killed when it was sent":     {kill(), func(s *story) { unlogged503(s); killed(s, 3105*ms) }, Fail, []string{"1 lost"}},
+		"503 of a node that was killed when it was answered": {kill(), func(s *story) { unlogged503(s); killed(s, 3110*ms) }, Fail, []string{"1 lost"}},
+		"503 of a node that was killed by somebody else": {kill(), func(s *story) {
+			unlogged503(s)
+			s.event(record.Event{T: 3107 * ms, Kind: record.NodeExited, Node: "edge-1", Signal: "SIGKILL"})
+		}, Fail, []string{"1 lost"}},
+		"503 of a node that was told to stop meanwhile": {kill(), func(s *story) {
+			unlogged503(s)
+			s.event(record.Event{T: 3107 * ms, Kind: record.NodeSignalled, Node: "edge-1", Signal: "SIGTERM"})
+		}, Pass, []string{"1 safely refused, 0 lost"}},
+		"503 of nobody knows which node, and the only one was killed": {kill(), func(s *story) {
+			unlogged503(s).Node = ""
+			s.plan.Loads[0].To = "edge"
+			s.meta.Nodes = slices.DeleteFunc(s.meta.Nodes, func(n record.Node) bool { return n.Name == "edge-2" })
+			killed(s, 3107*ms)
+		}, Fail, []string{"1 lost"}},
 		"503 of a node that was killed meanwhile": {kill(), func(s *story) { unlogged503(s); killed(s, 3107*ms) }, Fail, []string{"0 safely refused, 1 lost"}},
 		"503 of a node that was killed later":     {kill(), func(s *story) { unlogged503(s); killed(s, 3111*ms) }, Pass, []string{"1 safely refused, 0 lost"}},
 		"503 of nobody knows which node": {kill(), func(s *story) {
@@ -214,6 +293,28 @@ func TestZeroDrop(t *testing.T) {
 			s.says(q, "orders-1", 2*ms, "accepted", nil)
 			s.says(q, "orders-1", 3*ms, "done", nil)
 		}, Fail, []string{"1 duplicated"}},
+		"done by two replicas, and stored once": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.says(q, "orders-2", 2*ms, "accepted", nil)
+			s.says(q, "orders-2", 3*ms, "done", nil)
+		}, Pass, []string{"0 duplicated"}},
+		"an attempt that failed":             {kill(), attempt(map[string]any{"status": 400}), Pass, []string{"0 duplicated"}},
+		"an attempt that was redirected":     {kill(), attempt(map[string]any{"status": 399}), Fail, []string{"1 duplicated"}},
+		"an attempt that failed by gRPC":     {kill(), attempt(map[string]any{"code": "Unavailable"}), Pass, []string{"0 duplicated"}},
+		"an attempt that failed by a number": {kill(), attempt(map[string]any{"code": 14}), Pass, []string{"0 duplicated"}},
+		"an attempt that is good by gRPC":    {kill(), attempt(map[string]any{"code": "OK"}), Fail, []string{"1 duplicated"}},
+		"an attempt that is good by 0":       {kill(), attempt(map[string]any{"code": 0}), Fail, []string{"1 duplicated"}},
+		"a replica that only speaks of it": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "order stored", ""))
+			s.says(q, "orders-2", 3*ms, "heard of it", nil)
+		}, Pass, []string{"0 duplicated"}},
+		// The replica that did it took it once more, and may have done it once more.
+		"an attempt of which nobody knows, where it was done": {kill(), func(s *story) {
+			q := s.at(3100 * ms)
+			s.silence(of(q, "order stored", ""))
+			s.says(q, "orders-1", 4*ms, "accepted", nil)
+		}, Invalid, []string{"1 request may have been done twice"}},
 		"read by two replicas": {kill(), func(s *story) {
 			q := s.at(3105 * ms)
 			s.says(q, "orders-2", 2*ms, "accepted", nil)
@@ -234,12 +335,6 @@ func TestZeroDrop(t *testing.T) {
 			s.says(q, "orders-1", 2*ms, "accepted", nil)
 			s.says(q, "orders-1", 3*ms, "done", nil)
 		}, Invalid, []string{"may have been done twice"}},
-		// The replica that did it took it once more, and may have done it once more.
-		"an attempt of which nobody knows, where it was done": {kill(), func(s *story) {
-			q := s.at(3100 * ms)
-			s.silence(of(q, "order stored", ""))
-			s.says(q, "orders-1", 4*ms, "accepted", nil)
-		}, Invalid, []string{"1 request may have been done twice"}},
 		"a key makes it repeatable": {kill(), func(s *story) {
 			s.plan.Loads[0].Requests[0].Headers = map[string]string{"idempotency-key": "{{.ID}}"}
 			q := s.at(3100 * ms)
@@ -285,6 +380,20 @@ func TestZeroDrop(t *testing.T) {
 			s.event(record.Event{T: 5100 * ms, Kind: record.NodeExited, Node: "orders-2", Announced: true, ExitCode: status(0)})
 			s.silence(func(l storyLine) bool { return l.node == "orders-2" && l.at > 4900*ms && l.at < 5200*ms })
 		}, Invalid, []string{"orders-2 had no request in hand"}},
+		"a node that logged one request is known by its log": {kill(), func(s *story) {
+			stop(s, 5*time.Second)
+			elsewhere := of(s.at(7010*ms), "", "orders-2")
+			s.silence(func(l storyLine) bool { return l.node == "orders-2" && !elsewhere(l) })
+		}, Invalid, []string{"orders-2 had no request in hand"}},
+		// Of such a node nobody can say what it had in hand.
+		"a node that nobody sees": {kill(), func(s *story) {
+			stop(s, 5*time.Second)
+			s.silence(func(l storyLine) bool { return strings.HasPrefix(l.node, "orders") })
+		}, Pass, nil},
+		"a node that logs only answers": {kill(), func(s *story) {
+			stop(s, 5*time.Second)
+			s.silence(func(l storyLine) bool { return strings.HasPrefix(l.node, "orders") && l.fields["msg"] == "accepted" })
+		}, Pass, nil},
 		"behind the edge the log knows": {kill(), func(s *story) {
 			s.event(record.Event{T: 5012 * ms, Kind: record.NodeSignalled, Node: "orders-2", Signal: "SIGKILL"})
 			s.event(record.Event{T: 5013 * ms, Kind: record.NodeExited, Node: "orders-2", Announced: true, Signal: "SIGKILL"})
@@ -293,9 +402,22 @@ func TestZeroDrop(t *testing.T) {
 		"no such fault":      {&ZeroDrop{Load: "orders", During: "cut"}, nil, Invalid, []string{"cut never began"}},
 		"no such load":       {&ZeroDrop{Load: "ordres"}, nil, Invalid, []string{`no load called "ordres"`}},
 
-		"a clock that is ahead":  {kill(), func(s *story) { s.shift("orders-1", 2*time.Second) }, Invalid, []string{"orders-1 logs by another clock", "after their answers were there"}},
-		"a clock that is behind": {kill(), func(s *story) { s.shift("edge-2", -200*ms) }, Invalid, []string{"edge-2 logs by another clock"}},
-		"a clock of another day": {kill(), func(s *story) { s.shift("edge-2", 24*time.Hour) }, Invalid, []string{"edge-2 logs by another clock", "is dated 24h"}},
+		"a clock that is ahead":      {kill(), func(s *story) { s.shift("orders-1", 2*time.Second) }, Invalid, []string{"orders-1 logs by another clock", "after their answers were there"}},
+		"a clock that is behind":     {kill(), func(s *story) { s.shift("edge-2", -200*ms) }, Invalid, []string{"edge-2 logs by another clock"}},
+		"a clock of another day":     {kill(), func(s *story) { s.shift("edge-2", 24*time.Hour) }, Invalid, []string{"edge-2 logs by another clock", "logs/edge-2.log:1 is dated 24h"}},
+		"one line of the day before": {kill(), func(s *story) { s.says(s.at(3105*ms), "orders-3", -24*time.Hour, "accepted", nil) }, Invalid, []string{"orders-3 logs by another clock", "logs/orders-3.log:1 is dated -"}},
+		// The round goes from 1 ns to 14 s.
+		"a line just before the round": {kill(), own(1 - 100*ms), Pass, nil},
+		"a line before the round":      {kill(), own(-100 * ms), Invalid, []string{"edge-1 logs by another clock", "is dated -100ms, and the round went from 0s to 14s"}},
+		"a line just after the round":  {kill(), own(14*time.Second + 100*ms), Pass, nil},
+		"a line after the round":       {kill(), own(14*time.Second + 100*ms + 1), Invalid, []string{"edge-1 logs by another clock", "is dated 14.1s"}},
+		"just so early":                {kill(), func(s *story) { s.shift("edge-2", -101*ms) }, Pass, nil},
+		"too early":                    {kill(), func(s *story) { s.shift("edge-2", -101*ms-1) }, Invalid, []string{"edge-2 logs by another clock"}},
+		"one line is too early":        {kill(), func(s *story) { s.says(s.at(3105*ms), "orders-2", -200*ms, "accepted", nil) }, Invalid, []string{"accepts r-621 at 2.905s, and it was sent at 3.105s"}},
+		"just so late":                 {kill(), func(s *story) { s.shift("orders-1", 103*ms) }, Pass, nil},
+		"too late":                     {kill(), func(s *story) { s.shift("orders-1", 103*ms+1) }, Invalid, []string{"it accepts 500 of 500 requests after their answers were there"}},
+		"half of them late":            {kill(), late(250), Pass, nil},
+		"more than half of them late":  {kill(), late(251), Invalid, []string{"it accepts 251 of 500 requests after their answers were there"}},
 		"another clock and a loss": {kill(), func(s *story) {
 			s.shift("edge-2", 24*time.Hour)
 			reset(s.at(3100 * ms))
@@ -304,6 +426,16 @@ func TestZeroDrop(t *testing.T) {
 		"a retry that arrives late is no clock": {kill(), func(s *story) { s.says(s.at(3105*ms), "orders-2", 500*ms, "accepted", nil) }, Pass, nil},
 
 		"a server that never logs an id": {kill(), func(s *story) { s.silence(of(s.at(3105*ms), "", "")) }, Invalid, []string{"1 request were served and no server logged", "not whole"}},
+		"one line in all of the logs": {kill(), func(s *story) {
+			the := of(s.at(3105*ms), "accepted", "edge")
+			s.silence(func(l storyLine) bool { return !the(l) })
+		}, Invalid, []string{"1000 requests were served and no server logged", "not whole"}},
+		// What cannot be read is no proof.
+		"a line of another shape": {kill(), func(s *story) {
+			q := s.at(3105 * ms)
+			s.silence(of(q, "", ""))
+			s.says(q, "edge-1", ms, "accepted", map[string]any{"status": "200"})
+		}, Invalid, []string{"1 request were served and no server logged"}},
 		"ids that nobody logs": {kill(), func(s *story) {
 			for i := range s.reqs {
 				s.reqs[i].ID = fmt.Sprint("x-", i)
@@ -330,6 +462,11 @@ func TestZeroDrop(t *testing.T) {
 			reset(q)
 			q.Outcome, q.Error = "", "no connection within 1s"
 		}, Pass, []string{"2 safely refused"}},
+		"clients alone, of an older record, and a plain no": {kill(), func(s *story) {
+			s.logs = nil
+			q := s.at(3100 * ms)
+			q.OK, q.Code, q.Outcome = false, 404, ""
+		}, Pass, []string{"1001 served"}},
 		"clients alone, of an older record, and a loss": {kill(), func(s *story) {
 			s.logs = nil
 			reset(s.at(3100 * ms))
@@ -341,14 +478,15 @@ func TestZeroDrop(t *testing.T) {
 				s.logs = append(s.logs, storyLine{node: q.Node, text: "IN " + q.ID + " x"}, storyLine{node: q.Node, text: "OUT " + q.ID + " 200"})
 			}
 		}, Pass, []string{"the logs of edge"}},
-		"patterns that see a duplicate": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, func(s *story) {
-			s.logs = nil
-			for _, q := range s.reqs {
-				s.logs = append(s.logs, storyLine{node: q.Node, text: "IN " + q.ID + " x"}, storyLine{node: q.Node, text: "OUT " + q.ID + " 200"})
-			}
-			q := s.at(3100 * ms)
-			s.logs = append(s.logs, storyLine{node: "edge-2", text: "IN " + q.ID + " x"}, storyLine{node: "edge-2", text: "OUT " + q.ID + " 200"})
-		}, Fail, []string{"1 duplicated"}},
+		"patterns that see a duplicate":      {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, printed("200"), Fail, []string{"1 duplicated"}},
+		"patterns that see a failed attempt": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, printed("400"), Pass, []string{"0 duplicated"}},
+		"patterns that see a good attempt":   {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, printed("399"), Fail, []string{"1 duplicated"}},
+		"patterns of objects":                {&ZeroDrop{Load: "orders", During: "kill", Log: took}, inJSON, Pass, nil},
+		"patterns of objects by another clock": {&ZeroDrop{Load: "orders", During: "kill", Log: took}, func(s *story) {
+			inJSON(s)
+			s.shift("edge-2", 24*time.Hour)
+		}, Invalid, []string{"edge-2 logs by another clock"}},
+		"no sane patterns":            {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{}}, nil, Invalid, []string{"log has neither accepted nor done"}},
 		"patterns that match nothing": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, nil, Invalid, []string{"the patterns of log match none of the"}},
 
 		"UNAVAILABLE with a word": {kill(), func(s *story) {
@@ -417,6 +555,127 @@ func TestTheStoryOfALostRequest(t *testing.T) {
 	assert.Equal(t, []string{"edge-1"}, f.Evidence[at].Nodes)
 	assert.Equal(t, 21, f.Evidence[at].Count)
 	assert.Equal(t, 1.0, f.Evidence[at].Values["at that moment"])
+	assert.Equal(t, "requests of orders in hand in kill", f.Evidence[0].What)
+	assert.NotContains(t, f.Evidence[i].Detail, "no server logged it")
+}
+
+// told are the stories of one kind.
+func told(f Finding, what string) []string {
+	var out []string
+	for _, e := range f.Evidence {
+		if e.What == what {
+			out = append(out, e.Detail)
+		}
+	}
+	return out
+}
+
+// What happened to the nodes of a request belongs to its story from a second before it was sent to a second after its end, and of what
+// they said of themselves the first three lines. What happened to others, or at another time, does not.
+func TestWhatBelongsToAStory(t *testing.T) {
+	s := newServed()
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+	reset(s.at(3105 * ms)) // of edge-1 and orders-1, over at 3.11 s
+	for _, e := range []record.Event{
+		{T: 2105*ms - 1, Kind: record.NodeStarted, Node: "orders-1"},
+		{T: 2105 * ms, Kind: record.NodePaused, Node: "orders-1"},
+		{T: 3105 * ms, Kind: record.NodePaused, Node: "edge-2"},
+		{T: 4110 * ms, Kind: record.NodeResumed, Node: "orders-1"},
+		{T: 4110*ms + 1, Kind: record.NodeExited, Node: "orders-1"},
+	} {
+		s.event(e)
+	}
+	s.ready = []record.Readiness{{T: 3050 * ms, Node: "edge-1"}, {T: 3050 * ms, Node: "edge-2"}, {T: 3150 * ms, Node: "orders-1", Ready: true}, {T: 7 * time.Second, Node: "edge-1", Ready: true}}
+	for i, at := range []time.Duration{time.Second, 3001 * ms, 3002 * ms, 3003 * ms, 3004 * ms} {
+		s.logs = append(s.logs, storyLine{node: "edge-1", at: at, fields: map[string]any{"msg": fmt.Sprint("word ", i)}})
+	}
+	lost := told(s.want(t, Fail), "a request that was lost")
+	require.Len(t, lost, 1)
+	for _, part := range []string{
+		"orders-1 was paused at 2.105s; edge-1 was sent SIGTERM at 3s; edge-1 said \"word 1\" at 3.001s; edge-1 said \"word 2\" at 3.002s; edge-1 said \"word 3\" at 3.003s; " +
+			"edge-1 was seen not ready at 3.05s; orders-1 was seen ready at 3.15s; edge-1 ended at 3.2s; orders-1 went on at 4.11s; edge-1 accepted",
+	} {
+		assert.Contains(t, lost[0], part)
+	}
+	assert.NotContains(t, lost[0], "edge-2")
+}
+
+// Each request about which there is something to say is told with what that is.
+func TestTheStoriesOfALedger(t *testing.T) {
+	s := newServed()
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+	q := s.at(3100 * ms)
+	s.says(q, "orders-2", 3*ms, "order stored", map[string]any{"orderId": "o-x"})
+	s.says(q, "edge-1", 5*ms, "that was all", nil)
+	q = s.at(3120 * ms)
+	s.silence(of(q, "order stored", ""))
+	s.says(q, "orders-2", 2*ms, "accepted", nil)
+	s.silence(of(s.at(3145*ms), "", ""))
+	q = s.at(3165 * ms)
+	q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
+	f := s.want(t, Invalid)
+	for what, says := range map[string][]string{
+		"a request that was duplicated":             {"create r-620 served: ", "; stored as o-620 by orders-1 and as o-x by orders-2; ", "; edge-1 says more at 3.105s [logs/edge-1.log:"},
+		"a request that may have been duplicated":   {"create r-624 served: ", "; done by orders-1, and orders-2 never said how an attempt of its own ended; "},
+		"a request that no server logged":           {"read r-629 served: ", "; no server logged it"},
+		"a request that was not sent and was taken": {"read r-633 safely refused: ", "nothing of it was sent at 3.17s (connection refused)"},
+	} {
+		stories := told(f, what)
+		require.Len(t, stories, 1, what)
+		for _, x := range says {
+			assert.Contains(t, stories[0], x)
+		}
+	}
+	assert.Empty(t, told(f, "a request that was lost"))
+}
+
+// What is shown is bounded, however much there is: requests of a kind, lines of a request, moments at which somebody had requests in hand.
+func TestStoriesAreBounded(t *testing.T) {
+	s := newServed()
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+	s.each(3105*ms, 3140*ms, reset)
+	for range 10 {
+		s.says(s.at(3105*ms), "edge-1", 5*ms, "trying again", nil)
+	}
+	for i := range time.Duration(12) {
+		s.event(record.Event{T: 4*time.Second + i*100*ms, Kind: record.NodePaused, Node: "edge-2"})
+		s.event(record.Event{T: 4*time.Second + i*100*ms + 50*ms, Kind: record.NodeResumed, Node: "edge-2"})
+	}
+	f := s.want(t, Fail, "7 lost")
+	lost := told(f, "a request that was lost")
+	require.Len(t, lost, maxStories)
+	assert.Equal(t, maxLines, strings.Count(lost[0], "[logs/"))
+	assert.True(t, strings.HasSuffix(lost[0], "; and 2 lines more"), lost[0])
+	assert.NotContains(t, lost[1], "more")
+	moments := 0
+	for _, e := range f.Evidence {
+		if strings.HasPrefix(e.What, "requests in hand when ") {
+			moments++
+		}
+	}
+	assert.Equal(t, maxDetails, moments)
+}
+
+// A fault that comes twice has two windows, and a request counts once.
+func TestZeroDropInTwoWindows(t *testing.T) {
+	s := newServed()
+	s.logs = nil
+	s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)
+	for at, kinds := range map[time.Duration][]record.EventKind{9 * time.Second: {record.FaultStarted, record.FaultInEffect}, 10 * time.Second: {record.FaultUndone, record.FaultGone}} {
+		for _, k := range kinds {
+			s.event(record.Event{T: at, Kind: k, Fault: "kill", Occurrence: 2})
+		}
+	}
+	f := s.want(t, Pass, "1402 requests of orders in hand in kill")
+	assert.Equal(t, "requests of orders in hand in kill, window 1 of 2; count and values are of all", f.Evidence[0].What)
+	assert.Equal(t, &Window{3 * time.Second, 8 * time.Second}, f.Evidence[0].Window)
+	assert.Equal(t, "requests of orders in hand in kill, window 2 of 2; count and values are of all", f.Evidence[1].What)
+	assert.Equal(t, &Window{9 * time.Second, 11 * time.Second}, f.Evidence[1].Window)
+	reset(s.at(8500 * ms))
+	s.want(t, Pass)
+	reset(s.at(10500 * ms))
+	s.want(t, Fail, "1 lost")
 }
 
 func TestValidateZeroDrop(t *testing.T) {
