@@ -57,12 +57,11 @@ func (a *Exec) judgeFor(id string, r *record.Round) Finding {
 			end = e
 		case e.Kind == record.UserFinding:
 			u, v, err := readUser(e)
+			verdicts = append(verdicts, v)
 			if err != nil {
 				broken = append(broken, err.Error())
-				verdicts = append(verdicts, Invalid)
 				continue
 			}
-			verdicts = append(verdicts, v)
 			said = append(said, u.Summary)
 			if len(f.Evidence) < maxDetails || v != Pass {
 				f.Evidence = append(f.Evidence, Evidence{What: v.String() + ": " + u.Summary, File: record.EventsFile(), Nodes: u.Nodes, Values: u.Values, Detail: u.Detail})

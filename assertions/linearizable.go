@@ -1,6 +1,7 @@
 package assertions
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -210,7 +211,8 @@ func checkKey(ctx context.Context, ops []*record.Op, inherits bool) keyResult {
 	}
 	if inherits {
 		for _, o := range ops {
-			if o.Kind == "cas" && o.Outcome == record.Unknown && o.Old != "" && !written[o.Old] && !slices.Contains(foreign, o.Old) {
+			// What one that was answered expected was seen: that leaves the unknown ones.
+			if o.Old != "" && !written[o.Old] && !slices.Contains(foreign, o.Old) {
 				foreign = append(foreign, o.Old)
 				initial = append(initial, register{true, o.Old})
 			}
@@ -270,9 +272,7 @@ func timeline(ops []*record.Op) []porcupine.Operation {
 		if v, ok := sees(o); ok {
 			shown[v] = true
 		}
-		if o.Kind == "cas" && o.Outcome != record.OK {
-			shown[o.Old] = true
-		}
+		shown[o.Old] = true // an unknown compare-and-swap saw it, if it took effect
 	}
 	var history []porcupine.Operation
 	for _, o := range ops {
@@ -312,15 +312,7 @@ func explain(ctx context.Context, initial register, history []porcupine.Operatio
 		res.lines = append(res.lines, "then "+describe(o.Input.(*record.Op)))
 	}
 	stuck := slices.Clone(history)
-	slices.SortStableFunc(stuck, func(a, b porcupine.Operation) int {
-		switch {
-		case a.Return < b.Return:
-			return -1
-		case a.Return > b.Return:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(stuck, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
 	n := 0
 	for _, o := range stuck {
 		if op := o.Input.(*record.Op); !placed[op] && n < 3 {

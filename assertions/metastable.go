@@ -121,7 +121,7 @@ const sameLoad = 0.1
 // amplified compares the calls on each observed link, for each request sent, with the baseline.
 func (a *Metastable) amplified(r *record.Round, reqs []record.Request, base, tail Window) (string, []Evidence) {
 	calls, err := r.Calls()
-	if err != nil || allRead(r) != nil || len(calls) == 0 {
+	if err != nil || allRead(r) != nil {
 		return "", nil
 	}
 	service := func(node string) string {

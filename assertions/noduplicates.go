@@ -32,7 +32,7 @@ func (a *NoDuplicates) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 	var there, twice, uncounted, unread int
 	var details []Evidence
 	for _, key := range slices.Sorted(maps.Keys(read.read)) {
-		most, counted := 0, true
+		counted := true
 		var worst *record.Op
 		for _, member := range slices.Sorted(maps.Keys(read.read[key])) { // every reader: one duplicate is one too many
 			o := read.read[key][member]
@@ -40,8 +40,8 @@ func (a *NoDuplicates) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 				continue
 			}
 			counted = counted && o.Count > 0
-			if worst == nil || o.Count > most {
-				worst, most = o, o.Count
+			if worst == nil || o.Count > worst.Count {
+				worst = o
 			}
 		}
 		if worst == nil {
@@ -49,7 +49,7 @@ func (a *NoDuplicates) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 		}
 		there++
 		switch {
-		case most > 1:
+		case worst.Count > 1:
 			twice++
 			if len(details) < maxDetails {
 				details = append(details, detail("a write that is there more than once", file, describe(worst)))

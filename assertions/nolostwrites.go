@@ -175,13 +175,8 @@ func (k *kept) register(writes, answers []*record.Op, note func(string, ...*reco
 	if len(acked) == 0 {
 		return
 	}
-	// The last write is the one acknowledged write that is sure not to have been replaced by another.
-	last := acked[0]
-	for _, w := range acked {
-		if w.Call > last.Call {
-			last = w
-		}
-	}
+	// The last write is the one acknowledged write that is sure not to have been replaced by another. A history is in the order of calls.
+	last := acked[len(acked)-1]
 	k.acked++
 	if len(answers) == 0 {
 		k.unread++

@@ -85,11 +85,11 @@ func (s slider) slide(ss []sample, from, to time.Duration) slid {
 	}
 	need := s.need()
 	c := counts{meet: make([]int, len(s.figures))}
-	in, gone := 0, 0
+	in := 0
 	for in < len(ss) && ss[in].due < from {
 		in++
 	}
-	gone = in
+	gone := in
 	since, candidate := from, true
 	for at := from; at <= last; {
 		for ; in < len(ss) && ss[in].due < at+s.window; in++ {
@@ -99,17 +99,17 @@ func (s slider) slide(ss []sample, from, to time.Duration) slid {
 			s.add(&c, ss[gone], -1)
 		}
 		out.windows++
-		good := c.n >= need && s.keeps(&c)
-		out.judged = out.judged || c.n >= need
+		enough := c.n >= need
+		out.judged = out.judged || enough
 		switch {
-		case c.n >= need && !good:
+		case enough && !s.keeps(&c):
 			out.bad++
 			candidate, out.thin = false, false
 		case !candidate:
 			candidate, since = true, at
-			out.thin = c.n < need
+			out.thin = !enough
 		default:
-			out.thin = out.thin || c.n < need
+			out.thin = out.thin || !enough
 		}
 		next := last + 1
 		if gone < in {
