@@ -28,6 +28,11 @@ func TestWhatAsksForDamage(t *testing.T) {
 	}
 }
 
+// An assertion without parameters is what its zero parameters are.
+func TestWhatAsksForDamageWithoutParameters(t *testing.T) {
+	assert.Equal(t, []string{"it"}, AskForDamage(&plan.Plan{Assert: []plan.Assert{{ID: "it", Kind: "shed"}, {ID: "exits", Kind: "exits"}}}))
+}
+
 func TestWhatAMetricAsksOfAFault(t *testing.T) {
 	for after, want := range map[string]bool{"kill.started": true, "kill.in-effect": true, "kill.undone": false, "kill.gone": false} {
 		assert.Equal(t, want, (&PromQL{After: after, Within: plan.Duration(1)}).asksForDamage(), after)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
@@ -120,6 +121,25 @@ func TestNoLostWrites(t *testing.T) {
 			s.ops = append(s.ops, put("a", 1, 2, record.OK), put("a", 3, 4, record.Failed))
 			s.read("k", "a", "")
 		}, Pass, ""},
+		"a failed put, and a value from before": {func(s *story) {
+			s.ops = append(s.ops, put("b", 3, 4, record.Failed))
+			s.read("k", "q", "")
+		}, Pass, "20 of 20"},
+		"a failed put of no value, and nothing there": {func(s *story) {
+			s.ops = append(s.ops, put("", 3, 4, record.Failed))
+			s.read("k", "", "")
+		}, Pass, "20 of 20"},
+		"a register whose value is not told": {func(s *story) {
+			s.ops = append(s.ops, put("a", 1, 2, record.OK))
+			s.read("k", "", "")
+			s.ops[len(s.ops)-1].Found = flag(true)
+		}, Pass, "21 of 21"},
+		"read back by a get": {func(s *story) {
+			s.every(func(o *record.Op) bool { return o.Verify }, func(o *record.Op) { o.Kind = "get" })
+		}, Pass, "20 of 20"},
+		"a get under load is no answer to verify": {func(s *story) {
+			s.every(func(o *record.Op) bool { return o.Verify }, func(o *record.Op) { o.Kind, o.Verify = "get", false })
+		}, Invalid, "verify read nothing"},
 		"a register that was not read": {func(s *story) {
 			s.ops = append(s.ops, put("a", 1, 2, record.OK))
 			s.read("k", "a", "")
@@ -136,6 +156,11 @@ func TestNoLostWrites(t *testing.T) {
 			if c.want == Fail {
 				assert.Greater(t, len(f.Evidence), 1, "the write is shown")
 				assert.NotEmpty(t, f.Evidence[1].Detail)
+			} else {
+				assert.NotContains(t, f.Summary, "failed write")
+			}
+			if name == "an older one" {
+				assert.Contains(t, f.Evidence[1].Detail, `put k = "b" ok; `, "the one that is lost")
 			}
 		})
 	}
@@ -170,8 +195,11 @@ func TestNoDuplicates(t *testing.T) {
 			s.every(reads("w3"), unread)
 			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
 		}, Pass, ""},
-		"not there":        {func(s *story) { s.every(reads("w3"), absent) }, Pass, "0 of 19 keys"},
-		"nothing there":    {func(s *story) { s.every(func(o *record.Op) bool { return o.Verify }, absent) }, Invalid, "verify found nothing"},
+		"not there":     {func(s *story) { s.every(reads("w3"), absent) }, Pass, "0 of 19 keys"},
+		"nothing there": {func(s *story) { s.every(func(o *record.Op) bool { return o.Verify }, absent) }, Invalid, "verify found nothing"},
+		"all of them twice": {func(s *story) {
+			s.every(func(o *record.Op) bool { return o.Verify }, func(o *record.Op) { o.Count = 2 })
+		}, Fail, "20 of 20 keys found more than once"},
 		"twice and unread": {func(s *story) { s.every(reads("w4"), unread); s.every(reads("w3"), func(o *record.Op) { o.Count = 3 }) }, Fail, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +209,11 @@ func TestNoDuplicates(t *testing.T) {
 				c.spoil(s)
 			}
 			f := s.want(t, c.want, c.says)
-			assert.LessOrEqual(t, len(f.Evidence), 1+maxDetails)
+			if c.want == Fail {
+				twice := int(f.Evidence[0].Values["more than once"])
+				require.Len(t, f.Evidence, 1+min(twice, maxDetails), "each is shown, up to a bound")
+				assert.Contains(t, f.Evidence[1].Detail, " times ok")
+			}
 		})
 	}
 }
@@ -217,7 +249,7 @@ func TestMembersAgree(t *testing.T) {
 		"absent on all":        {func(s *story) { s.every(reads("w3"), absent) }, Pass, ""},
 		"twice on one":         {func(s *story) { s.every(reads("w3", "store-3"), func(o *record.Op) { o.Count = 2 }) }, Fail, "1 key differ"},
 		"the service":          {func(s *story) { s.read("w3", "zzz", ""); s.read("w3", "yyy", "gateway-1") }, Pass, "0 keys differ"},
-		"one was not read":     {func(s *story) { silence(s, "store-3") }, Invalid, "store-3 could not be read"},
+		"one was not read":     {func(s *story) { silence(s, "store-3") }, Invalid, " / store-3 could not be read"},
 		"two were not read":    {func(s *story) { silence(s, "store-3"); silence(s, "store-2") }, Invalid, "1 member of group store could be read, and it takes two"},
 		"a key was not read":   {func(s *story) { s.every(reads("w3", "store-3"), unread) }, Invalid, "1 key of store-3 could not be read"},
 		"a key nobody read":    {func(s *story) { s.every(reads("w3"), unread) }, Invalid, "1 key of store-1, 1 key of store-2, 1 key of store-3 could not be read"},
@@ -233,6 +265,13 @@ func TestMembersAgree(t *testing.T) {
 			s.read("x", "", "store-1")
 			s.every(reads("x"), unread)
 		}, Pass, "0 keys differ of 20 among store-2, store-3"},
+		"a register that was read": {func(s *story) {
+			s.read("r0", "x", "store-1")
+			s.read("r0", "y", "store-2")
+			s.read("r0", "y", "store-3")
+		}, Fail, "1 key differ of 21"},
+		"all keys differ":      {func(s *story) { s.every(func(o *record.Op) bool { return o.Member == "store-2" }, absent) }, Fail, "20 keys differ of 20"},
+		"the only member":      {func(s *story) { s.meta.Nodes = s.meta.Nodes[:1] }, Invalid, "1 member of group store could be read, and it takes two"},
 		"differ and unread":    {func(s *story) { silence(s, "store-3"); s.every(reads("w3", "store-2"), absent) }, Fail, ""},
 		"nobody knows members": {func(s *story) { s.meta.Nodes = nil }, Invalid, "does not say who belongs to group store"},
 		"down by itself":       {func(s *story) { silence(s, "store-1"); down(s) }, Invalid, "store-1 could not be read"},
@@ -249,6 +288,11 @@ func TestMembersAgree(t *testing.T) {
 			down(s)
 			s.event(record.Event{T: 9 * time.Second, Kind: record.NodeStarted, Node: "store-1"})
 		}, Invalid, "store-1 could not be read"},
+		"held down as verify begins": {func(s *story) {
+			silence(s, "store-1")
+			hold(s)
+			s.event(record.Event{T: 12 * time.Second, Kind: record.NodeExited, Node: "store-1", Announced: true})
+		}, Pass, "left out"},
 		"held, down only after verify": {func(s *story) {
 			silence(s, "store-1")
 			hold(s)
@@ -263,6 +307,16 @@ func TestMembersAgree(t *testing.T) {
 			hold(s, "store-2 -> store-1")
 			s.every(reads("w3", "store-1"), absent)
 		}, Pass, "left out, held by a fault: store-1"},
+		"cut off as verify begins": {func(s *story) {
+			hold(s, "store-2 -> store-1")
+			s.events[len(s.events)-1].T = 12 * time.Second
+			s.every(reads("w3", "store-1"), absent)
+		}, Pass, "left out"},
+		"cut off only while verify reads": {func(s *story) {
+			hold(s, "store-2 -> store-1")
+			s.events[len(s.events)-1].T = 12100 * ms
+			s.every(reads("w3", "store-1"), absent)
+		}, Fail, ""},
 		"cut off from others than members": {func(s *story) {
 			hold(s, "client -> store-1")
 			s.every(reads("w3", "store-1"), absent)
@@ -285,6 +339,10 @@ func TestMembersAgree(t *testing.T) {
 			sever(s, "drop", "store-1 -> store-2", "store-3 -> store-1")
 			s.every(reads("w3", "store-2"), absent)
 		}, Fail, "1 key differ of 20"},
+		"its links dropped, two others differ by the third": {func(s *story) {
+			sever(s, "drop", "store-1 -> store-2", "store-3 -> store-1")
+			s.every(reads("w3", "store-3"), absent)
+		}, Fail, "1 key differ of 20"},
 		"its links dropped until the heal": {func(s *story) {
 			sever(s, "drop", "store-1 -> store-2", "store-3 -> store-1")
 			s.plan.Rounds[0].Faults[1].Held = false
@@ -303,6 +361,15 @@ func TestMembersAgree(t *testing.T) {
 			sever(s, "drop", "store-2 -> store-1")
 			s.every(reads("w3", "store-3"), absent)
 		}, Fail, ""},
+		"a link dropped, one did not answer, another differs": {func(s *story) {
+			sever(s, "drop", "store-2 -> store-1")
+			s.every(reads("w3", "store-1"), unread)
+			s.every(reads("w3", "store-3"), absent)
+		}, Fail, "1 key differ of 20"},
+		"the link between two, all there are": {func(s *story) {
+			s.meta.Nodes = s.meta.Nodes[:2]
+			sever(s, "drop", "store-2 -> store-1")
+		}, Invalid, "among none; left out, held by a fault: store-1, store-2 / 0 members of group store could be read"},
 		"a link dropped, and another key differs": {func(s *story) {
 			sever(s, "drop", "store-2 -> store-1")
 			s.every(reads("w3", "store-1"), absent)
@@ -315,7 +382,15 @@ func TestMembersAgree(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(s)
 			}
-			s.want(t, c.want, c.says)
+			f := s.want(t, c.want, c.says)
+			switch name {
+			case "they agree":
+				assert.NotContains(t, f.Summary, "left out")
+				assert.Equal(t, 60, f.Evidence[0].Count)
+				assert.Equal(t, map[string]float64{"keys": 20, "differ": 0, "members": 3}, f.Evidence[0].Values)
+			case "all keys differ":
+				assert.Len(t, f.Evidence, 1+maxDetails)
+			}
 		})
 	}
 }
@@ -347,6 +422,26 @@ func TestUniqueLeader(t *testing.T) {
 			claim(s, 2950*ms, "store-2", 2)
 			s.polls = append(s.polls, record.LeaderPoll{T: 2960 * ms, Round: 1, Group: "store", Member: "store-2", Error: "timeout"})
 		}, Pass, ""},
+		"corrected at once by one that never named another": {func(s *story) {
+			for i := range s.polls {
+				if p := &s.polls[i]; p.Member == "store-2" && !p.Claims {
+					p.Leader = ""
+				}
+			}
+			claim(s, 2950*ms, "store-2", 2)
+		}, Pass, ""},
+		"corrected by the last answer of all": {func(s *story) {
+			s.polls = slices.DeleteFunc(s.polls, func(p record.LeaderPoll) bool { return p.T >= 2950*ms })
+			claim(s, 2950*ms, "store-2", 2)
+			claim(s, 2960*ms, "store-2", 3)
+		}, Pass, ""},
+		"corrected, in the first answer of all": {func(s *story) {
+			s.polls = nil
+			claim(s, 1*ms, "store-2", 1)
+			claim(s, 2*ms, "store-2", 2)
+			claim(s, 3*ms, "store-1", 1)
+			s.polls = append(s.polls, record.LeaderPoll{T: 4 * ms, Round: 1, Group: "store", Member: "store-3", Term: 2, Leader: "store-2"})
+		}, Pass, "2 claims of leadership in 2 terms"},
 		// On a machine short of processor the correction comes some answers later.
 		"corrected later": {func(s *story) {
 			claim(s, 2950*ms, "store-2", 2)
@@ -370,6 +465,7 @@ func TestUniqueLeader(t *testing.T) {
 		"confirmed by a later answer": {func(s *story) {
 			s.polls = slices.DeleteFunc(s.polls, func(p record.LeaderPoll) bool { return p.Member == "store-2" && p.T >= 2950*ms })
 			claim(s, 2950*ms, "store-2", 2)
+			claim(s, 2960*ms, "store-2", 2)
 			s.polls = append(s.polls, record.LeaderPoll{T: 2970 * ms, Round: 1, Group: "store", Member: "store-2", Term: 2, Leader: "store-1"})
 		}, Fail, "term 2"},
 		"given up, not corrected": {func(s *story) {
@@ -396,7 +492,8 @@ func TestUniqueLeader(t *testing.T) {
 				s.polls[i].Term = 0
 			}
 		}, Invalid, "120 claims of leadership carry no term"},
-		"one never answers": {func(s *story) { deaf(s, "store-3") }, Invalid, "store-3 never said who leads"},
+		"one claim without a term": {func(s *story) { claim(s, 5*time.Second, "store-3", 0) }, Invalid, "1 claim of leadership carry no term"},
+		"one never answers":        {func(s *story) { deaf(s, "store-3") }, Invalid, "store-3 never said who leads"},
 		"one never answers, for it never ran": {func(s *story) {
 			deaf(s, "store-3")
 			s.drop(func(e record.Event) bool { return e.Node == "store-3" })
@@ -406,6 +503,19 @@ func TestUniqueLeader(t *testing.T) {
 			s.polls = slices.DeleteFunc(s.polls, func(p record.LeaderPoll) bool { return p.T < time.Second })
 			s.event(record.Event{T: 500 * ms, Kind: record.NodeExited, Node: "store-3", Announced: true})
 		}, Pass, ""},
+		"one never answers, and ran when the first was asked": {func(s *story) {
+			deaf(s, "store-3")
+			s.polls = slices.DeleteFunc(s.polls, func(p record.LeaderPoll) bool {
+				return p.T < time.Second || p.T == time.Second && p.Member != "store-1"
+			})
+			s.event(record.Event{T: time.Second, Kind: record.NodeExited, Node: "store-3", Announced: true})
+		}, Invalid, "store-3 never said who leads"},
+		"one never answers, and ran when the last was asked": {func(s *story) {
+			deaf(s, "store-3")
+			s.polls = slices.DeleteFunc(s.polls, func(p record.LeaderPoll) bool { return p.T == 11900*ms && p.Member != "store-1" })
+			s.drop(func(e record.Event) bool { return e.Node == "store-3" })
+			s.event(record.Event{T: 11900 * ms, Kind: record.NodeStarted, Node: "store-3"})
+		}, Invalid, "store-3 never said who leads"},
 		"one never answers, and two lead": {func(s *story) { deaf(s, "store-3"); claim(s, 5*time.Second, "store-1", 3) }, Fail, "store-1, store-2 of group store claimed to lead in term 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -422,6 +532,9 @@ func TestUniqueLeader(t *testing.T) {
 			assert.Equal(t, name == "two such terms", strings.Contains(f.Summary, "more"))
 			if c.want == Fail {
 				assert.Contains(t, f.Evidence[1].Detail, "claimed term")
+			}
+			if name == "confirmed by a later answer" {
+				assert.Equal(t, "store-1 claimed term 2 at 0s; store-2 claimed term 2 at 2.95s", f.Evidence[1].Detail, "the first claim of each")
 			}
 		})
 	}
@@ -457,6 +570,11 @@ func TestExits(t *testing.T) {
 			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline })
 			s.event(exit(ms, "store-2", "", status(3), false))
 		}, Invalid, "store-2 ended before anything was measured"},
+		"many": {nil, func(s *story) {
+			for range maxDetails + 1 {
+				s.event(exit(5*time.Second, "store-2", "", status(2), false))
+			}
+		}, Fail, "11 programs that neither a fault nor the harness ended: store-2"},
 		"allowed":         {[]string{"store-2"}, func(s *story) { s.event(exit(5*time.Second, "store-2", "", status(1), false)) }, Pass, "1 allowed"},
 		"another allowed": {[]string{"store-1"}, func(s *story) { s.event(exit(5*time.Second, "store-12", "", status(1), false)) }, Fail, "store-12"},
 		"its service":     {[]string{"gateway"}, func(s *story) { s.event(exit(5*time.Second, "gateway-2", "", status(1), false)) }, Pass, "1 allowed"},
@@ -468,7 +586,13 @@ func TestExits(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(s)
 			}
-			s.want(t, c.want, c.says)
+			f := s.want(t, c.want, c.says)
+			if how := map[string]string{"a crash": "by SIGSEGV", "an error": "with status 1", "of unknown status": "with an unknown status"}[name]; how != "" {
+				assert.Equal(t, "store-2 ended "+how+" at 5s", f.Evidence[1].Detail)
+			}
+			if c.want == Fail {
+				assert.Len(t, f.Evidence, 1+min(int(f.Evidence[0].Values["not announced"]), maxDetails), "each is shown, up to a bound")
+			}
 			fs, _ := s.judge(t)
 			assert.NotContains(t, fs, "exits", "not implicit when it is listed")
 		})
@@ -476,10 +600,13 @@ func TestExits(t *testing.T) {
 }
 
 // early moves the beginning of the baseline to 10 ms.
-func early(s *story) {
+func early(s *story) { begin(s, plan.PhaseBaseline, 10*ms) }
+
+// begin moves the beginning of a phase.
+func begin(s *story, phase string, at time.Duration) {
 	for i := range s.events {
-		if e := &s.events[i]; e.Kind == record.PhaseBegin && e.Phase == plan.PhaseBaseline {
-			e.T = 10 * ms
+		if e := &s.events[i]; e.Kind == record.PhaseBegin && e.Phase == phase {
+			e.T = at
 		}
 	}
 }
@@ -497,22 +624,24 @@ func TestExec(t *testing.T) {
 		want   Verdict
 		says   string
 	}{
-		"it passes":               {[]record.Event{pass, ended(0)}, Pass, "all 5 there (mydbload check printed 1 finding and exited with 0)"},
-		"it says nothing":         {[]record.Event{ended(0)}, Pass, "printed 0 findings and exited with 0"},
-		"it fails":                {[]record.Event{pass, fail, ended(0)}, Fail, "row 7 is gone"},
-		"it fails and exits so":   {[]record.Event{fail, ended(1)}, Fail, "row 7"},
-		"it exits with an error":  {[]record.Event{ended(2)}, Invalid, "exited with 2 without a finding that fails: last line"},
-		"passes, then an error":   {[]record.Event{pass, ended(2)}, Invalid, "exited with 2 without"},
-		"it does not know":        {[]record.Event{said(`{"verdict":"invalid","summary":"no quorum"}`), ended(0)}, Invalid, "no quorum"},
-		"it printed nonsense":     {[]record.Event{pass, {T: 12500 * ms, Kind: record.UserFinding, ID: "it", Error: "line 2 of its output is no JSON"}, ended(0)}, Invalid, "line 2 of its output"},
-		"it printed other JSON":   {[]record.Event{said(`[1]`), ended(0)}, Invalid, "a line is no finding"},
-		"it has another verdict":  {[]record.Event{said(`{"verdict":"ok"}`), ended(0)}, Invalid, `the verdict "ok"`},
-		"it was killed":           {[]record.Event{pass, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Signal: "SIGKILL", ExitCode: status(-1)}}, Invalid, "was ended by SIGKILL"},
-		"it failed, then killed":  {[]record.Event{fail, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Signal: "SIGKILL"}}, Fail, ""},
-		"it could not be started": {[]record.Event{{T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Error: "not found"}}, Invalid, "could not be run: not found"},
-		"it did not run":          {nil, Invalid, "did not run"},
-		"others ran":              {[]record.Event{{T: 12600 * ms, Kind: record.ExecEnd, ID: "other", ExitCode: status(0)}, {T: 5 * time.Second, Kind: record.ExecEnd, ID: "it", Fault: "it", ExitCode: status(0)}}, Invalid, "did not run"},
-		"it failed, no end":       {[]record.Event{fail}, Fail, ""},
+		"it passes":                  {[]record.Event{pass, ended(0)}, Pass, "all 5 there (mydbload check printed 1 finding and exited with 0)"},
+		"it says nothing":            {[]record.Event{ended(0)}, Pass, "printed 0 findings and exited with 0"},
+		"it fails":                   {[]record.Event{pass, fail, ended(0)}, Fail, "row 7 is gone"},
+		"it fails and exits so":      {[]record.Event{fail, ended(1)}, Fail, "row 7"},
+		"it exits with an error":     {[]record.Event{ended(2)}, Invalid, "exited with 2 without a finding that fails: last line"},
+		"passes, then an error":      {[]record.Event{pass, ended(2)}, Invalid, "exited with 2 without"},
+		"it does not know":           {[]record.Event{said(`{"verdict":"invalid","summary":"no quorum"}`), ended(0)}, Invalid, "no quorum"},
+		"it printed nonsense":        {[]record.Event{pass, {T: 12500 * ms, Kind: record.UserFinding, ID: "it", Error: "line 2 of its output is no JSON"}, ended(0)}, Invalid, "line 2 of its output"},
+		"it printed other JSON":      {[]record.Event{said(`[1]`), ended(0)}, Invalid, "a line is no finding"},
+		"it has another verdict":     {[]record.Event{said(`{"verdict":"ok"}`), ended(0)}, Invalid, `the verdict "ok"`},
+		"it fails without a word":    {[]record.Event{said(`{"verdict":"fail"}`), ended(1)}, Fail, "no summary (mydbload check"},
+		"it was killed":              {[]record.Event{pass, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Signal: "SIGKILL", ExitCode: status(-1)}}, Invalid, "was ended by SIGKILL"},
+		"it ended, nobody knows how": {[]record.Event{pass, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it"}}, Invalid, "was ended by "},
+		"it failed, then killed":     {[]record.Event{fail, {T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Signal: "SIGKILL"}}, Fail, ""},
+		"it could not be started":    {[]record.Event{{T: 12600 * ms, Kind: record.ExecEnd, ID: "it", Error: "not found"}}, Invalid, "could not be run: not found"},
+		"it did not run":             {nil, Invalid, "did not run"},
+		"others ran":                 {[]record.Event{{T: 12600 * ms, Kind: record.ExecEnd, ID: "other", ExitCode: status(0)}, {T: 5 * time.Second, Kind: record.ExecEnd, ID: "it", Fault: "it", ExitCode: status(0)}}, Invalid, "did not run"},
+		"it failed, no end":          {[]record.Event{fail}, Fail, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory()
@@ -520,7 +649,13 @@ func TestExec(t *testing.T) {
 			for _, e := range c.events {
 				s.event(e)
 			}
-			s.want(t, c.want, c.says)
+			f := s.want(t, c.want, c.says)
+			switch name {
+			case "it says nothing":
+				assert.Equal(t, "mydbload check printed 0 findings and exited with 0", f.Summary)
+			case "it was killed":
+				assert.Equal(t, "the program was ended by SIGKILL", f.Reason)
+			}
 		})
 	}
 	t.Run("failures are shown however many passed", func(t *testing.T) {

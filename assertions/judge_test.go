@@ -3,6 +3,10 @@ package assertions
 import (
 	"context"
 	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -31,6 +35,10 @@ func TestAGoodRunPasses(t *testing.T) {
 		assert.Contains(t, fs, id)
 	}
 	assert.Equal(t, Premise, fs["audit"].Class)
+	assert.Zero(t, fs["run"].Round, "of no round")
+	assert.Zero(t, fs["record"].Round)
+	assert.InDeltaMapValues(t, map[string]float64{"baseline": 3, "fault": 4, "recovery": 5}, fs["phases"].Evidence[0].Values, 1e-6)
+	assert.Equal(t, "success was 100 % and 100 % in the two halves of the baseline", fs["steady orders"].Summary)
 	assert.Equal(t, Service, fs["it"].Class)
 	assert.Equal(t, 1, fs["it"].Round)
 	assert.Equal(t, Safety, fs["exits"].Class)
@@ -50,6 +58,14 @@ func TestServiceFindingsRestOnPremises(t *testing.T) {
 		}, "run", "the plane died", Invalid},
 		"a round is missing": {func(s *story) { s.plan.Rounds = append(s.plan.Rounds, plan.Round{N: 2}) }, "run", "1 of 2 rounds were not executed: 2", Invalid},
 		"no end":             {func(s *story) { s.noEnd = true }, "record", "no end", Invalid},
+		"no end, after a failure": {func(s *story) {
+			s.noEnd = true
+			s.event(record.Event{T: 13 * time.Second, Kind: record.Failure, Error: "the plane died"})
+		}, "record", "no end: the harness was ended", Invalid},
+		"the record could not be written": {func(s *story) {
+			s.noEnd = true
+			s.event(record.Event{T: 15 * time.Second, Kind: record.RunEnd, Error: "no space left on device"})
+		}, "record", "the record is not complete: no space left on device", Invalid},
 		"a phase is missing": {func(s *story) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.PhaseEnd && e.Phase == plan.PhaseFault })
 		}, "phases", "the phase fault did not", Invalid},
@@ -61,7 +77,13 @@ func TestServiceFindingsRestOnPremises(t *testing.T) {
 			s.event(record.Event{T: 4 * time.Second, Kind: record.FaultFailed, Fault: "kill", Error: "no leader"})
 		}, "faults", "no leader", Invalid},
 		"nothing to act on": {func(s *story) { s.event(record.Event{T: 4 * time.Second, Kind: record.FaultUnproved, Fault: "kill"}) }, "faults", "nothing to act on", Invalid},
-		"not gone":          {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultGone }) }, "undone", "not proved to be gone", Invalid},
+		// Its window may close before the last occurrences, but not before the first.
+		"a repeated fault never began": {func(s *story) {
+			f := &s.plan.Rounds[0].Faults[0]
+			f.Repeated, f.Window, f.Occurrences = true, plan.Duration(time.Second), make([]plan.Occurrence, 5)
+			s.drop(func(e record.Event) bool { return e.Fault != "" })
+		}, "faults", "fault kill never began", Invalid},
+		"not gone": {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultGone }) }, "undone", "not proved to be gone", Invalid},
 		"undo failed": {func(s *story) {
 			s.event(record.Event{T: 8 * time.Second, Kind: record.UndoFailed, Fault: "kill", Error: "stuck"})
 		}, "undone", "stuck", Invalid},
@@ -70,7 +92,11 @@ func TestServiceFindingsRestOnPremises(t *testing.T) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary })
 			s.event(record.Event{T: 13 * time.Second, Kind: record.LoadSummary, ID: "orders", Data: json.RawMessage(`{"missed":3}`)})
 		}, "generator orders", "missed 3 requests", Invalid},
-		"no figures":       {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary }) }, "generator orders", "no figures", Invalid},
+		"no figures": {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary }) }, "generator orders", "no figures", Invalid},
+		"figures of another load": {func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary })
+			s.event(record.Event{T: 13 * time.Second, Kind: record.LoadSummary, ID: "others", Data: json.RawMessage(`{"requests":2400}`)})
+		}, "generator orders", "no figures", Invalid},
 		"failing baseline": {func(s *story) { s.each(1500*ms, 1575*ms, broken) }, "steady orders", "success was 94.827 % in its second half", Invalid},
 		"empty baseline":   {func(s *story) { s.reqs = s.reqs[600-9:] }, "steady orders", "first half of the baseline has 0 answers", Invalid},
 		"unmet requirement": {func(s *story) {
@@ -78,17 +104,30 @@ func TestServiceFindingsRestOnPremises(t *testing.T) {
 			s.event(record.Event{T: 2 * time.Second, Kind: record.Required, ID: "linked", OK: flag(false), Evidence: "exited with 1"})
 		}, "require linked", "was not met: exited with 1", Invalid},
 		"untested requirement": {func(s *story) { s.plan.Require = []plan.Require{{ID: "linked"}} }, "require linked", "was not tested", Invalid},
+		"another requirement was met": {func(s *story) {
+			s.plan.Require = []plan.Require{{ID: "linked"}, {ID: "warm"}}
+			s.event(record.Event{T: 1 * time.Second, Kind: record.Required, ID: "linked", OK: flag(false)})
+			s.event(record.Event{T: 2 * time.Second, Kind: record.Required, ID: "warm", OK: flag(true)})
+		}, "require linked", "was not met", Invalid},
 		// The system under test may be judged whatever was left behind and whatever a workload did that is not measured; the run may not pass.
 		"left behind": {func(s *story) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.Audited })
 			s.event(record.Event{T: 14 * time.Second, Kind: record.Audited, OK: flag(false), Error: "a mount"})
 		}, "audit", "a mount", Pass},
 		"not audited": {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.Audited }) }, "audit", "not audited", Pass},
+		"audited without a result": {func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.Audited })
+			s.event(record.Event{T: 14 * time.Second, Kind: record.Audited})
+		}, "audit", "something was left behind", Pass},
 		"the workload died": {func(s *story) {
 			s.event(record.Event{T: 4 * time.Second, Kind: record.WorkloadEnd, ID: "regs", Error: "line 3 is no JSON"})
 		}, "workload regs", "line 3", Pass},
 		"a silent workload": {func(s *story) { s.ops = nil }, "workload regs", "no operation that was acknowledged", Pass},
 		"a lost workload":   {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.WorkloadEnd }) }, "workload regs", "did not come to its end", Pass},
+		"another workload ended": {func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.WorkloadEnd })
+			s.event(record.Event{T: 13 * time.Second, Kind: record.WorkloadEnd, ID: "others"})
+		}, "workload regs", "did not come to its end", Pass},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, fails := range []bool{false, true} {
@@ -133,6 +172,8 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 			s.each(0, time.Hour, func(q *record.Request) { q.Done = q.Due + 100*ms })
 			s.each(0, 1500*ms, func(q *record.Request) { q.Done = q.Due + 300*ms })
 		},
+		"one bad answer of twenty in a half": func(s *story) { s.few(15); s.each(0, 10*ms, broken) },
+		"ten answers in each half":           func(s *story) { s.few(29) },
 		"the last test of a requirement counts": func(s *story) {
 			s.plan.Require = []plan.Require{{ID: "linked"}}
 			s.event(record.Event{T: 1 * time.Second, Kind: record.Required, ID: "linked", OK: flag(false)})
@@ -171,6 +212,7 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 		s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, Bounds: Bounds{Success: bound(t, ">= 50%")}})
 		fs, v := s.judge(t)
 		require.NotContains(t, fs, "steady orders")
+		require.NotContains(t, fs, "faults", "there is none to prove")
 		require.Equal(t, Fail, fs["it"].Verdict, fs["it"].Reason)
 		require.Equal(t, Fail, v)
 	})
@@ -181,12 +223,148 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 		require.Contains(t, fs["faults"].Reason, "kill (occurrence 2) never began")
 		require.Equal(t, Invalid, v)
 	})
+	t.Run("nothing was sent", func(t *testing.T) {
+		s := newStory()
+		s.ask(t, "slo", fullSLO(t))
+		s.reqs = nil
+		fs, v := s.judge(t)
+		require.Equal(t, "load orders sent nothing", fs["generator orders"].Reason)
+		require.Equal(t, Invalid, v)
+	})
+	t.Run("nine answers in a half", func(t *testing.T) {
+		s := newStory()
+		s.ask(t, "slo", fullSLO(t))
+		s.few(29)
+		s.reqs = s.reqs[1:]
+		s.want(t, Invalid, "the first half of the baseline has 9 answers of orders, and it takes 10")
+	})
 	t.Run("more than one percent is late", func(t *testing.T) {
 		s := newStory()
 		s.ask(t, "slo", fullSLO(t))
 		s.each(0, 25*5*ms, func(q *record.Request) { q.Sent += 100 * ms; q.Done += 100 * ms })
 		s.want(t, Invalid, "late")
 	})
+}
+
+// few leaves one request of each n in the baseline: of 29 ten in each half, of 15 twenty in the first.
+func (s *story) few(n int) {
+	s.reqs = slices.DeleteFunc(s.reqs, func(q record.Request) bool { return q.Due < 3*time.Second && q.Seq%uint64(n) != 1 })
+}
+
+// The figures of a generator are those of each request, sorted.
+func TestTheLagOfAGenerator(t *testing.T) {
+	s := newStory()
+	s.ask(t, "slo", fullSLO(t))
+	for i := range s.reqs {
+		lag := time.Duration(1+(i*7)%2400) * time.Microsecond
+		s.reqs[i].Sent, s.reqs[i].Done = s.reqs[i].Sent+lag, s.reqs[i].Done+lag
+	}
+	fs, _ := s.judge(t)
+	f := fs["generator orders"]
+	require.Equal(t, "2400 requests were sent 2.376ms late at p99, 2.4ms at most", f.Summary)
+	require.Equal(t, map[string]float64{"missed": 0, "bound": 0.05, "p50": 0.0012, "p99": 0.002376, "max": 0.0024}, f.Evidence[0].Values)
+}
+
+// A reason says of what it speaks, in whole sentences: what happened outside the rounds and without an error has neither.
+func TestReasonsAreWhole(t *testing.T) {
+	s := newStory()
+	s.events = append(s.events, record.Event{T: 1, Kind: record.Interrupted})
+	s.event(record.Event{T: 4 * time.Second, Kind: record.FaultFailed, Fault: "kill", Occurrence: 1})
+	fs, _ := s.judge(t)
+	require.Equal(t, "the run was interrupted", fs["run"].Reason)
+	require.Equal(t, "fault kill failed", fs["faults"].Reason)
+	s = newStory()
+	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)
+	s.event(record.Event{T: 4 * time.Second, Kind: record.FaultStarted, Fault: "kill", Occurrence: 2})
+	s.event(record.Event{T: 4 * time.Second, Kind: record.FaultInEffect, Fault: "kill", Occurrence: 2})
+	s.event(record.Event{T: 4 * time.Second, Kind: record.FaultFailed, Fault: "kill", Occurrence: 2, Error: "no leader\n"})
+	fs, _ = s.judge(t)
+	require.Equal(t, "fault kill (occurrence 2) failed: no leader", fs["faults"].Reason)
+}
+
+// Nothing was executed, so nothing was shown.
+func TestAPlanWithoutRounds(t *testing.T) {
+	s := newStory()
+	s.plan.Rounds = nil
+	fs, v := s.judge(t)
+	require.Equal(t, Invalid, v)
+	require.Equal(t, "the plan has no round", fs["run"].Reason)
+}
+
+// unreadable spoils a file of a run directory: a request log loses its sidecar, another file cannot be read at all.
+func unreadable(t *testing.T, run *record.Run, file string) {
+	path := filepath.Join(run.Dir, filepath.FromSlash(file))
+	if side, ok := strings.CutSuffix(path, ".bin"); ok {
+		require.NoError(t, os.Remove(side+".jsonl"))
+		return
+	}
+	require.NoError(t, os.RemoveAll(path))
+	require.NoError(t, os.Mkdir(path, 0o755))
+}
+
+// What rests on a file that cannot be read is INVALID, and says which file it is: none of it is taken for empty.
+func TestFilesThatCannotBeRead(t *testing.T) {
+	good := Bounds{Success: bound(t, ">= 99%")}
+	requests, history := record.RequestFile("orders"), record.HistoryFile("regs")
+	for _, c := range []struct {
+		file, kind string
+		ask        any
+		premises   []string // that say so too
+	}{
+		{requests, "recovers", &Recovers{Source: Source{Load: "orders"}, After: "kill.in-effect", Within: plan.Duration(time.Second), Bounds: good}, []string{"record", "generator orders", "steady orders"}},
+		{requests, "metastable", &Metastable{Load: "orders", After: "kill.undone", Within: plan.Duration(time.Second), Goodput: bound(t, ">= 90%")}, []string{"record", "generator orders", "steady orders", "drift orders"}},
+		{requests, "leaks", &Leaks{Nodes: "store", Goroutines: bound(t, "<= 10"), Within: plan.Duration(time.Second)}, []string{"generator orders"}},
+		{history, "recovers", &Recovers{Source: Source{Workload: "regs"}, After: "kill.in-effect", Within: plan.Duration(time.Second), Bounds: good}, []string{"record", "workload regs", "steady regs"}},
+		{history, "no-lost-writes", NoLostWrites{Workload: "regs"}, nil},
+		{history, "no-duplicates", NoDuplicates{Workload: "regs"}, nil},
+		{history, "members-agree", MembersAgree{Workload: "regs", Group: "store"}, nil},
+		{history, "linearizable", Linearizable{Workload: "regs"}, nil},
+		{record.LeadersFile(), "unique-leader", UniqueLeader{Group: "store"}, []string{"record"}},
+	} {
+		t.Run(c.kind+" without "+c.file, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, c.kind, c.ask)
+			s.metrics = levelGauges()
+			run := s.write(t)
+			unreadable(t, run, c.file)
+			fs, v := Judge(context.Background(), run)
+			require.Equal(t, Invalid, v)
+			said := map[string]string{}
+			for _, f := range fs {
+				said[f.ID] = f.Verdict.String() + ": " + f.Reason
+			}
+			name, _, _ := strings.Cut(filepath.Base(c.file), ".")
+			for _, id := range append(c.premises, "it") {
+				require.Regexp(t, "^INVALID: .*/"+name+".jsonl: ", said[id], id)
+			}
+		})
+	}
+}
+
+// What was never begun is not measured, however good the rest is.
+func TestPhasesThatWereNotReached(t *testing.T) {
+	back := Recovers{Source: Source{Load: "orders"}, After: "kill.in-effect", Within: plan.Duration(time.Second), Bounds: Bounds{P50: bound(t, "<= 1s")}}
+	meta := Metastable{Load: "orders", After: "kill.undone", Within: plan.Duration(time.Second), Goodput: bound(t, ">= 100/s")}
+	leak := Leaks{Nodes: "store", Goroutines: bound(t, "<= 10"), Within: plan.Duration(time.Second)}
+	for _, c := range []struct {
+		phase string
+		ask   Params
+	}{
+		{plan.PhaseRecovery, &back}, {plan.PhaseRecovery, &meta}, {plan.PhaseRecovery, &leak}, {plan.PhaseBaseline, &leak},
+	} {
+		s := newStory()
+		s.metrics = levelGauges()
+		s.drop(func(e record.Event) bool { return e.Phase == c.phase && e.Kind == record.PhaseBegin })
+		run := s.write(t)
+		f := c.ask.Judge(context.Background(), run.Plan, run.Rounds[0])
+		require.Equal(t, Invalid.String(), f.Verdict.String(), "%T: %s", c.ask, f.Summary)
+		require.Equal(t, "the round did not reach the phase "+c.phase, f.Reason, "%T", c.ask)
+	}
+	s := newStory()
+	s.ask(t, "recovers", &back)
+	s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline })
+	fs, _ := s.judge(t)
+	require.Equal(t, "the round did not reach the phase baseline", fs["steady orders"].Reason)
 }
 
 // Each fault has a life of its own.
@@ -218,6 +396,20 @@ func TestAWorkloadTellsWhatItDid(t *testing.T) {
 	require.Equal(t, "77 operations acknowledged, 1 failed, 2 unknown", fs["workload regs"].Summary)
 }
 
+// A finding rests on the source that it measures and on no other.
+func TestAFindingRestsOnItsOwnSource(t *testing.T) {
+	ask := func(src Source) *story {
+		s := newStory()
+		s.ask(t, "slo", &SLO{Source: src, During: plan.PhaseRecovery, Bounds: Bounds{Success: bound(t, ">= 50%")}})
+		s.more(200)
+		s.every(func(o *record.Op) bool { return o.Call < 3*time.Second }, func(o *record.Op) { o.Outcome = record.Unknown })
+		s.plan.Loads = append(s.plan.Loads, plan.Load{Name: "others", To: "gateway"}) // which sent nothing
+		return s
+	}
+	ask(Source{Workload: "regs"}).want(t, Invalid, "it would be PASS, but the baseline of regs was not steady: success was 0 % in its first half")
+	ask(Source{Load: "orders"}).want(t, Pass)
+}
+
 // What is relative to the baseline rests on its latency too; what is not does not.
 func TestADriftingBaseline(t *testing.T) {
 	for _, c := range []struct {
@@ -244,6 +436,16 @@ func TestADriftingBaseline(t *testing.T) {
 		}
 	}
 	s := newStory()
+	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "recovery", Bounds: Bounds{P50: bound(t, "<= 100x baseline")}})
+	s.each(0, 1450*ms, func(q *record.Request) { q.Done = q.Due + 60*ms })
+	s.want(t, Invalid, "the median latency was 60ms in its first half and 5ms in its second") // it got faster, which is a drift too
+	s.each(0, 1450*ms, func(q *record.Request) { q.Done = q.Due + 6*ms })
+	fs, _ := s.judge(t)
+	require.Equal(t, "the median latency was 6ms and 5ms in the two halves of the baseline", fs["drift orders"].Summary)
+	require.Equal(t, 579, fs["drift orders"].Evidence[0].Count)
+	require.Equal(t, map[string]float64{"p50, first half": 0.006, "p50, second half": 0.005}, fs["drift orders"].Evidence[0].Values)
+	require.Equal(t, 579, fs["steady orders"].Evidence[0].Count)
+	s = newStory()
 	s.ask(t, "slo", &SLO{Source: Source{Load: "orders"}, During: "recovery", Bounds: Bounds{P50: bound(t, "<= 3x baseline")}})
 	s.each(0, 1500*ms, func(q *record.Request) { q.Done = q.Due + 300*ms })
 	s.each(1500*ms, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 100*ms })
@@ -409,12 +611,16 @@ func TestAssertionsThatCannotBeRead(t *testing.T) {
 	for kind, c := range map[string]struct{ params, says string }{
 		"nonsense":  {`{}`, `no assertion is called "nonsense"`},
 		"slo":       {`{"success": 3}`, "cannot be read"},
-		"autoscale": {`{"service": "orders"}`, "cannot judge it yet"},
+		"autoscale": {`{"service": "orders"}`, "this version knows the assertion autoscale but cannot judge it yet"},
 	} {
 		s := newStory()
 		s.plan.Assert = []plan.Assert{{ID: "it", Kind: kind, Params: json.RawMessage(c.params)}}
 		s.want(t, Invalid, c.says)
 	}
+	run := newStory().write(t)
+	run.Plan.Assert = []plan.Assert{{ID: "it", Kind: "exits"}} // a plan need not write parameters where none must be given
+	_, v := Judge(context.Background(), run)
+	require.Equal(t, Pass, v)
 }
 
 // The table is what scenario files, their schema and the reference are made from.
@@ -465,8 +671,32 @@ func TestFindingsAreSavedAndLoaded(t *testing.T) {
 	c, err := json.Marshal(again)
 	require.NoError(t, err)
 	assert.Equal(t, string(a), string(c), "the same findings every time")
-	_, _, err = Load(t.TempDir())
-	require.ErrorContains(t, err, "check writes them")
+}
+
+// Findings that cannot be kept or read are an error, never a verdict.
+func TestFindingsThatCannotBeSavedOrLoaded(t *testing.T) {
+	for says, content := range map[string]string{
+		"check writes them":            "",
+		"unexpected end of JSON input": `{"version": 1, "verdict": "PASS"`,
+		"version 2":                    `{"version": 2, "verdict": "PASS", "findings": []}`,
+		`no verdict is called "OK"`:    `{"version": 1, "verdict": "OK", "findings": []}`,
+		"cannot unmarshal number":      `{"version": 1, "verdict": 1, "findings": []}`,
+	} {
+		dir := t.TempDir()
+		if content != "" {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, FindingsFile), []byte(content), 0o644))
+		}
+		_, v, err := Load(dir)
+		require.ErrorContains(t, err, says)
+		require.Equal(t, Invalid, v, says)
+	}
+	good := []Finding{{ID: "it", Verdict: Pass}}
+	require.ErrorContains(t, Save(t.TempDir(), []Finding{{Evidence: []Evidence{{Values: map[string]float64{"p50": math.NaN()}}}}}, Pass), "encoding the findings")
+	for _, taken := range []string{FindingsFile, FindingsFile + ".tmp"} {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, taken), 0o755))
+		require.ErrorContains(t, Save(dir, good, Pass), "writing the findings", taken)
+	}
 }
 
 // Every figure of a finding names the file it can be computed from.
@@ -482,6 +712,13 @@ func TestEvidenceNamesItsFile(t *testing.T) {
 		}
 		assert.False(t, strings.Contains(f.Summary, "%!"), f.Summary)
 	}
+}
+
+func TestLists(t *testing.T) {
+	assert.Equal(t, "none", list(nil))
+	assert.Equal(t, "a", list([]string{"a"}))
+	assert.EqualError(t, oneOf("load", "x", nil), `no load is called "x"; there is none here`)
+	assert.EqualError(t, oneOf("load", "x", []string{"orders"}), `no load is called "x"; there is orders`)
 }
 
 func TestWorst(t *testing.T) {

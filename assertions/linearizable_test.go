@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +48,8 @@ func TestLinearizable(t *testing.T) {
 		"an unknown write read":                 {[]record.Op{op("put", "a", 1, 2, ok), op("put", "b", 3, 4, unknown), op("get", "a", 5, 6, ok), op("get", "b", 7, 8, ok)}, Pass, ""},
 		"an unknown write read, then not":       {[]record.Op{op("put", "a", 1, 2, ok), op("put", "b", 3, 4, unknown), op("get", "b", 5, 6, ok), op("get", "a", 7, 8, ok)}, Fail, "k"},
 		"an unknown write before its call":      {[]record.Op{op("get", "b", 1, 2, ok), op("put", "b", 3, 4, unknown)}, Fail, "k"},
-		"an unanswered read":                    {[]record.Op{op("put", "a", 1, 2, ok), op("get", "", 3, 4, unknown)}, Pass, ""},
+		"an unanswered read":                    {[]record.Op{op("put", "a", 1, 2, ok), op("get", "", 3, 4, unknown)}, Pass, "61 operations on 2 keys are linearizable"},
+		"an unknown swap of an unknown write":   {[]record.Op{op("put", "a", 1, 2, ok), op("put", "b", 3, 4, unknown), cas("b", "c", 5, 6, unknown), op("get", "c", 7, 8, ok)}, Pass, ""},
 		"a swap":                                {[]record.Op{op("put", "a", 1, 2, ok), cas("a", "b", 3, 4, ok), op("get", "b", 5, 6, ok)}, Pass, ""},
 		"a swap of another value":               {[]record.Op{op("put", "a", 1, 2, ok), op("put", "c", 3, 4, ok), cas("a", "b", 5, 6, ok)}, Fail, "k"},
 		"two swaps of one value":                {[]record.Op{op("put", "a", 1, 2, ok), cas("a", "b", 3, 6, ok), cas("a", "c", 4, 5, ok)}, Fail, "k"},
@@ -63,6 +65,8 @@ func TestLinearizable(t *testing.T) {
 			{Round: 1, Kind: "read", Verify: true, Key: "k", Value: "a", Found: flag(true), Call: 5, Return: 6, Outcome: ok}}, Fail, "k"},
 		"write-once keys are not its business": {[]record.Op{{Round: 1, Kind: "insert", Key: "k", Value: "v", Call: 1, Return: 2, Outcome: ok},
 			{Round: 1, Kind: "read", Verify: true, Key: "k", Found: flag(true), Call: 5, Return: 6, Outcome: ok}}, Pass, "on 1 key"},
+		"nor are they when verify gets them": {[]record.Op{{Round: 1, Kind: "insert", Key: "k", Value: "v", Call: 1, Return: 2, Outcome: ok},
+			{Round: 1, Kind: "get", Verify: true, Key: "k", Found: flag(true), Call: 5, Return: 6, Outcome: ok}}, Pass, "on 1 key"},
 		"back in time": {[]record.Op{op("put", "a", 2, 1, ok)}, Invalid, "returned before it was called"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +78,9 @@ func TestLinearizable(t *testing.T) {
 				require.Len(t, f.Evidence, 2)
 				assert.Contains(t, f.Evidence[1].What, "key k: ")
 				assert.NotEmpty(t, f.Evidence[1].Detail)
+			}
+			if name == "as it should be" {
+				assert.Equal(t, map[string]float64{"keys": 1, "reads": 20, "acknowledged writes": 40, "unknown writes": 0}, f.Evidence[0].Values)
 			}
 		})
 	}
@@ -94,6 +101,47 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
+// A finding shows the last of what can be put in an order, and what could be next by the time it returned and contradicts it.
+func TestWhatCannotFollow(t *testing.T) {
+	s := newStory()
+	s.ask(t, "linearizable", Linearizable{Workload: "regs"})
+	at := func(kind, value string, call, ret time.Duration) {
+		s.ops = append(s.ops, record.Op{Round: 1, Kind: kind, Key: "k", Value: value, Call: call * ms, Return: ret * ms, Outcome: record.OK})
+	}
+	at("put", "a", 1, 2)
+	at("put", "b", 3, 4)
+	at("put", "c", 5, 6)
+	at("put", "d", 7, 8)
+	at("get", "b", 9, 30)
+	at("get", "a", 10, 12)
+	at("get", "c", 11, 13)
+	at("get", "a", 14, 15)
+	f := s.want(t, Fail, "the history of 1 key is not linearizable: k (68 operations on 2 keys)")
+	assert.Equal(t, "key k: no order of its operations explains what was read", f.Evidence[1].What)
+	assert.Equal(t, []string{
+		`then 3ms..4ms client 0: put k = "b" ok`, `then 5ms..6ms client 0: put k = "c" ok`, `then 7ms..8ms client 0: put k = "d" ok`,
+		`cannot follow: 10ms..12ms client 0: get k = "a" ok`, `cannot follow: 11ms..13ms client 0: get k = "c" ok`, `cannot follow: 14ms..15ms client 0: get k = "a" ok`,
+	}, strings.Split(f.Evidence[1].Detail, "; "))
+
+	s = newStory()
+	s.ask(t, "linearizable", Linearizable{Workload: "regs"})
+	at("put", "a", 1, 2)
+	at("put", "b", 3, 4)
+	at("get", "a", 5, 6)
+	f = s.want(t, Fail)
+	assert.Equal(t, `then 1ms..2ms client 0: put k = "a" ok; then 3ms..4ms client 0: put k = "b" ok; cannot follow: 5ms..6ms client 0: get k = "a" ok`, f.Evidence[1].Detail)
+
+	s = newStory()
+	s.ask(t, "linearizable", Linearizable{Workload: "regs"})
+	for i := range maxDetails + 1 {
+		at("get", "from nowhere", 1, 2)
+		s.ops[len(s.ops)-1].Key = fmt.Sprint("x", i)
+	}
+	f = s.want(t, Fail, "the history of 11 keys is not linearizable: x0, x1, x10, x2, ")
+	assert.NotContains(t, f.Summary, "x9")
+	assert.Len(t, f.Evidence, 1+maxDetails)
+}
+
 // Volumes persist between rounds: a later one may begin with what an earlier one left, but with one value only.
 func TestWhatARoundInherits(t *testing.T) {
 	get := func(v string, at time.Duration) *record.Op {
@@ -106,8 +154,11 @@ func TestWhatARoundInherits(t *testing.T) {
 		inherits bool
 		want     porcupine.CheckResult
 	}{
-		"nothing":                      {[]*record.Op{get("", 1), put, get("n", 20)}, true, porcupine.Ok},
-		"a value":                      {[]*record.Op{get("old", 1), put, get("n", 20)}, true, porcupine.Ok},
+		"nothing":             {[]*record.Op{get("", 1), put, get("n", 20)}, true, porcupine.Ok},
+		"a value":             {[]*record.Op{get("old", 1), put, get("n", 20)}, true, porcupine.Ok},
+		"a value, read twice": {[]*record.Op{get("old", 1), get("old", 3), put, get("n", 20)}, true, porcupine.Ok},
+		"a value before it was written, though a swap expects it": {[]*record.Op{get("n", 1), put,
+			{Kind: "cas", Key: "k", Old: "n", Value: "n2", Call: 20, Return: 21, Outcome: record.Unknown}}, true, porcupine.Illegal},
 		"a value in the first round":   {[]*record.Op{get("old", 1), put, get("n", 20)}, false, porcupine.Illegal},
 		"a value, after it was gone":   {[]*record.Op{put, get("old", 20)}, true, porcupine.Illegal},
 		"two values":                   {[]*record.Op{get("old", 1), get("older", 3), put}, true, porcupine.Illegal},
@@ -116,7 +167,11 @@ func TestWhatARoundInherits(t *testing.T) {
 		"in the first round it cannot": {[]*record.Op{swap, get("n2", 5)}, false, porcupine.Illegal},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, c.want, checkKey(context.Background(), c.ops, c.inherits).state)
+			res := checkKey(context.Background(), c.ops, c.inherits)
+			assert.Equal(t, c.want, res.state)
+			if name == "two values" {
+				assert.Equal(t, "a value was read that no write which may have taken effect wrote", res.why)
+			}
 		})
 	}
 }
@@ -237,6 +292,24 @@ func TestASearchThatTakesTooLongIsInvalid(t *testing.T) {
 	}
 }
 
+// Writes of unknown outcome pile up in a long outage. Those that nobody saw must not make the search longer.
+func TestUnknownWritesThatNobodySaw(t *testing.T) {
+	s := newStory()
+	s.ask(t, "linearizable", Linearizable{Workload: "regs"})
+	op := func(kind, value string, call time.Duration, out record.Outcome) {
+		s.ops = append(s.ops, record.Op{Round: 1, Kind: kind, Key: "k", Value: value, Call: call, Return: call + 1, Outcome: out})
+	}
+	for i := range 40 {
+		op("put", fmt.Sprint("u", i), 1, record.Unknown)
+	}
+	op("put", "a", 1, record.OK)
+	op("put", "b", 3, record.OK)
+	op("get", "a", 5, record.OK)
+	fs, _ := JudgeWithin(context.Background(), s.write(t), 5*time.Second)
+	i := slices.IndexFunc(fs, func(f Finding) bool { return f.ID == "it" })
+	assert.Equal(t, Fail.String(), fs[i].Verdict.String(), fs[i].Reason)
+}
+
 // concurrent is a history of clients on a register that is linearizable by its making: each operation takes effect at
 // a moment between its call and its return.
 func concurrent(n, keys, clients int) []record.Op {
@@ -304,4 +377,10 @@ func TestACancelledSearchIsNotBegun(t *testing.T) {
 	f := (&Linearizable{Workload: "regs"}).Judge(ctx, nil, r)
 	assert.Equal(t, Invalid, f.Verdict)
 	assert.Contains(t, f.Reason, "the time of the checker is over")
+	// Nor is one for the illustration: the verdict stands without it.
+	ops, err := r.History("regs")
+	require.NoError(t, err)
+	res := explain(ctx, register{}, timeline(registers(ops)["k"]))
+	assert.Equal(t, porcupine.Illegal, res.state)
+	assert.Empty(t, res.lines)
 }

@@ -61,14 +61,31 @@ func TestMetastable(t *testing.T) {
 		"another window":       {&Metastable{Load: "orders", After: "kill.undone", Within: plan.Duration(700 * ms), Window: plan.Duration(500 * ms), Goodput: bound(t, ">= 90% baseline")}, func(s *story) { s.each(3*time.Second, 7500*ms, broken) }, Pass, "recovered 445ms"},
 		"less load after":      {back(">= 50%", time.Second), func(s *story) { s.thin(7*time.Second, 12*time.Second, 8) }, Invalid, "the load was not what it had been: 175/s offered after kill.undone, 199.7/s in the baseline"},
 		"a little less load":   {back(">= 50%", time.Second), func(s *story) { s.thin(7*time.Second, 12*time.Second, 11) }, Pass, ""},
+		"a tenth less load": {back(">= 50%", time.Second), func(s *story) {
+			begin(s, plan.PhaseBaseline, 900*ms)
+			s.thin(7*time.Second, 12*time.Second, 10)
+		}, Pass, ""},
 		"more load after, which it does not bear": {back(">= 90%", time.Second), func(s *story) {
 			stuck(s)
 			s.reqs = append(s.reqs, s.reqs[1400:1600]...)
 		}, Invalid, "240/s offered after"},
-		"held down by age":           {back(">= 90%", 3*time.Second), old, Fail, "sustained by: queue age (half of the answers took 15ms or more, 5ms in the baseline; 3 in flight, 1 then)"},
-		"not so old":                 {back(">= 90%", 3*time.Second), func(s *story) { old(s); s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done-- }) }, Fail, "nothing in the record says"},
-		"held down by amplification": {back(">= 90%", 3*time.Second), retried(2, 0), Fail, "sustained by: amplification (1.5 calls on orders -> inventory for each request, 1 in the baseline)"},
-		"not much amplification":     {back(">= 90%", 3*time.Second), retried(5, 0), Fail, "nothing in the record says"},
+		"held down by age":                  {back(">= 90%", 3*time.Second), old, Fail, "sustained by: queue age (half of the answers took 15ms or more, 5ms in the baseline; 3 in flight, 1 then)"},
+		"not so old":                        {back(">= 90%", 3*time.Second), func(s *story) { old(s); s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done-- }) }, Fail, "nothing in the record says"},
+		"held down by amplification":        {back(">= 90%", 3*time.Second), retried(2, 0), Fail, "sustained by: amplification (1.5 calls on orders -> inventory for each request, 1 in the baseline)"},
+		"not much amplification":            {back(">= 90%", 3*time.Second), retried(5, 0), Fail, "nothing in the record says"},
+		"amplification as long as it lasts": {back(">= 90%", 3*time.Second), retried(2, 5*ms), Fail, "sustained by: amplification (1.5 calls on orders -> inventory for each request, 1 in the baseline)"},
+		"amplification since the first of the baseline": {back(">= 90%", 3*time.Second), func(s *story) {
+			begin(s, plan.PhaseBaseline, 900*ms)
+			retried(2, 0)(s)
+		}, Fail, "for each request, 1 in the baseline)"},
+		"amplification of one call": {back(">= 90%", 3*time.Second), func(s *story) {
+			retried(2, 0)(s)
+			s.calls = slices.DeleteFunc(s.calls, func(c record.Call) bool { return c.Begin < 7*time.Second && c.Begin != time.Second })
+		}, Fail, "sustained by: amplification (1.5 calls on orders -> inventory for each request, 0.001727 in the baseline)"},
+		"a link that was silent before": {back(">= 90%", 3*time.Second), func(s *story) {
+			retried(2, 0)(s)
+			s.calls = slices.DeleteFunc(s.calls, func(c record.Call) bool { return c.Begin < 7*time.Second })
+		}, Fail, "nothing in the record says"},
 		"calls that were dropped": {back(">= 90%", 3*time.Second), func(s *story) {
 			retried(2, 0)(s)
 			s.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: []byte(`{"dropped":1}`)})
@@ -81,6 +98,16 @@ func TestMetastable(t *testing.T) {
 			retried(2, 0)(s)
 			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 16*ms })
 		}, Fail, "in the baseline); queue age"},
+		"back too late, and no load in the end": {&Metastable{Load: "orders", After: "kill.undone", Within: plan.Duration(time.Second), Window: plan.Duration(400 * ms), Goodput: bound(t, ">= 90%")}, func(s *story) {
+			s.each(3*time.Second, 9*time.Second, broken)
+			s.reqs = s.reqs[:2300]
+		}, Fail, "wanted within 1s"},
+		"a drifting baseline": {back(">= 90%", time.Second), func(s *story) {
+			s.each(1450*ms, 3*time.Second, func(q *record.Request) { q.Done = q.Due + 60*ms })
+		}, Invalid, "the baseline of orders drifted"},
+		"a drifting baseline, and an absolute bound": {back(">= 180/s", time.Second), func(s *story) {
+			s.each(1450*ms, 3*time.Second, func(q *record.Request) { q.Done = q.Due + 60*ms })
+		}, Pass, ""},
 		"no such moment": {&Metastable{Load: "orders", After: "cut.undone", Within: 1, Goodput: bound(t, ">= 90%")}, nil, Invalid, "cut.undone never came"},
 		"a bad bound":    {back("<= 90%", time.Second), nil, Invalid, "write it as"},
 		"a late generator": {back(">= 90%", time.Second), func(s *story) {
@@ -98,8 +125,31 @@ func TestMetastable(t *testing.T) {
 			if c.want == Fail && name == "held down by a breaker" {
 				require.Equal(t, "breaker of inventory in orders-2 open", f.Evidence[len(f.Evidence)-1].Detail)
 			}
+			if c.want == Pass {
+				require.NotContains(t, f.Summary, "sustained by")
+			}
+			if name == "metrics that cannot be read" {
+				require.NotContains(t, f.Evidence[len(f.Evidence)-1].What, hasvcState, "what was not read is no evidence")
+			}
 		})
 	}
+}
+
+// The age of answers is that of the requests due in the last window, and of no others.
+func TestTheEvidenceOfAge(t *testing.T) {
+	s := newStory()
+	s.ask(t, "metastable", &Metastable{Load: "orders", After: "kill.undone", Within: plan.Duration(3 * time.Second), Goodput: bound(t, ">= 90%")})
+	s.each(3*time.Second, 12*time.Second, broken)
+	s.reqs = append(s.reqs, record.Request{Seq: 2400, Round: 1, Request: "read", Due: 12 * time.Second, Sent: 12 * time.Second, Done: 12*time.Second + 5*ms, Code: 200, OK: true})
+	age := func() Evidence {
+		f := s.want(t, Fail)
+		return f.Evidence[slices.IndexFunc(f.Evidence, func(e Evidence) bool { return e.What == "age of answers, failed ones too" })]
+	}
+	require.Equal(t, 200, age().Count)
+	require.Equal(t, map[string]float64{"p50 in the baseline": 0.005, "p50 in the last window": 0.005, "in flight at the end of the baseline": 1, "in flight at the end": 1}, age().Values)
+	s.reqs = s.reqs[:2200]
+	s.reqs = append(s.reqs, s.reqs[1400:1600]...) // as many as before, and none in the last window
+	require.Zero(t, age().Count)
 }
 
 // thin removes each nth request of those that are due in [from, to).

@@ -2,6 +2,7 @@ package assertions
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +66,10 @@ func TestRecovers(t *testing.T) {
 		"a stall of the generator that breaks nothing": {back(Bounds{P50: bound(t, "<= 30ms")}, time.Second), func(s *story) {
 			s.each(8*time.Second, 8*time.Second+24*5*ms, func(q *record.Request) { q.Sent += 60 * ms; q.Done += 60 * ms })
 		}, Pass, "recovered 0s"},
-		"no baseline to compare with": {back(Bounds{P95: bound(t, "<= 3x baseline")}, 3*time.Second), func(s *story) { s.reqs = s.reqs[500:] }, Invalid, "in the baseline"},
+		"no bound":                      {back(Bounds{}, time.Second), nil, Invalid, "no bound is given"},
+		"within none":                   {back(all, 0), nil, Invalid, "within 0s and window 1s: both are lengths of time"},
+		"a window of less than nothing": {&Recovers{Source: Source{Load: "orders"}, After: "kill.in-effect", Within: 1, Window: -1, Bounds: all}, nil, Invalid, "both are lengths of time"},
+		"no baseline to compare with":   {back(Bounds{P95: bound(t, "<= 3x baseline")}, 3*time.Second), func(s *story) { s.reqs = s.reqs[500:] }, Invalid, "in the baseline"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory()
@@ -77,6 +81,12 @@ func TestRecovers(t *testing.T) {
 			if c.want != Invalid {
 				assert.Equal(t, "requests/orders.bin", f.Evidence[len(f.Evidence)-1].File)
 				assert.Contains(t, f.Evidence[len(f.Evidence)-1].Values, "windows")
+			}
+			if name == "in time" {
+				assert.InDelta(t, 1.985, f.Evidence[0].Values["time to recover"], 1e-6)
+			}
+			if never := strings.Contains(f.Summary, "never recovered"); never || name == "a window longer than the rest" {
+				assert.NotContains(t, f.Evidence[0].Values, "time to recover", "it did not")
 			}
 		})
 	}
@@ -113,6 +123,10 @@ func TestSliderAgainstNaive(t *testing.T) {
 		}
 		got := s.slide(ss, from, to)
 
+		need := 1 // a window of nothing says nothing
+		for _, f := range s.figures {
+			need = max(need, f.need())
+		}
 		var want slid
 		want.recovered = to-s.window >= from
 		begin := from
@@ -121,7 +135,7 @@ func TestSliderAgainstNaive(t *testing.T) {
 			in := slices.DeleteFunc(slices.Clone(ss), func(x sample) bool { return x.due < at || x.due >= at+s.window })
 			windows[""] = true
 			switch sum := summarise(in, s.window); {
-			case len(in) < s.need():
+			case len(in) < need:
 				if !want.recovered {
 					begin, want.recovered = at, true
 				}
@@ -143,7 +157,7 @@ func TestSliderAgainstNaive(t *testing.T) {
 		if (got.windows > 0) != windows[""] || got.judged != want.judged {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
-		if got.windows > 0 && got.recovered != want.recovered {
+		if got.recovered != want.recovered {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
 		if want.recovered && (got.ttr != begin-from || got.thin != want.thin) {
