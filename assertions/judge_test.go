@@ -350,7 +350,7 @@ func TestPhasesThatWereNotReached(t *testing.T) {
 		phase string
 		ask   Params
 	}{
-		{plan.PhaseRecovery, &back}, {plan.PhaseRecovery, &meta}, {plan.PhaseRecovery, &leak}, {plan.PhaseBaseline, &leak},
+		{plan.PhaseRecovery, &back}, {plan.PhaseRecovery, &meta}, {plan.PhaseBaseline, &meta}, {plan.PhaseRecovery, &leak}, {plan.PhaseBaseline, &leak},
 	} {
 		s := newStory()
 		s.metrics = levelGauges()

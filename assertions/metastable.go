@@ -76,10 +76,13 @@ func (a *Metastable) Judge(ctx context.Context, p *plan.Plan, r *record.Round) F
 	if err := a.shape(); err != nil {
 		return invalid("%v", err)
 	}
+	base, err := phase(r, plan.PhaseBaseline)
+	if err != nil {
+		return invalid("%v", err)
+	}
 	back := a.recovers()
 	f := back.Judge(ctx, p, r)
-	base, err := phase(r, plan.PhaseBaseline)
-	if err != nil || f.Verdict == Invalid {
+	if f.Verdict == Invalid {
 		return f
 	}
 	from, _ := r.Moment(back.moment())
