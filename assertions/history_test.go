@@ -88,6 +88,34 @@ func TestNoLostWrites(t *testing.T) {
 			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "v3", Outcome: record.Failed})
 		}, Pass, ""},
 
+		// Two clients insert one key: the value of the one that was told "ok" must be there, and not that of the other.
+		"what another was told had failed": {func(s *story) {
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "x", Outcome: record.Failed})
+			s.every(reads("w3"), func(o *record.Op) { o.Value = "x" })
+		}, Fail, "19 of 20 acknowledged writes found, 0 lost, 0 not read; 0 of 0 with unknown outcome found; 1 failed write there"},
+		"what another was told had failed, on one member": {func(s *story) {
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "x", Outcome: record.Failed})
+			s.every(reads("w3", "store-2"), func(o *record.Op) { o.Value = "x" })
+		}, Fail, "20 of 20 acknowledged writes found, 0 lost, 0 not read; 0 of 0 with unknown outcome found; 1 failed write there"},
+		"what another was told nothing of": {func(s *story) {
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "x", Outcome: record.Unknown})
+			s.every(reads("w3"), func(o *record.Op) { o.Value = "x" })
+		}, Fail, "19 of 20 acknowledged writes found, 1 lost"},
+		"what two others were told had failed, and nothing of": {func(s *story) {
+			for _, out := range []record.Outcome{record.Unknown, record.Failed} {
+				s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "x", Outcome: out})
+			}
+			s.every(reads("w3"), func(o *record.Op) { o.Value = "x" })
+		}, Fail, "19 of 20 acknowledged writes found, 1 lost"},
+		"one failed and is there, one is unknown": {func(s *story) {
+			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "insert", Key: "w3", Value: "x", Outcome: record.Failed})
+			s.every(reads("w3"), func(o *record.Op) { o.Value = "x" })
+		}, Fail, "0 of 1 with unknown outcome found; 1 failed write there"},
+		"inserts whose values are not told": {func(s *story) {
+			s.every(func(o *record.Op) bool { return o.Kind == "insert" }, func(o *record.Op) { o.Value = "" })
+		}, Pass, "20 of 20"},
+
 		"registers that verify does not read": {func(s *story) { s.ops = append(s.ops, put("a", 1, 2, record.OK)) }, Pass, "20 of 20"},
 		"a register":                          {func(s *story) { s.ops = append(s.ops, put("a", 1, 2, record.OK)); s.read("k", "a", "") }, Pass, "21 of 21"},
 		"the last one": {func(s *story) {

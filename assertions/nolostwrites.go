@@ -114,18 +114,32 @@ func outcomes(writes []*record.Op) (acked, unknown, failed []*record.Op) {
 	return acked, unknown, failed
 }
 
-// insert judges the attempts to write a key once. Several are one write that was tried again.
+// insert judges the attempts to write a key once. Several with one value are one write that was tried again; of several values the one
+// that was acknowledged must be there.
 func (k *kept) insert(writes, answers []*record.Op, note func(string, ...*record.Op)) {
 	acked, unknown, failed := outcomes(writes)
-	var there, other *record.Op // an answer with the value; one with another value
+	right := acked
+	if len(acked) == 0 {
+		right = unknown
+	}
+	var there, phantom, other *record.Op // an answer with a right value; one with a value that had failed; one with another
 	for _, a := range answers {
+		wrote := func(ws []*record.Op) bool {
+			return slices.ContainsFunc(ws, func(w *record.Op) bool { return a.Value == "" || w.Value == "" || w.Value == a.Value })
+		}
 		switch {
 		case !found(a):
-		case a.Value == "" || slices.ContainsFunc(writes, func(w *record.Op) bool { return w.Value == "" || w.Value == a.Value }):
+		case wrote(right):
 			there = a
+		case wrote(failed) && !wrote(unknown):
+			phantom = a
 		default:
 			other = a
 		}
+	}
+	if phantom != nil {
+		k.phantom++
+		note("a write that had failed and is there", append(slices.Clone(failed), phantom)...)
 	}
 	switch {
 	case len(acked) > 0:
@@ -136,6 +150,7 @@ func (k *kept) insert(writes, answers []*record.Op, note func(string, ...*record
 			note("an acknowledged write that verify could not read", acked[0])
 		case there != nil:
 			k.found++
+		case phantom != nil: // one finding for one value
 		case other != nil:
 			k.lost++
 			note("an acknowledged write that was replaced by another value", acked[0], other)
@@ -148,9 +163,6 @@ func (k *kept) insert(writes, answers []*record.Op, note func(string, ...*record
 		if there != nil {
 			k.unknownFound++
 		}
-	case there != nil:
-		k.phantom++
-		note("a write that had failed and is there", failed[0], there)
 	}
 }
 
