@@ -49,6 +49,7 @@ func TestRecovers(t *testing.T) {
 			s.reqs = slices.DeleteFunc(s.reqs, func(q record.Request) bool { return q.Due > 4*time.Second && q.Due < 5*time.Second })
 		}, Pass, "recovered 6.085s"},
 		"a window longer than the rest": {&Recovers{Source: Source{Load: "orders"}, After: "kill.in-effect", Within: 1, Window: plan.Duration(9 * time.Second), Bounds: all}, nil, Invalid, "less than one window"},
+		"a window as long as the rest":  {&Recovers{Source: Source{Load: "orders"}, After: "kill.in-effect", Within: 1, Window: plan.Duration(8990 * ms), Bounds: all}, nil, Pass, "recovered 0s"},
 		"no such moment":                {&Recovers{Source: Source{Load: "orders"}, After: "cut.gone", Within: 1, Bounds: all}, nil, Invalid, "cut.gone never came"},
 		"slow": {back(Bounds{P95: bound(t, "<= 3x baseline")}, 3*time.Second), func(s *story) {
 			s.each(3*time.Second, 5*time.Second, func(q *record.Request) { q.Done = q.Due + 16*ms })
