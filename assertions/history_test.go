@@ -72,7 +72,7 @@ func TestNoLostWrites(t *testing.T) {
 			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Unknown })
 			s.every(reads("w3"), absent)
 		}, Pass, "0 of 1 with unknown outcome found"},
-		"failed and there": {func(s *story) { s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Failed }) }, Fail, "1 failed write there"},
+		"failed and there": {func(s *story) { s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Failed }) }, Fail, "; 0 of 0 with unknown outcome found; 1 failed write there"},
 		"failed and not there": {func(s *story) {
 			s.every(isInsert("w3"), func(o *record.Op) { o.Outcome = record.Failed })
 			s.every(reads("w3"), absent)

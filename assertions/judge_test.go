@@ -231,6 +231,15 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 		require.Equal(t, "load orders sent nothing", fs["generator orders"].Reason)
 		require.Equal(t, Invalid, v)
 	})
+	t.Run("one half is not the other", func(t *testing.T) {
+		s := newStory()
+		s.ask(t, "slo", fullSLO(t))
+		s.few(15)
+		s.each(0, 10*ms, broken)
+		fs, _ := s.judge(t)
+		require.Equal(t, "success was 95 % and 100 % in the two halves of the baseline", fs["steady orders"].Summary)
+		require.Equal(t, map[string]float64{"success, first half": 0.95, "success, second half": 1}, fs["steady orders"].Evidence[0].Values)
+	})
 	t.Run("nine answers in a half", func(t *testing.T) {
 		s := newStory()
 		s.ask(t, "slo", fullSLO(t))
