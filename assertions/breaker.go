@@ -179,12 +179,10 @@ func (a *Breaker) Judge(_ context.Context, p *plan.Plan, r *record.Round) Findin
 	}
 	var parts []part
 	var ev []Evidence
-	open := map[string][]Window{}
 	for _, node := range slices.Sorted(maps.Keys(w.lives)) {
 		l := w.lives[node]
 		mine := a.node(w, node, l)
 		parts = append(parts, mine...)
-		open[node] = l.open(w.settle(), 0)
 		if len(ev) < maxDetails {
 			ev = append(ev, l.evidence(w, node, mine))
 		}
@@ -438,11 +436,11 @@ func (a *Breaker) rejects(p *plan.Plan, r *record.Round, w *watch) ([]part, []Ev
 			continue
 		}
 		ss = append(ss, sampleOf(q))
-		if len(a.Rejects.Status) > 0 && !slices.Contains(a.Rejects.Status, q.Code) {
+		if !slices.Contains(a.Rejects.Status, q.Code) {
 			others[q.Code]++
 		}
 	}
-	sum := summarise(ss, max(1, length(everywhere)))
+	sum := summarise(ss, 0)
 	ev := Evidence{What: src.String() + " due while the breakers were open", File: record.RequestFile(src.Load), Count: len(ss), Values: map[string]float64{}}
 	var parts []part
 	if len(a.Rejects.Status) > 0 {

@@ -143,9 +143,6 @@ func (w *watch) times(fault string, r *record.Round) error {
 		return err
 	}
 	w.start, w.faultEnd, w.end = all.From, all.To, all.To
-	if fault == "" {
-		return nil
-	}
 	ws, err := during(fault, r)
 	if err != nil {
 		return err
@@ -225,7 +222,7 @@ func (l *life) closedFrom() (Window, bool) {
 			return Window{s.at, s.at}, false
 		case s.state != closed:
 			return Window{s.at, l.states[i+1].at}, true
-		case i > 0 && s.moves > l.states[i-1].moves && l.states[i-1].state == closed:
+		case i > 0 && s.moves > l.states[i-1].moves:
 			return Window{l.states[i-1].at, s.at}, true
 		}
 	}

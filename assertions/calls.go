@@ -17,11 +17,11 @@ import (
 const client = "client"
 
 // nodesOf tells the nodes that a name stands for: a node, the replicas of a service (those that came later too), or the
-// members of a group.
+// members of a group. A service's nodes are called after it.
 func nodesOf(run *record.Run, name string) func(node string) bool {
 	var known []string
 	for _, n := range run.Meta.Nodes {
-		if n.Service == name || n.Group == name {
+		if n.Group == name {
 			known = append(known, n.Name)
 		}
 	}

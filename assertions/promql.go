@@ -143,7 +143,7 @@ func (a *PromQL) whole() error {
 
 // asksForDamage: what comes within a time of a fault's begin is what the fault does; what comes after its end is as it was before.
 func (a *PromQL) asksForDamage() bool {
-	return a.Within > 0 && (strings.HasSuffix(a.After, ".started") || strings.HasSuffix(a.After, ".in-effect"))
+	return strings.HasSuffix(a.After, ".started") || strings.HasSuffix(a.After, ".in-effect")
 }
 
 // measures says what the finding rests on: the run and its faults, and no load in particular.
@@ -318,9 +318,7 @@ func withGaps(f Finding, m record.Metrics, ws []Window) Finding {
 	}
 	f.Evidence = append(f.Evidence, Evidence{What: "gaps between scrapes longer than two intervals", File: record.MetricsDir, Count: len(all), Nodes: nodes,
 		Values: map[string]float64{"longest": longest.Seconds()}, Detail: strings.Join(lines, "\n")})
-	if f.Summary != "" {
-		f.Summary += fmt.Sprintf("; %s without a scrape, %s at most", plural(len(all), "gap"), seconds(longest))
-	}
+	f.Summary += fmt.Sprintf("; %s without a scrape, %s at most", plural(len(all), "gap"), seconds(longest))
 	return f
 }
 
@@ -387,9 +385,6 @@ func (t *tally) tooFew() string {
 
 // labelled names a series, by its node where that is all that it takes.
 func labelled(m map[string]string) string {
-	if len(m) == 0 {
-		return ""
-	}
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		if k == "__name__" || k == "instance" || k == "job" || (k == "service" || k == "group" || k == "zone") && m["node"] != "" {
