@@ -2,7 +2,9 @@ package assertions
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -30,11 +32,16 @@ type guarded struct {
 	lives map[string][]change
 }
 
-func newGuarded() *guarded {
+func newGuarded() *guarded { return guardedBy(2) }
+
+// guardedBy is that with another number of replicas.
+func guardedBy(replicas int) *guarded {
 	g := &guarded{newStory(), map[string][]change{}}
-	g.meta.Nodes = append(g.meta.Nodes, record.Node{Name: "inventory-1", Service: "inventory"}, record.Node{Name: "orders-1", Service: "orders"}, record.Node{Name: "orders-2", Service: "orders"})
+	g.meta.Nodes = append(g.meta.Nodes, record.Node{Name: "inventory-1", Service: "inventory"})
 	g.scrape = &fakeMetrics{interval: 200 * ms}
-	for _, n := range []string{"orders-1", "orders-2"} {
+	for i := range replicas {
+		n := fmt.Sprint("orders-", i+1)
+		g.meta.Nodes = append(g.meta.Nodes, record.Node{Name: n, Service: "orders"})
 		l := []change{{0, closed}, {3500 * ms, opened}}
 		for _, t := range []time.Duration{4500 * ms, 5500 * ms, 6500 * ms} {
 			l = append(l, change{t, halfOpen}, change{t + 10*ms, opened})
@@ -69,7 +76,7 @@ func (g *guarded) only(match func(c record.Call) bool) {
 
 // series writes the metrics down. The counter has no series before its first transition, as client_golang has it.
 func (g *guarded) series() {
-	for _, n := range []string{"orders-1", "orders-2"} {
+	for _, n := range slices.Sorted(maps.Keys(g.lives)) {
 		l := g.lives[n]
 		last := func(t time.Duration) int {
 			i, _ := slices.BinarySearchFunc(l, t+1, func(c change, t time.Duration) int { return int(c.at - t) })
@@ -89,6 +96,11 @@ func without(name string) func(g *guarded) {
 	return func(g *guarded) {
 		g.scrape.series = slices.DeleteFunc(g.scrape.series, func(s record.Series) bool { return s.Labels["__name__"] == name })
 	}
+}
+
+// torn spoils what the metrics answer to some questions.
+func torn(of string) func(g *guarded) {
+	return func(g *guarded) { g.scrape.err, g.scrape.of = errors.New("torn"), of }
 }
 
 func TestBreaker(t *testing.T) {
@@ -171,13 +183,18 @@ func TestBreaker(t *testing.T) {
 			g.call("orders-2", 3900*ms)
 			g.calls[len(g.calls)-1].Path = "/grpc.health.v1.Health/Check"
 		}, nil, Pass, ""},
+		"a question about the service": {whileOpen("= 0"), func(g *guarded) {
+			g.call("orders-2", 3900*ms)
+			g.calls[len(g.calls)-1].Path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+		}, nil, Pass, ""},
 		"a call to another service":      {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 3900*ms); g.calls[len(g.calls)-1].To = "store-1" }, nil, Pass, ""},
 		"a call while open, not counted": {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 3900*ms) }, without(hasvcTransitions), Invalid, "they may have been probes"},
 		"no calls while open, not counted": {whileOpen("= 0"), func(g *guarded) {
 			g.only(func(c record.Call) bool { return c.Begin < 3700*ms || c.Begin > 7500*ms })
 		}, without(hasvcTransitions), Pass, ""},
-		"too many calls while open to be probes": {b(func(a *Breaker) { a.WhileOpen, a.Probes = bound(t, "= 0"), bound(t, "<= 3") }), func(g *guarded) { g.callEach("orders-2", 3900*ms, 3980*ms) }, without(hasvcTransitions), Fail, ""},
-		"never open":                             {whileOpen("= 0"), quiet, nil, Invalid, "was never seen open for longer than 200ms"},
+		"as many calls while open as may be probes": {b(func(a *Breaker) { a.WhileOpen, a.Probes = bound(t, "= 0"), bound(t, "<= 3") }), nil, without(hasvcTransitions), Invalid, "9 calls in the 3.4s in which orders-1 was seen open, wanted = 0: without a counter of transitions they may have been probes"},
+		"too many calls while open to be probes":    {b(func(a *Breaker) { a.WhileOpen, a.Probes = bound(t, "= 0"), bound(t, "<= 3") }), func(g *guarded) { g.callEach("orders-2", 3900*ms, 3980*ms) }, without(hasvcTransitions), Fail, ""},
+		"never open":                                {whileOpen("= 0"), quiet, nil, Invalid, "was never seen open for longer than 200ms"},
 		"open for too short": {whileOpen("= 0"), func(g *guarded) {
 			quiet(g)
 			g.lives["orders-1"] = []change{{0, closed}, {3500 * ms, opened}, {3900 * ms, halfOpen}, {3910 * ms, closed}}
@@ -272,11 +289,22 @@ func TestBreaker(t *testing.T) {
 			never(g)
 			g.each(0, 12*time.Second, func(q *record.Request) { q.Node = fmt.Sprint("orders-", 1+q.Seq%2) })
 		}, nil, Pass, "0 answers of 160 requests"},
+		"just enough answers": {rejects(BreakerRejects{Status: []int{200}}), func(g *guarded) {
+			g.reqs = slices.DeleteFunc(g.reqs, func(q record.Request) bool { return q.Due > 3900*ms && q.Due < 7500*ms })
+		}, nil, Pass, "0 answers of 10 requests due while open"},
+		"one answer too few": {rejects(BreakerRejects{Status: []int{200}}), func(g *guarded) {
+			g.reqs = slices.DeleteFunc(g.reqs, func(q record.Request) bool { return q.Due >= 3900*ms && q.Due < 7500*ms })
+		}, nil, Invalid, "9 requests were due while the breakers were open, and it takes 10"},
+		"of one of two loads": {rejects(BreakerRejects{Status: []int{200}}), func(g *guarded) { g.plan.Loads = append(g.plan.Loads, plan.Load{Name: "more"}) }, nil, Invalid,
+			" / rejects: load is missing: there is orders, more"},
 		"of an unknown load": {rejects(BreakerRejects{Load: "none", Status: []int{200}}), nil, nil, Invalid, "0 requests"},
 
-		"no metrics":                  {opens("<= 1s"), nil, func(g *guarded) { g.scrape = nil }, Invalid, "the run has no metrics"},
-		"no such metric":              {opens("<= 1s"), nil, without(hasvcState), Invalid, "no metric hasvc_breaker_state was scraped"},
-		"metrics that cannot be read": {opens("<= 1s"), nil, func(g *guarded) { g.scrape.err = fmt.Errorf("torn") }, Invalid, "torn"},
+		"no metrics":                    {opens("<= 1s"), nil, func(g *guarded) { g.scrape = nil }, Invalid, "the run has no metrics"},
+		"no such metric":                {opens("<= 1s"), nil, without(hasvcState), Invalid, "no metric hasvc_breaker_state was scraped"},
+		"names that cannot be read":     {opens("<= 1s"), nil, torn("names"), Invalid, "reading the names of metrics: torn"},
+		"gaps that cannot be read":      {opens("<= 1s"), nil, torn("gaps"), Invalid, "reading the gaps between scrapes: torn"},
+		"a state that cannot be read":   {opens("<= 1s"), nil, torn(hasvcState), Invalid, "reading hasvc_breaker_state"},
+		"a counter that cannot be read": {stays, quiet, torn(hasvcTransitions), Invalid, "reading hasvc_breaker_transitions_total"},
 		"a gap": {opens("<= 1s"), nil, func(g *guarded) {
 			g.scrape.gaps = []record.Gap{{Node: "orders-2", From: time.Second, To: 2 * time.Second}}
 		}, Invalid, "orders-2 was not scraped from 1s to 2s"},
@@ -309,7 +337,16 @@ func TestBreaker(t *testing.T) {
 			g.event(record.Event{T: time.Second, Kind: record.ObserveEnd, Data: json.RawMessage(`3`)})
 		}, nil, Invalid, "not known"},
 		"a fault that never began":           {b(func(a *Breaker) { a.Fault, a.Opens = "cut", bound(t, "<= 1s") }), nil, nil, Invalid, "cut never began"},
-		"a window shorter than four scrapes": {opens("<= 1s"), nil, func(g *guarded) { g.scrape.interval = time.Second }, Invalid, "shorter than four scrapes"},
+		"a window shorter than four scrapes": {opens("<= 1s"), nil, func(g *guarded) { g.scrape.interval = time.Second }, Invalid, "the 3.99s of kill are shorter than four scrapes"},
+		"a window of four scrapes": {opens("<= 2s"), func(g *guarded) {
+			g.scrape.interval = time.Second
+			i := slices.IndexFunc(g.events, func(e record.Event) bool { return e.Kind == record.FaultInEffect })
+			g.events[i].T = 3 * time.Second
+		}, nil, Pass, "orders-1 opened 50ms to 1.05s after kill was in effect"},
+		"a load shorter than four scrapes": {&Breaker{Of: "inventory", In: "orders", StaysClosed: true}, quiet, func(g *guarded) { g.scrape.interval = 3100 * ms }, Invalid, "the 12s of the time under load are shorter than four scrapes"},
+		"no baseline":                      {stays, func(g *guarded) { quiet(g); g.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline }) }, nil, Invalid, "the round did not reach the phase baseline"},
+		"no recovery":                      {stays, func(g *guarded) { quiet(g); g.drop(func(e record.Event) bool { return e.Phase == plan.PhaseRecovery }) }, nil, Invalid, "the round did not get through its phases under load"},
+		"a pattern that is none":           {b(func(a *Breaker) { a.Opens, a.Method = bound(t, "<= 1s"), "(" }), nil, nil, Invalid, `method "(" is no regular expression`},
 		"a late generator": {opens("<= 1s"), func(g *guarded) {
 			g.each(0, 12*time.Second, func(q *record.Request) { q.Sent += 60 * ms; q.Done += 60 * ms })
 		}, nil, Invalid, "it would be PASS, but the generator of orders was late"},
@@ -345,7 +382,9 @@ func TestBreaker(t *testing.T) {
 			if c.after != nil {
 				c.after(g)
 			}
-			g.want(t, c.want, c.says)
+			f := g.want(t, c.want, c.says)
+			_, err := json.Marshal(f)
+			require.NoError(t, err, "it can be saved, also where something never came")
 		})
 	}
 }
@@ -365,6 +404,7 @@ func TestTheEvidenceOfABreaker(t *testing.T) {
 	g.ask(t, "breaker", &Breaker{Of: "inventory", In: "orders-1", Fault: "kill", Opens: bound(t, "<= 1s"), Rejects: &BreakerRejects{Load: "orders", P50: bound(t, "<= 5ms"), Status: []int{503}}})
 	g.series()
 	f := g.want(t, Fail)
+	assert.Equal(t, "orders-1 opened 440ms to 640ms after kill was in effect, wanted <= 1s; 320 answers of 320 requests due while open had another status than [503]; p50 5ms of 320 requests due while open, wanted <= 5ms (breaker of inventory in orders-1)", f.Summary)
 	require.Len(t, f.Evidence, 3)
 	assert.Equal(t, Evidence{What: "state of the breaker at each scrape", File: "metrics", Window: &Window{1, 12 * time.Second}, Count: 60, Nodes: []string{"orders-1"},
 		Values: map[string]float64{"opens": 0.64, "calls": 389, "open, seconds": 3.2, "changes seen": 3, "transitions": 9},
@@ -372,6 +412,34 @@ func TestTheEvidenceOfABreaker(t *testing.T) {
 	assert.Equal(t, Evidence{What: "requests of orders due while the breakers were open", File: "requests/orders.bin", Count: 320, Values: map[string]float64{"p50": 0.005, "status 200": 320}}, f.Evidence[1])
 	assert.Equal(t, Evidence{What: "calls from orders-1 to inventory", File: "calls.jsonl", Window: &Window{1, 12 * time.Second}, Count: 389,
 		Values: map[string]float64{"in the baseline": 145, "scrape interval": 0.2}}, f.Evidence[2])
+}
+
+// Of many breakers ten are shown; all are judged.
+func TestTheEvidenceOfManyBreakers(t *testing.T) {
+	g := guardedBy(11)
+	g.lives["orders-9"] = g.lives["orders-9"][:1]
+	g.callEach("orders-9", 3500*ms, 7960*ms)
+	g.ask(t, "breaker", &Breaker{Of: "inventory", In: "orders", Fault: "kill", Opens: bound(t, "<= 1s")})
+	g.series()
+	f := g.want(t, Fail, "orders-9 did not open")
+	require.Len(t, f.Evidence, 10+1)
+	assert.Equal(t, []string{"orders-1"}, f.Evidence[0].Nodes)
+	assert.Equal(t, []string{"orders-8"}, f.Evidence[9].Nodes)
+}
+
+// A gauge of another kind has no counter but its own: hasvc's would count the changes of another breaker.
+func TestByWhichNamesABreakerIsKnown(t *testing.T) {
+	for _, c := range []struct{ given, want BreakerMetrics }{
+		{BreakerMetrics{}, BreakerMetrics{State: hasvcState, Transitions: hasvcTransitions}},
+		{BreakerMetrics{State: hasvcState}, BreakerMetrics{State: hasvcState, Transitions: hasvcTransitions}},
+		{BreakerMetrics{State: "cb"}, BreakerMetrics{State: "cb"}},
+		{BreakerMetrics{Transitions: "moves"}, BreakerMetrics{State: hasvcState, Transitions: "moves"}},
+		{BreakerMetrics{State: "cb", Transitions: "moves"}, BreakerMetrics{State: "cb", Transitions: "moves"}},
+	} {
+		m := (&Breaker{Of: "inventory", Metrics: c.given}).names()
+		require.Equal(t, c.want, BreakerMetrics{State: m.State, Transitions: m.Transitions})
+		require.Equal(t, []any{"service", "inventory", 2.0, 0.0}, []any{m.Label, m.Value, *m.Open, *m.Closed})
+	}
 }
 
 func TestBreakerParameters(t *testing.T) {

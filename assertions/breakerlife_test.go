@@ -1,6 +1,7 @@
 package assertions
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -231,6 +232,40 @@ func TestWorstSecond(t *testing.T) {
 	require.Equal(t, stretch{Window{550 * ms, 1550 * ms}, 12, 10}, got)
 	require.Equal(t, stretch{}, worstSecond(calls[:9]), "too few to say anything")
 	require.Equal(t, stretch{Window{0, time.Second}, 10, 10}, worstSecond(calls[:10]))
+}
+
+// A breaker that oscillates does not fill the finding: its first twenty changes are shown, and how many more there are.
+func TestManyChangesAreToldInPart(t *testing.T) {
+	for _, c := range []struct {
+		changes int
+		says    string
+	}{{20, "open at 0s, closed at 0s, open at 0s"}, {21, "open at 0s, 1 more"}, {23, "open at 0s, 3 more"}} {
+		l := lived(strings.Repeat("co", 12)[:c.changes], make([]float64, c.changes)...)
+		e := l.evidence(&watch{}, "n", nil)
+		require.Truef(t, strings.HasSuffix(e.Detail, c.says), "%d: %s", c.changes, e.Detail)
+		require.Equal(t, c.changes, e.Count)
+	}
+}
+
+func TestWhatWasDoneAgain(t *testing.T) {
+	var calls []record.Call
+	for _, c := range []struct {
+		id string
+		at time.Duration
+	}{{"a", 1}, {"a", 2}, {"a", 3}, {"b", 10}, {"c", 10}, {"", 11}, {"", 12}, {"", 13}, {"c", 14}, {"b", 19}, {"b", 20}, {"c", 21}} {
+		calls = append(calls, record.Call{RequestID: c.id, Begin: c.at * time.Millisecond, Path: "/x", From: "f", To: "t"})
+	}
+	for _, c := range []struct {
+		from, to time.Duration
+		want     string
+	}{
+		{0, 30, "request a: 3 calls: /x f -> t at 1ms, /x f -> t at 2ms, /x f -> t at 3ms"}, // the first of three
+		{10, 20, "request c: 2 calls: /x f -> t at 10ms, /x f -> t at 14ms"},                // what begins at the end is not in it
+		{10, 21, "request b: 3 calls: /x f -> t at 10ms, /x f -> t at 19ms, /x f -> t at 20ms"},
+		{3, 11, "request a: 1 call: /x f -> t at 3ms"}, // what begins at the beginning is
+	} {
+		require.Equal(t, c.want, repeated(calls, Window{c.from * ms, c.to * ms}))
+	}
 }
 
 func TestMergingParts(t *testing.T) {

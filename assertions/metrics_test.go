@@ -22,18 +22,29 @@ type fakeMetrics struct {
 	gaps     []record.Gap
 	shift    time.Duration // of timestamps, to be wrong
 	err      error
+	of       string // what cannot be answered, where err is set: names, gaps, or what an expression begins with; empty: nothing can
+}
+
+// fails is err where it concerns a question.
+func (m *fakeMetrics) fails(question string) error {
+	if strings.HasPrefix(question, m.of) {
+		return m.err
+	}
+	return nil
 }
 
 func (m *fakeMetrics) Interval() time.Duration { return m.interval }
 
-func (m *fakeMetrics) Gaps(from, to time.Duration) ([]record.Gap, error) { return m.gaps, m.err }
+func (m *fakeMetrics) Gaps(from, to time.Duration) ([]record.Gap, error) {
+	return m.gaps, m.fails("gaps")
+}
 
 func (m *fakeMetrics) Names() ([]string, error) {
 	names := map[string]bool{}
 	for _, s := range m.series {
 		names[s.Labels["__name__"]] = true
 	}
-	return slices.Sorted(maps.Keys(names)), m.err
+	return slices.Sorted(maps.Keys(names)), m.fails("names")
 }
 
 func (m *fakeMetrics) At(expr string, at time.Duration) ([]record.Sample, error) {
@@ -47,6 +58,9 @@ func (m *fakeMetrics) At(expr string, at time.Duration) ([]record.Sample, error)
 
 // Range looks back no further than three intervals.
 func (m *fakeMetrics) Range(expr string, from, to, step time.Duration) ([]record.Series, error) {
+	if step <= 0 {
+		return nil, fmt.Errorf("a step of %s", step)
+	}
 	inner, stamp := strings.CutPrefix(expr, "timestamp(")
 	if stamp {
 		inner = strings.TrimSuffix(inner, ")")
@@ -83,7 +97,7 @@ func (m *fakeMetrics) Range(expr string, from, to, step time.Duration) ([]record
 			out = append(out, x)
 		}
 	}
-	return out, m.err
+	return out, m.fails(expr)
 }
 
 // gauge adds a series that is scraped each interval from the given moment on.
@@ -120,7 +134,8 @@ func TestScrapes(t *testing.T) {
 		"not those of the run": func(m *fakeMetrics) { m.shift = time.Second },
 		"has no label node":    func(m *fakeMetrics) { delete(m.series[0].Labels, "node") },
 		"have no interval":     func(m *fakeMetrics) { m.interval = 0 },
-		"torn":                 func(m *fakeMetrics) { m.err = fmt.Errorf("torn") },
+		"reading up{":          func(m *fakeMetrics) { m.err, m.of = fmt.Errorf("torn"), "up" },
+		"the times of up{":     func(m *fakeMetrics) { m.err, m.of = fmt.Errorf("torn"), "timestamp" },
 		"those of the run":     func(m *fakeMetrics) { m.shift = -2 * time.Hour },
 	} {
 		broken := *m
@@ -132,6 +147,19 @@ func TestScrapes(t *testing.T) {
 		run.Metrics = &broken
 		_, err := scrapes(run, up, true, 1, time.Second)
 		require.ErrorContains(t, err, says)
+	}
+	// Timestamps are rounded; what is further from the moment of the question is of another clock.
+	for shift, ok := range map[time.Duration]bool{2 * ms: true, 3 * ms: false, -time.Hour: true, -time.Hour - ms: false} {
+		shifted := *m
+		shifted.shift = shift
+		run.Metrics = &shifted
+		got, err := scrapes(run, up, true, 50*ms, 50*ms)
+		if !ok {
+			require.ErrorContains(t, err, "not those of the run", shift)
+			continue
+		}
+		require.NoError(t, err, shift)
+		require.Equal(t, map[string][]scrape{"orders-1": {{50*ms + shift, 0.05}}}, got)
 	}
 	run.Metrics = nil
 	_, err = scrapes(run, up, true, 1, time.Second)

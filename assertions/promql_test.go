@@ -3,6 +3,7 @@ package assertions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ type curves struct {
 	of       map[string]map[string]func(time.Duration) (float64, bool)
 	gaps     []record.Gap
 	interval time.Duration
+	err      error // of the gaps
 }
 
 func (c curves) At(expr string, at time.Duration) (out []record.Sample, err error) {
@@ -61,7 +63,7 @@ func (c curves) Gaps(from, to time.Duration) (out []record.Gap, err error) {
 			out = append(out, g)
 		}
 	}
-	return out, nil
+	return out, c.err
 }
 
 func always(v float64) func(time.Duration) (float64, bool) {
@@ -127,8 +129,11 @@ func TestPromQL(t *testing.T) {
 		"half":                      {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+500*ms, 1)}, nil, nil, Pass, ""},
 		"an unknown metric":         {PromQL{Query: "in_fligth", Is: bound(t, "<= 1"), Always: true}, nodes{}, nil, nil, Invalid, "no metric is called in_fligth; there is in_flight"},
 		"an unknown one at the end": {PromQL{Query: "in_fligth", Is: bound(t, "<= 1"), AtEnd: true}, nodes{}, nil, nil, Invalid, "there is in_flight"},
+		"four values":               {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "= 1"), nodes{"a": only(7*s, 7*s+800*ms, 1)}, nil, nil, Pass, ""},
+		"a window of four scrapes":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(800 * ms)}, "= 1"), nodes{"a": always(1)}, nil, nil, Pass, ""},
 		"a window of three scrapes": {ask(PromQL{After: "kill.undone", Within: plan.Duration(600 * ms)}, "= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "is 600ms long, less than four scrapes, 800ms"},
 		"the moment never came":     {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "= 1"), nodes{"a": always(1)}, nil, func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultUndone }) }, Invalid, "kill.undone never came"},
+		"the round is over then":    {ask(PromQL{After: "kill.undone", Within: plan.Duration(5 * s)}, "= 1"), nodes{"a": always(1)}, nil, nil, Pass, ""},
 		"the round is over before":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(6 * s)}, "= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "the round ended 5s after kill.undone"},
 		"a fault that was not proved": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect })
@@ -139,6 +144,12 @@ func TestPromQL(t *testing.T) {
 		"no recovery": {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
 			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseRecovery })
 		}, Invalid, "did not come to the end of recovery"},
+		"recovery was cut off": {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseRecovery && e.Kind == record.PhaseEnd })
+		}, Invalid, "did not come to the end of recovery"},
+		"no recovery to come back in": {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "<= 1"), nodes{"a": always(1)}, nil, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseRecovery })
+		}, Invalid, "the round did not get through its phases under load"},
 		"two whens": {ask(PromQL{AtEnd: true, Always: true}, "<= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "exclude each other"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,6 +183,105 @@ func finding(t *testing.T, run *record.Run) Finding {
 	}
 	require.Fail(t, "no finding")
 	return Finding{}
+}
+
+// TestTheEvidenceOfPromQL: what the values were, where there were any, and where nobody looked.
+func TestTheEvidenceOfPromQL(t *testing.T) {
+	const s = time.Second
+	type nodes = map[string]func(time.Duration) (float64, bool)
+	two := nodes{"a": span(9*s, 9*s+200*ms, 2), "b": always(1)}
+	recovery := Window{7 * s, 12 * s}
+	var gaps []record.Gap
+	var lines []string
+	for i := range 11 {
+		g := record.Gap{Node: "b", From: 8*s + time.Duration(i)*100*ms, To: 8*s + time.Duration(i)*100*ms + 50*ms}
+		if i > 0 {
+			g.Node = "a"
+		}
+		gaps = append(gaps, g)
+		lines = append(lines, fmt.Sprintf("%s was not scraped from %s to %s", g.Node, seconds(g.From), seconds(g.To)))
+	}
+	gaps[3].To = 9 * s
+	lines[3] = "a was not scraped from 8.3s to 9s"
+	seen := func(v ...float64) map[string]float64 {
+		m := map[string]float64{"series": v[0], "moments": v[1], "moments with values": v[2]}
+		if len(v) > 3 {
+			m["least"], m["greatest"] = v[3], v[4]
+		}
+		return m
+	}
+	within := Evidence{What: "in_flight in recovery", File: "metrics", Window: &recovery, Count: 52, Values: seen(2, 26, 26, 1, 2)}
+	end := Evidence{What: "in_flight at the end of recovery", File: "metrics", Window: &Window{11200 * ms, 12 * s}}
+	with := func(e Evidence, count int, values map[string]float64) Evidence {
+		e.Count, e.Values = count, values
+		return e
+	}
+	for name, c := range map[string]struct {
+		ask   PromQL
+		nodes nodes
+		gaps  []record.Gap
+		err   error
+		want  Verdict
+		ev    []Evidence
+	}{
+		"values":          {PromQL{During: "recovery"}, two, nil, nil, Fail, []Evidence{within}},
+		"one value":       {PromQL{During: "recovery"}, nodes{"a": only(8*s, 8*s+100*ms, 3)}, nil, nil, Invalid, []Evidence{with(within, 1, seen(1, 26, 1, 3, 3))}},
+		"no value":        {PromQL{During: "recovery"}, nodes{}, nil, nil, Invalid, []Evidence{with(within, 0, seen(0, 26, 0))}},
+		"at the end":      {PromQL{AtEnd: true}, nodes{"a": always(1)}, nil, nil, Pass, []Evidence{with(end, 1, map[string]float64{"series": 1, "least": 1, "greatest": 1})}},
+		"none at the end": {PromQL{AtEnd: true}, nodes{}, nil, nil, Invalid, []Evidence{with(end, 0, map[string]float64{"series": 0})}},
+		"many gaps": {PromQL{During: "recovery"}, two, gaps, nil, Fail, []Evidence{within,
+			{What: "gaps between scrapes longer than two intervals", File: "metrics", Count: 11, Nodes: []string{"b", "a"}, Values: map[string]float64{"longest": 0.7}, Detail: strings.Join(lines[:10], "\n")}}},
+		"gaps that cannot be read": {PromQL{AtEnd: true}, nodes{"a": always(1)}, nil, errors.New("torn"), Pass, []Evidence{
+			with(end, 1, map[string]float64{"series": 1, "least": 1, "greatest": 1}), {What: "gaps between scrapes", Detail: "torn"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := newStory()
+			c.ask.Query, c.ask.Is = "in_flight", bound(t, "<= 1")
+			st.ask(t, "promql", &c.ask)
+			st.metrics = curves{of: map[string]nodes{"in_flight": c.nodes}, gaps: c.gaps, interval: 200 * ms, err: c.err}
+			f := st.want(t, c.want)
+			require.Equal(t, c.ev, f.Evidence)
+			require.Equal(t, len(c.gaps) > 0, strings.Contains(f.Summary, "without a scrape"))
+		})
+	}
+}
+
+// Of breaches at the same moment that of the first series is told, so that the finding is the same each time.
+func TestTheFirstBreach(t *testing.T) {
+	at := func(node string, v float64) record.Series {
+		return record.Series{Labels: map[string]string{"node": node}, Points: []record.Point{{T: 4 * time.Second, Value: v}}}
+	}
+	x := tally{bound: bound(t, "<= 1")}
+	x.add([]record.Series{at("a", 3), at("b", 2)}, Window{0, 5 * time.Second}, time.Second)
+	require.Equal(t, breach{4 * time.Second, 3, " on a"}, x.first)
+	require.Len(t, x.bad, 1)
+}
+
+// A series is named by its node and by what else tells it from others.
+func TestWhoseAValueIs(t *testing.T) {
+	of := func(pairs ...string) map[string]string {
+		m := map[string]string{}
+		for i := 0; i < len(pairs); i += 2 {
+			m[pairs[i]] = pairs[i+1]
+		}
+		return m
+	}
+	for _, c := range []struct {
+		labels map[string]string
+		want   string
+	}{
+		{nil, ""},
+		{of("__name__", "up"), ""},
+		{of("instance", "10.0.0.2:80"), ""},
+		{of("job", "nodes"), ""},
+		{of("node", "gateway-1"), " on gateway-1"},
+		{of("__name__", "up", "group", "edge", "instance", "10.0.0.2:80", "job", "nodes", "node", "gateway-1", "service", "gateway", "zone", "a"), " on gateway-1"},
+		{of("code", "500", "node", "gateway-1", "quantile", "0.9"), " on gateway-1, code=500, quantile=0.9"},
+		{of("service", "gateway"), " on service=gateway"}, // of a sum by service
+		{of("group", "edge", "zone", "a"), " on group=edge, zone=a"},
+	} {
+		require.Equal(t, c.want, labelled(c.labels))
+	}
 }
 
 // TestPromQLWithoutMetrics: a run that recorded none.
@@ -220,6 +330,43 @@ func TestPromQLValidate(t *testing.T) {
 	a := good
 	a.Always, a.Within, a.After = false, plan.Duration(800*ms), "kill.undone"
 	require.NoError(t, a.Validate(scope))
+
+	// A phase is too short where the plan says how long it lasts at most.
+	for name, c := range map[string]struct {
+		spoil func(*plan.Plan)
+		phase string
+		says  string
+	}{
+		"baseline at the bound":           {func(p *plan.Plan) { p.Baseline.AtLeast = plan.Duration(800 * ms) }, plan.PhaseBaseline, ""},
+		"no time for the baseline":        {func(p *plan.Plan) { p.Baseline.AtLeast = 0 }, plan.PhaseBaseline, ""},
+		"baseline until something is so":  {func(p *plan.Plan) { p.Baseline.AtLeast, p.Baseline.Until = 1, &plan.Condition{} }, plan.PhaseBaseline, ""},
+		"short recovery":                  {func(p *plan.Plan) { p.Recovery = plan.Duration(799 * ms) }, plan.PhaseRecovery, `during "recovery": it lasts 799ms, less than four scrapes, 800ms`},
+		"recovery at the bound":           {func(p *plan.Plan) { p.Recovery = plan.Duration(800 * ms) }, plan.PhaseRecovery, ""},
+		"no time for recovery":            {func(p *plan.Plan) { p.Recovery = 0 }, plan.PhaseRecovery, ""},
+		"recovery until something is so":  {func(p *plan.Plan) { p.Recovery, p.RecoveryUntil = 1, &plan.Condition{} }, plan.PhaseRecovery, ""},
+		"a fault beside a short recovery": {func(p *plan.Plan) { p.Recovery = 1 }, plan.PhaseFault, ""},
+		"a fault beside a short baseline": {func(p *plan.Plan) { p.Baseline.AtLeast = 1 }, plan.PhaseFault, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			short := scope
+			short.Plan = &newStory().plan
+			c.spoil(short.Plan)
+			a := good
+			a.Always, a.During = false, c.phase
+			if c.says == "" {
+				require.NoError(t, a.Validate(short))
+			} else {
+				require.ErrorContains(t, a.Validate(short), c.says)
+			}
+		})
+	}
+
+	// Where nobody can parse an expression it is not found wrong.
+	blind := scope
+	blind.Metrics.Parse = nil
+	a = good
+	a.Query = "rate("
+	require.NoError(t, a.Validate(blind))
 
 	// A topology without metrics has those of the harness.
 	scope.Metrics.Exposed = false

@@ -3,6 +3,7 @@ package assertions
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestRetryAmplification(t *testing.T) {
 		"relative":                     {a("<= 2x baseline", "kill"), nil, Pass, "2.00x the baseline's 1, wanted <= 2x baseline"},
 		"relative, fails":              {a("<= 1.9x baseline", "kill"), nil, Fail, "2.00x the baseline's 1"},
 		"without ids":                  {a("<= 2", "kill"), anonymous, Invalid, "bound the attempts relative to the baseline"},
-		"without ids, relative":        {a("<= 2.01x baseline", "kill"), anonymous, Pass, "0.4988 calls on orders -> inventory for each request, 1.99x the baseline's 0.2504"},
+		"without ids, relative":        {a("<= 2.01x baseline", "kill"), anonymous, Pass, "0.4988 calls on orders -> inventory for each request, 1.99x the baseline's 0.2504, wanted <= 2.01x baseline (399 calls of 800 requests for orders due in kill)"},
 		"without ids, relative, fails": {a("<= 1.9x baseline", "kill"), anonymous, Fail, "1.99x"},
 		"some without ids": {a("<= 2", "kill"), func(s *story) {
 			for i := range 9 {
@@ -90,15 +91,41 @@ func TestRetryAmplification(t *testing.T) {
 			}
 		}, Pass, "400 calls of 200 requests"},
 		"some without ids in the baseline, relative": {a("<= 2x baseline", "kill"), func(s *story) { s.calls[1].RequestID, s.calls[2].RequestID = "", "" }, Invalid, "2 of 145 calls carry no request id"},
-		"one without an id":                          {a("<= 2", "kill"), func(s *story) { s.calls[0].RequestID = "" }, Pass, ""},
-		"no calls before":                            {a("<= 2", "kill"), func(s *story) { s.calls = s.calls[200:] }, Invalid, "no call crossed orders -> inventory for a request of orders in the baseline"},
-		"no calls then":                              {a("<= 2", "recovery"), func(s *story) { s.calls = s.calls[:550] }, Invalid, "0 requests reached orders -> inventory in recovery, and it takes 10"},
-		"just enough":                                {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:560] }, Pass, "10 calls of 10 requests"},
-		"one too few":                                {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:559] }, Invalid, "9 requests reached"},
-		"too few before":                             {a("<= 2x baseline", "kill"), func(s *story) { s.calls = s.calls[141:] }, Invalid, "4 requests reached orders -> inventory in the baseline, and it takes 10"},
-		"dropped":                                    {a("<= 2", "kill"), observed(`{"dropped": 3}`), Invalid, "3 dropped"},
-		"no such fault":                              {a("<= 2", "cut"), nil, Invalid, "cut never began"},
-		"a bad bound":                                {a("<= 2s", "kill"), nil, Invalid, "write it as"},
+		"one call of a hundred without an id": {a("<= 2", "kill"), func(s *story) {
+			for i := range 4 {
+				s.calls[151+2*i].RequestID = ""
+			}
+			s.repeat(4*time.Second, ms)
+			s.calls[len(s.calls)-1].RequestID = "other"
+		}, Pass, "396 calls of 200 requests"},
+		"one without an id":  {a("<= 2", "kill"), func(s *story) { s.calls[0].RequestID = "" }, Pass, ""},
+		"no calls before":    {a("<= 2", "kill"), func(s *story) { s.calls = s.calls[200:] }, Invalid, "no call crossed orders -> inventory for a request of orders in the baseline"},
+		"no calls then":      {a("<= 2", "recovery"), func(s *story) { s.calls = s.calls[:550] }, Invalid, "0 requests reached orders -> inventory in recovery, and it takes 10"},
+		"just enough":        {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:560] }, Pass, "10 calls of 10 requests"},
+		"one too few":        {a("<= 1", "recovery"), func(s *story) { s.calls = s.calls[:559] }, Invalid, "9 requests reached"},
+		"just enough before": {a("<= 2x baseline", "kill"), func(s *story) { s.calls = s.calls[135:] }, Pass, "2.00x the baseline's 1"},
+		"one too few before": {a("<= 2x baseline", "kill"), func(s *story) { s.calls = s.calls[136:] }, Invalid, "9 requests reached orders -> inventory in the baseline, and it takes 10"},
+		"too few before":     {a("<= 2x baseline", "kill"), func(s *story) { s.calls = s.calls[141:] }, Invalid, "4 requests reached orders -> inventory in the baseline, and it takes 10"},
+		"no second with many": {a("<= 2", "kill"), func(s *story) {
+			s.calls = slices.DeleteFunc(s.calls, func(c record.Call) bool { return c.Begin%(200*ms) != ms && c.Begin%(200*ms) != 31*ms })
+		}, Pass,
+			"(40 calls of 20 requests for orders due in kill)"},
+		"a group": {&RetryAmplification{Load: "orders", From: "orders", To: "stock", Attempts: bound(t, "<= 2"), During: "kill"}, func(s *story) {
+			i := slices.IndexFunc(s.meta.Nodes, func(n record.Node) bool { return n.Name == "inventory-1" })
+			s.meta.Nodes[i].Group = "stock"
+		}, Pass, "400 calls of 200 requests"},
+		"a replica that came later": {a("<= 1.9", "kill"), func(s *story) {
+			for i := range s.calls {
+				if s.calls[i].Begin >= 3*time.Second {
+					s.calls[i].From = "orders-3"
+				}
+			}
+		}, Fail, "400 calls of 200 requests"},
+		"a pattern that is none": {&RetryAmplification{Load: "orders", From: "orders", To: "inventory", Attempts: bound(t, "<= 2"), Method: "["}, nil, Invalid, `method "[" is no regular expression`},
+		"no baseline":            {a("<= 2", "fault"), func(s *story) { s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline }) }, Invalid, "the round did not reach the phase baseline"},
+		"dropped":                {a("<= 2", "kill"), observed(`{"dropped": 3}`), Invalid, "3 dropped"},
+		"no such fault":          {a("<= 2", "cut"), nil, Invalid, "cut never began"},
+		"a bad bound":            {a("<= 2s", "kill"), nil, Invalid, "write it as"},
 		"a late generator": {a("<= 2", "kill"), func(s *story) {
 			s.each(0, 12*time.Second, func(q *record.Request) { q.Sent += 60 * ms; q.Done += 60 * ms })
 		}, Invalid, "it would be PASS, but the generator of orders was late"},
@@ -110,7 +137,9 @@ func TestRetryAmplification(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(s)
 			}
-			s.want(t, c.want, c.says)
+			f := s.want(t, c.want, c.says)
+			_, err := json.Marshal(f)
+			require.NoError(t, err, "it can be saved")
 		})
 	}
 }

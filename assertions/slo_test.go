@@ -26,12 +26,13 @@ func TestSLO(t *testing.T) {
 		want  Verdict
 		says  string
 	}{
-		"success at the bound":     {recovery(Bounds{Success: bound(t, ">= 99.9%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Pass, "success 99.9 %, wanted >= 99.9% (1000 requests of orders in recovery)"},
-		"success below":            {recovery(Bounds{Success: bound(t, ">= 99.9%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+10*ms, broken) }, Fail, "success 99.8 %"},
-		"all good":                 {recovery(Bounds{Success: bound(t, "= 100%")}), nil, Pass, "success 100 %"},
-		"not all good":             {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Fail, "success 99.9 %"},
-		"it should fail":           {recovery(Bounds{Success: bound(t, "< 10%")}), func(s *story) { s.each(7*time.Second, 12*time.Second, broken) }, Pass, "success 0 %"},
-		"a broken neighbour phase": {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(3*time.Second, 7*time.Second, broken) }, Pass, ""},
+		"success at the bound":        {recovery(Bounds{Success: bound(t, ">= 99.9%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Pass, "success 99.9 %, wanted >= 99.9% (1000 requests of orders in recovery)"},
+		"success below":               {recovery(Bounds{Success: bound(t, ">= 99.9%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+10*ms, broken) }, Fail, "success 99.8 %"},
+		"all good":                    {recovery(Bounds{Success: bound(t, "= 100%")}), nil, Pass, "success 100 %"},
+		"not all good":                {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(8*time.Second, 8*time.Second+5*ms, broken) }, Fail, "success 99.9 %"},
+		"it should fail":              {recovery(Bounds{Success: bound(t, "< 10%")}), func(s *story) { s.each(7*time.Second, 12*time.Second, broken) }, Pass, "success 0 %"},
+		"it should fail and does not": {recovery(Bounds{Success: bound(t, "< 10%")}), nil, Fail, "success 100 %"},
+		"a broken neighbour phase":    {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(3*time.Second, 7*time.Second, broken) }, Pass, ""},
 		"p95 at the bound": {recovery(Bounds{P95: bound(t, "<= 5ms")}), func(s *story) {
 			s.each(8*time.Second, 8*time.Second+250*ms, func(q *record.Request) { q.Done += time.Second })
 		}, Pass, "p95 5ms"},
@@ -80,9 +81,11 @@ func TestSLO(t *testing.T) {
 		"relative, fails": {recovery(Bounds{P95: bound(t, "<= 3x baseline")}), func(s *story) {
 			s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 15*ms + time.Microsecond })
 		}, Fail, "p95 15.001ms"},
-		"relative to too few": {recovery(Bounds{P99: bound(t, "<= 3x baseline")}), nil, Invalid, "in the baseline p99 <= 3x baseline needs 1000 samples and there are 579"},
-		"relative to nothing": {&SLO{Source: orders, During: "recovery", Bounds: Bounds{P50: bound(t, "<= 3x baseline")}}, func(s *story) { s.each(0, 3*time.Second, func(q *record.Request) { q.Done = q.Due }) }, Invalid, "p50 is 0 there"},
-		"operations":          {&SLO{Source: Source{Workload: "regs"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) { s.more(100) }, Pass, "operations of regs"},
+		"only one is relative":                  {recovery(Bounds{P95: bound(t, "<= 3x baseline"), P99: bound(t, "<= 5ms")}), nil, Pass, "p99 5ms, wanted <= 5ms"},
+		"relative to a baseline that never was": {recovery(Bounds{P95: bound(t, "<= 3x baseline")}), func(s *story) { s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseBaseline }) }, Invalid, "the round did not reach the phase baseline"},
+		"relative to too few":                   {recovery(Bounds{P99: bound(t, "<= 3x baseline")}), nil, Invalid, "in the baseline p99 <= 3x baseline needs 1000 samples and there are 579"},
+		"relative to nothing":                   {&SLO{Source: orders, During: "recovery", Bounds: Bounds{P50: bound(t, "<= 3x baseline")}}, func(s *story) { s.each(0, 3*time.Second, func(q *record.Request) { q.Done = q.Due }) }, Invalid, "p50 is 0 there"},
+		"operations":                            {&SLO{Source: Source{Workload: "regs"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) { s.more(100) }, Pass, "operations of regs"},
 		"operations that fail": {&SLO{Source: Source{Workload: "regs", Request: "put"}, Bounds: Bounds{Success: bound(t, "= 100%")}}, func(s *story) {
 			s.more(100)
 			s.ops[len(s.ops)-1].Outcome = record.Unknown
@@ -317,6 +320,32 @@ func TestNeed(t *testing.T) {
 		assert.Equal(t, want, figure{permille: p}.need(), p)
 	}
 	assert.Equal(t, 10, figure{name: "throughput", bound: bound(t, ">= 5/s")}.need())
+}
+
+// Each figure is its own, not its neighbour.
+func TestFiguresOfManySamples(t *testing.T) {
+	ss := make([]sample, 10000)
+	for i := range ss {
+		ss[i] = sample{latency: time.Duration(len(ss)-i) * time.Microsecond, ok: i%4 > 0}
+	}
+	sum := summarise(ss, 10*time.Second)
+	b := bound(t, "<= 1h")
+	got := map[string]float64{}
+	for _, f := range (Bounds{Success: b, P50: b, P90: b, P95: b, P99: b, P999: b, Throughput: b}).figures() {
+		v, err := sum.figure(f)
+		require.NoError(t, err)
+		got[f.name] = v
+	}
+	require.Equal(t, map[string]float64{"success": 0.75, "p50": 0.005, "p90": 0.009, "p95": 0.0095, "p99": 0.0099, "p99.9": 0.00999, "throughput": 750}, got)
+}
+
+// The rank is never less than its share of the samples, and of no samples none is enough.
+func TestRank(t *testing.T) {
+	for _, c := range []struct{ permille, n, want int }{
+		{500, 0, 1}, {500, 1, 1}, {500, 2, 1}, {500, 3, 2}, {900, 10, 9}, {900, 11, 10}, {999, 1, 1}, {999, 999, 999}, {999, 1000, 999}, {999, 1001, 1000},
+	} {
+		require.Equal(t, c.want, rank(c.permille, c.n), "%v", c)
+	}
 }
 
 // The quantile is the smallest value that at least its share of the values do not exceed.
