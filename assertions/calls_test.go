@@ -27,20 +27,20 @@ func TestCallsAndRequestsThatCannotBeRead(t *testing.T) {
 			g.ask(t, c.kind, c.ask)
 			g.series()
 			run := g.write(t)
-			unreadable(t, run, c.file)
+			unopenable(t, run, c.file)
 			f := finding(t, run)
 			require.Equal(t, Invalid, f.Verdict, f.Summary)
 			require.Contains(t, f.Reason, filepath.Base(c.file)+": ")
 		})
 	}
 	run := newStory().write(t)
-	unreadable(t, run, requests)
+	unopenable(t, run, requests)
 	_, _, err := Bounds{}.bases(Source{Load: "orders"}, run.Rounds[0])
 	require.ErrorContains(t, err, "reading the request log")
 }
 
-// unreadable makes a file of a run one that cannot be opened: a link that leads to itself.
-func unreadable(t *testing.T, run *record.Run, file string) {
+// unopenable makes a file of a run one that cannot be opened: a link that leads to itself.
+func unopenable(t *testing.T, run *record.Run, file string) {
 	t.Helper()
 	path := filepath.Join(run.Dir, filepath.FromSlash(file))
 	require.NoError(t, os.Remove(path))
