@@ -225,6 +225,7 @@ func TestBreaker(t *testing.T) {
 		}, nil, Fail, "orders-1 let 4 calls"},
 
 		"closes in the interval": {closes("<= 1.05s"), nil, nil, Pass, ""},
+		"closes, not counted":    {closes("<= 1.05s"), nil, without(hasvcTransitions), Pass, "closed for good 850ms to 1.05s"},
 		"closes about the bound": {closes("<= 1s"), nil, nil, Invalid, "too far apart to tell"},
 		"closes too late":        {closes("< 850ms"), nil, nil, Fail, "closed for good 850ms to 1.05s"},
 		"never closes":           {closes("<= 3s"), func(g *guarded) { g.lives["orders-2"] = g.lives["orders-2"][:8] }, nil, Fail, "orders-2 was still not closed 4.85s after kill was undone, wanted <= 3s"},

@@ -82,6 +82,8 @@ func TestWhenABreakerClosedForGood(t *testing.T) {
 		{lived("ccc", 0, 3, 3), Window{0, 10}, true},
 		{lived("ccc", 3, 3, 3), Window{}, true},
 		{lived("oc", 1, 2), Window{0, 10}, true},
+		{lived("oc", 0, 0), Window{0, 10}, true}, // not counted
+		{lived("coocc", 0, 0, 0, 0, 0), Window{20, 30}, true},
 	} {
 		got, ok := c.life.closedFrom()
 		require.Equal(t, c.want, got)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -356,6 +357,16 @@ func TestTornRowsAreCounted(t *testing.T) {
 }
 
 // A disk that fills is reported at the end, never to the engine, and the record does not pass for complete.
+// A log that stops being readable is an error, and no endless search for its end: a directory can be opened and not read.
+func TestALogThatCannotBeReadIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	bin, side := filepath.Join(dir, "x.bin"), filepath.Join(dir, "x.jsonl")
+	require.NoError(t, os.WriteFile(bin, nil, 0o644))
+	require.NoError(t, os.Mkdir(side, 0o755))
+	_, _, err := readRequests(bin, side, time.Time{}, 0)
+	require.ErrorIs(t, err, syscall.EISDIR)
+}
+
 func TestAFailedWriteIsKept(t *testing.T) {
 	w := create(t)
 	require.NoError(t, os.WriteFile(filepath.Join(w.Dir(), "requests"), nil, 0o644)) // in the way of the directory

@@ -199,12 +199,16 @@ func readRequests(binPath, sidePath string, wall time.Time, hint int) (rows []Re
 	}
 	decode := vegeta.NewDecoder(bufio.NewReaderSize(bin, 1<<20))
 	br := bufio.NewReaderSize(side, 1<<20)
+	unread := func(err error) bool { return err != nil && err != io.EOF }
 	in := interner{}
 	var v vegeta.Result
 	for {
 		var r Request
 		binErr := decodeResult(decode, &v, &r, wall, in)
 		line, sideErr := readLine(br)
+		if unread(sideErr) {
+			return rows, 0, fmt.Errorf("reading the request log: %w", sideErr)
+		}
 		if sideErr == nil {
 			sideErr = parseSide(line, &r, in)
 		}
@@ -218,7 +222,9 @@ func readRequests(binPath, sidePath string, wall time.Time, hint int) (rows []Re
 		// What is left of the sidecar are requests too, of the log at least one.
 		torn = 1
 		for ; sideErr != io.EOF; torn++ {
-			_, sideErr = readLine(br)
+			if _, sideErr = readLine(br); unread(sideErr) {
+				return rows, torn, fmt.Errorf("reading the request log: %w", sideErr)
+			}
 		}
 		return rows, max(1, torn-1), nil
 	}

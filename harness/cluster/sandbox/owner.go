@@ -12,6 +12,3 @@ func ownerOf(info fs.FileInfo) int {
 	}
 	return 0
 }
-
-// has reports whether an id of this machine is one of the nodes'.
-func (s idSpace) has(id int) bool { return !s.one && id >= s.base && id < s.base+s.size }

@@ -174,13 +174,11 @@ func (t *Topology) probeHTTP(ctx context.Context, url string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)); err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
+	if resp.StatusCode/100 != 2 { // of 101 the body would be the bare connection, which no context ends
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
-	return nil
+	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+	return err
 }
 
 func (t *Topology) probeExec(ctx context.Context, node string, argv []string) error {
