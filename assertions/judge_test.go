@@ -300,15 +300,14 @@ func TestAPlanWithoutRounds(t *testing.T) {
 	require.Equal(t, "the plan has no round", fs["run"].Reason)
 }
 
-// unreadable spoils a file of a run directory: a request log loses its sidecar, another file cannot be read at all.
+// unreadable spoils a file of a run directory: a request log loses its sidecar, another file cannot be opened.
 func unreadable(t *testing.T, run *record.Run, file string) {
 	path := filepath.Join(run.Dir, filepath.FromSlash(file))
 	if side, ok := strings.CutSuffix(path, ".bin"); ok {
 		require.NoError(t, os.Remove(side+".jsonl"))
 		return
 	}
-	require.NoError(t, os.RemoveAll(path))
-	require.NoError(t, os.Mkdir(path, 0o755))
+	unopenable(t, run, file)
 }
 
 // What rests on a file that cannot be read is INVALID, and says which file it is: none of it is taken for empty.

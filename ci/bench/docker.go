@@ -99,13 +99,7 @@ func onStar(ctx context.Context, dir, tool string, bin map[string]string, f func
 	if err != nil {
 		return err
 	}
-	defer func() {
-		left, downErr := c.Down(context.WithoutCancel(ctx))
-		if len(left) > 0 {
-			downErr = errors.Join(downErr, &cluster.LeftError{Left: left})
-		}
-		err = errors.Join(err, downErr)
-	}()
+	defer func() { err = errors.Join(err, takeDown(ctx, c)) }()
 	return f(c, pair{far: "far", start: func(ctx context.Context, near bool, p program, out io.Writer) (func() error, error) {
 		node := "far"
 		if near {

@@ -145,13 +145,7 @@ func orders(ctx context.Context, env map[string]string) (out carried, err error)
 	if err != nil {
 		return out, err
 	}
-	defer func() {
-		left, downErr := c.Down(context.WithoutCancel(ctx))
-		if len(left) > 0 {
-			downErr = errors.Join(downErr, &cluster.LeftError{Left: left})
-		}
-		err = errors.Join(err, downErr)
-	}()
+	defer func() { err = errors.Join(err, takeDown(ctx, c)) }()
 	transport := &http.Transport{
 		MaxIdleConnsPerHost: callers,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {

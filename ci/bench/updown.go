@@ -87,12 +87,20 @@ func once(ctx context.Context, d cluster.Driver, spec *cluster.Spec) (took times
 	}
 	took.up = time.Since(begin)
 	begin = time.Now()
-	left, err := c.Down(context.WithoutCancel(ctx))
-	if err != nil || len(left) > 0 {
-		return took, fmt.Errorf("down: %v, left %v", err, left)
+	if err := takeDown(ctx, c); err != nil {
+		return took, err
 	}
 	took.down = time.Since(begin)
 	return took, nil
+}
+
+// takeDown takes a topology down; that something is left is an error too.
+func takeDown(ctx context.Context, c cluster.Cluster) error {
+	left, err := c.Down(context.WithoutCancel(ctx))
+	if len(left) > 0 {
+		err = errors.Join(err, &cluster.LeftError{Left: left})
+	}
+	return err
 }
 
 // compose is the peer of P1 and P2: the same file, its images made beforehand, up until every container is healthy, and

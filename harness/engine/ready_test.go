@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/replicas/replicastest"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 	"github.com/stretchr/testify/assert"
@@ -101,16 +101,7 @@ func TestAProbeEndsAlsoWhenItIsAnsweredWithAnotherProtocol(t *testing.T) {
 	d := newFake()
 	c, err := d.Up(t.Context(), three(), cluster.Options{Dir: t.TempDir()})
 	require.NoError(t, err)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		conn, rw, err := http.NewResponseController(w).Hijack()
-		if !assert.NoError(t, err) {
-			return
-		}
-		defer conn.Close()
-		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
-		_ = rw.Flush()
-		_, _ = io.Copy(io.Discard, rw) // until the prober closes it
-	}))
+	s := httptest.NewServer(replicastest.Switching(t))
 	t.Cleanup(s.Close)
 	d.c.members["api-1"] = strings.TrimPrefix(s.URL, "http://")
 	ended := make(chan error, 1)

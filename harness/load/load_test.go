@@ -251,22 +251,10 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// Of 101 net/http gives the bare connection as the body: who reads that to its end waits for the server to close it.
 func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := replicastest.New(t)
-		top.Service("api", 1, func(string) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				conn, rw, err := http.NewResponseController(w).Hijack()
-				if !assert.NoError(t, err) {
-					return
-				}
-				defer conn.Close()
-				_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
-				_ = rw.Flush()
-				_, _ = io.Copy(io.Discard, rw) // until the client closes it
-			})
-		})
+		top.Service("api", 1, func(string) http.Handler { return replicastest.Switching(t) })
 		reqs, _ := run(t, top, web(2), time.Second-1, nil)
 		require.Len(t, reqs, 2)
 		for _, r := range reqs {

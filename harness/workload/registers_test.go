@@ -381,14 +381,7 @@ func TestOutcomes(t *testing.T) {
 							top.Node(node).Cut()
 						case c.switches:
 							_, _ = io.Copy(io.Discard, r.Body)
-							conn, rw, err := http.NewResponseController(w).Hijack()
-							if !assert.NoError(t, err) {
-								return
-							}
-							defer conn.Close()
-							_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n")
-							_ = rw.Flush()
-							_, _ = io.Copy(io.Discard, rw) // until the client closes it
+							replicastest.Switching(t)(w, r)
 						case c.silent:
 							_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client has gone
 							<-r.Context().Done()
