@@ -354,7 +354,7 @@ func TestBreaker(t *testing.T) {
 		"a shaky baseline": {opens("<= 1s"), func(g *guarded) { g.each(0, time.Second, broken) }, nil, Invalid, "the baseline of orders was not steady"},
 		"a fault that was not proved": {opens("<= 1s"), func(g *guarded) {
 			g.event(record.Event{T: 5 * time.Second, Kind: record.FaultUnproved, Fault: "kill", Occurrence: 1})
-		}, nil, Invalid, "had nothing to act on"},
+		}, nil, Invalid, "fault kill was not proved"},
 
 		"other names": {b(func(a *Breaker) {
 			a.Opens = bound(t, "<= 1s")

@@ -76,7 +76,7 @@ func TestServiceFindingsRestOnPremises(t *testing.T) {
 		"the fault failed": {func(s *story) {
 			s.event(record.Event{T: 4 * time.Second, Kind: record.FaultFailed, Fault: "kill", Error: "no leader"})
 		}, "faults", "no leader", Invalid},
-		"nothing to act on": {func(s *story) { s.event(record.Event{T: 4 * time.Second, Kind: record.FaultUnproved, Fault: "kill"}) }, "faults", "nothing to act on", Invalid},
+		"unproved": {func(s *story) { s.event(record.Event{T: 4 * time.Second, Kind: record.FaultUnproved, Fault: "kill"}) }, "faults", "fault kill was not proved", Invalid},
 		// Its window may close before the last occurrences, but not before the first.
 		"a repeated fault never began": {func(s *story) {
 			f := &s.plan.Rounds[0].Faults[0]

@@ -224,7 +224,7 @@ func faultsProved(pr plan.Round, r *record.Round) (unproved, left []string, n in
 			case record.FaultFailed:
 				unproved = append(unproved, "fault "+f.ID+nth+" failed"+because(e.Error))
 			case record.FaultUnproved:
-				unproved = append(unproved, "fault "+f.ID+nth+" had nothing to act on"+because(e.Error))
+				unproved = append(unproved, "fault "+f.ID+nth+" was not proved"+because(e.Error))
 			case record.UndoFailed:
 				left = append(left, "fault "+f.ID+nth+" could not be undone"+because(e.Error))
 			}

@@ -40,7 +40,8 @@ func TestSurroundings(t *testing.T) {
 		"starved and broken":              {spoilt, Invalid, Invalid, Invalid, 0.9, 1.0, 4, "other programs took 50 % of the machine, and its threads waited 4.4 times"},
 		"starved and whole":               {nil, Pass, Pass, Pass, 0.9, 1.0, 4, ""},
 		"broken by its own load":          {spoilt, Fail, Pass, Fail, 1.9, 0.1, 20, ""},
-		"beside one busy half of a core":  {spoilt, Fail, Pass, Fail, 1.0, 0.5, 5, ""},
+		"beside one busy half of a core":  {spoilt, Fail, Pass, Fail, 1.4, 0.5, 5, ""},
+		"beside another run":              {spoilt, Invalid, Invalid, Invalid, 1.4, 0.6, 7.5, "other programs took 30 % of the machine, and its threads waited 5.4 times"},
 		"others take much, nothing waits": {spoilt, Fail, Pass, Fail, 0.5, 1.0, 0.6, ""},
 		"not known":                       {spoilt, Fail, Fail, Fail, 0, 0, 0, ""},
 	} {
@@ -87,8 +88,8 @@ func TestSurroundingsExcuseNoLoss(t *testing.T) {
 	assert.Equal(t, "other programs took 0 % of the machine under load", fs["surroundings"].Summary, fmt.Sprint(fs["surroundings"].Evidence))
 }
 
-// A service was starved by more than foreignShare of the machine and a wait of starvedWait or more, in samples that lie within the time
-// under load. Where a sample says nothing of that nobody is excused.
+// A service was starved by a wait of starvedWait or more behind others, in samples that lie within the time under load. Where a sample
+// says nothing of that nobody is excused.
 func TestTheBoundsOfStarvation(t *testing.T) {
 	second := func(from, others, waited time.Duration) record.Surroundings {
 		return record.Surroundings{Round: 1, T: from + time.Second, For: time.Second, Cores: 2, Busy: time.Second + others, Own: time.Second, Waited: waited}
@@ -101,7 +102,7 @@ func TestTheBoundsOfStarvation(t *testing.T) {
 		others, waited time.Duration
 		starved        bool
 	}{
-		{800*ms + 1, 3 * time.Second, true}, {800 * ms, 3 * time.Second, false}, {800*ms + 1, 3*time.Second - 1, false},
+		{time.Second, 2400 * ms, true}, {time.Second - 1, 2400 * ms, false}, {time.Second, 2400*ms - 1, false}, {500 * ms, 4800 * ms, true},
 	} {
 		why, seen := look(newStory(), second(time.Second, c.others, c.waited))
 		require.Equal(t, c.starved, why != "", "%v", c)

@@ -147,7 +147,7 @@ func wrong(e record.Event) string {
 	case record.UndoFailed:
 		return "could not be undone: " + e.Error
 	case record.FaultUnproved:
-		return "had nothing to act on: " + e.Error
+		return "was not proved: " + e.Error
 	}
 	return "failed: " + e.Error
 }

@@ -49,7 +49,7 @@ func once(ctx context.Context, s *harness.Scenario, on carrier, quiet bool, dir 
 			os.RemoveAll(r.Run.Dir)
 		}
 		return r, note(result{Time: begin, Driver: on.Name(), Engine: on.engine, Scenario: s.Name(), Control: control,
-			Turn: turn + 1, Right: right, Why: why, Seconds: length(r.Run).Seconds()})
+			Turn: turn + 1, Right: right, Why: why, Seconds: length(r.Run).Seconds(), Machine: machine(r.Findings)})
 	}
 	r, err := try("", dir, func(r *reports.Result) (bool, string) {
 		return r.Verdict == assertions.Pass, reason(r.Findings)
@@ -79,6 +79,16 @@ func length(run *record.Run) time.Duration {
 		return 0
 	}
 	return run.Events[len(run.Events)-1].T
+}
+
+// machine is what the run and other programs took of the machine, where it was told.
+func machine(fs []assertions.Finding) map[string]float64 {
+	for _, f := range fs {
+		if f.Kind == "surroundings" && len(f.Evidence) > 0 {
+			return f.Evidence[0].Values
+		}
+	}
+	return nil
 }
 
 // reason is the first finding that did not pass.

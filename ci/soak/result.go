@@ -23,6 +23,9 @@ type result struct {
 	Seconds  float64   `json:"seconds"`
 	Kernel   string    `json:"kernel"`
 	Engine   string    `json:"engine,omitempty"` // of the driver, where it has one
+
+	// Machine is what the premise "surroundings" saw while the run was under load: what its bounds can be found by.
+	Machine map[string]float64 `json:"machine,omitempty"`
 }
 
 // name is what the tables call it.
