@@ -20,11 +20,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
-
-	"github.com/hasvc/gauntlet/harness"
-	"github.com/hasvc/gauntlet/harness/record"
 )
 
 // packages have benchmarks that print figures.
@@ -95,46 +91,6 @@ func inPackages(ctx context.Context, _ int) error {
 		}
 	}
 	return nil
-}
-
-// ownShare is P12: what the harness itself (this process and the plane) takes of a core while it sends 1,000 requests a second.
-func ownShare(ctx context.Context, _ int) error {
-	dir, err := os.MkdirTemp("", "gauntlet-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	file, err := filepath.Abs("ci/bench/thousand.yaml")
-	if err != nil {
-		return err
-	}
-	s, err := harness.Load(ctx, file)
-	if err != nil {
-		return err
-	}
-	var before, after syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &before)
-	r, err := s.Run(ctx, harness.Options{Dir: filepath.Join(dir, "run")})
-	if err != nil {
-		return err
-	}
-	syscall.Getrusage(syscall.RUSAGE_SELF, &after)
-	var took time.Duration
-	if n := len(r.Run.Events); n > 0 {
-		took = r.Run.Events[n-1].T
-	}
-	if !slices.ContainsFunc(r.Run.Events, func(e record.Event) bool { return e.Kind == record.LoadSummary }) {
-		return fmt.Errorf("the run sent nothing: %s", r.Verdict)
-	}
-	cpu := cpuOf(after) - cpuOf(before)
-	fmt.Printf("P12 the harness's own CPU over a run at 1000 requests a second, of one core: %.1f %% (%v of %v, judging included; the plane's is not in it)\n",
-		100*cpu.Seconds()/took.Seconds(), cpu.Round(time.Millisecond), took.Round(time.Millisecond))
-	fmt.Printf("P12 the harness's peak memory: %.0f MB\n", float64(after.Maxrss)/1024)
-	return nil
-}
-
-func cpuOf(r syscall.Rusage) time.Duration {
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 var figure = regexp.MustCompile(`^P\d+ .*: `)
