@@ -58,6 +58,17 @@ func TestOptionFlags(t *testing.T) {
 	assert.Equal(t, []string{"--fast"}, find(t, s, "api").Command)
 	assert.Equal(t, []string{"--bare", "--ack", "early"}, find(t, s, "db").Command)
 
+	// Of an image's command nothing is known: flags in its place would run something else.
+	image := "services:\n  web: {image: a}\n  api: {build: .}\n  cmd: {image: a, command: [serve]}\n  entry: {image: a, entrypoint: [serve]}\n"
+	for name, want := range map[string]string{"web": "topology.yaml:2:3: flags were to be added to the command of web", "api": "topology.yaml:3:3: flags were to be added to the command of api"} {
+		_, err = Load(context.Background(), write(t, image), Option{Flags: map[string][]string{name: {"--fast"}}})
+		require.ErrorContains(t, err, want)
+	}
+	s, err = Load(context.Background(), write(t, image), Option{Flags: map[string][]string{"cmd": {"--fast"}, "entry": {"--fast"}}})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"serve", "--fast"}, find(t, s, "cmd").Command)
+	assert.Equal(t, []string{"--fast"}, find(t, s, "entry").Command)
+
 	_, err = Load(context.Background(), f, Option{Flags: map[string][]string{"frnt": {"--fast"}}})
 	require.ErrorContains(t, err, "did you mean front?")
 }
