@@ -53,6 +53,8 @@ const (
 	forSwarm  = "it is about deployments that docker compose does not make either"
 	metadata  = "it describes, and changes nothing that runs"
 	dockerLog = "what nodes print is recorded by the harness"
+	layers    = "it changes how long a build takes and not what is built"
+	fewBuilds = "of build only context, dockerfile, target and args can be: give the program by x-gauntlet: {go: PACKAGE} or {exec: PROGRAM}"
 )
 
 // keys is the table of all keys of a Compose file. A key that is not in it is an error, so that a newer compose-go does
@@ -70,7 +72,6 @@ var keys = map[string]Key{
 	"jobs":    refused("there are no jobs; a program of the scenario's `do` can do it"),
 
 	"services.*.image":             yes(),
-	"services.*.build":             yes(), // its own keys matter only where an image is built: see service.go
 	"services.*.command":           yes(),
 	"services.*.entrypoint":        yes(),
 	"services.*.environment":       yes(),
@@ -94,6 +95,33 @@ var keys = map[string]Key{
 	"services.*.links":             yes(),
 	"services.*.networks":          yes(), // see networks.go
 	"services.*.name":              ignored("set by compose-go"),
+
+	"services.*.build":                     sub(), // only where an image is built: see checkKeys
+	"services.*.build.context":             yes(),
+	"services.*.build.dockerfile":          yes(),
+	"services.*.build.target":              yes(),
+	"services.*.build.args":                yes(),
+	"services.*.build.labels":              ignored(metadata),
+	"services.*.build.tags":                ignored("an image has the name that its content gives it"),
+	"services.*.build.cache_from":          ignored(layers),
+	"services.*.build.cache_to":            ignored(layers),
+	"services.*.build.no_cache":            ignored(layers),
+	"services.*.build.no_cache_filter":     ignored(layers),
+	"services.*.build.pull":                ignored("it is about images"),
+	"services.*.build.provenance":          ignored(metadata),
+	"services.*.build.sbom":                ignored(metadata),
+	"services.*.build.dockerfile_inline":   refused(fewBuilds),
+	"services.*.build.additional_contexts": refused(fewBuilds),
+	"services.*.build.secrets":             refused(fewBuilds),
+	"services.*.build.ssh":                 refused(fewBuilds),
+	"services.*.build.network":             refused(fewBuilds, "default"),
+	"services.*.build.extra_hosts":         refused(fewBuilds),
+	"services.*.build.privileged":          refused(fewBuilds),
+	"services.*.build.entitlements":        refused(fewBuilds),
+	"services.*.build.platforms":           refused(fewBuilds),
+	"services.*.build.shm_size":            refused(fewBuilds),
+	"services.*.build.ulimits":             refused(fewBuilds),
+	"services.*.build.isolation":           refused(fewBuilds, "default"),
 
 	"services.*.healthcheck":                sub(),
 	"services.*.healthcheck.test":           yes(),
@@ -281,6 +309,9 @@ func (l *loading) checkKeys(v any, path []string, pattern string) {
 			if strings.HasPrefix(name, "x-") && !named {
 				continue // x-gauntlet is read in gauntlet.go; the others are other people's
 			}
+			if pattern == "services.*" && name == "build" && ownProgram(v) {
+				continue // nothing is built by it
+			}
 			p := name
 			if named {
 				p = "*"
@@ -295,6 +326,12 @@ func (l *loading) checkKeys(v any, path []string, pattern string) {
 			l.checkKey(e, append(slices.Clone(path), fmt.Sprint(i)), pattern+".*")
 		}
 	}
+}
+
+// ownProgram reports whether x-gauntlet says what a service's program is, in place of an image.
+func ownProgram(service map[string]any) bool {
+	ext, _ := service[Extension].(map[string]any)
+	return ext["go"] != nil || ext["exec"] != nil
 }
 
 func (l *loading) checkKey(v any, path []string, pattern string) {

@@ -155,6 +155,14 @@ func TestEveryComposeKeyHasATreatment(t *testing.T) {
 	for _, def := range []string{"service", "container_spec", "workload_spec"} {
 		check(def, "services.*.")
 	}
+	build, _ := s.Defs["workload_spec"].Properties["build"].(map[string]any)
+	forms, _ := build["oneOf"].([]any)
+	require.Len(t, forms, 2, "a path or a mapping")
+	ofBuild, _ := forms[1].(map[string]any)["properties"].(map[string]any)
+	require.NotEmpty(t, ofBuild)
+	for name := range ofBuild {
+		assert.Contains(t, keys, "services.*.build."+name)
+	}
 	check("healthcheck", "services.*.healthcheck.")
 	check("deployment", "services.*.deploy.")
 	check("network", "networks.*.")

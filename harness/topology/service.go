@@ -55,6 +55,9 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 	if c.Scale != nil || c.Deploy != nil && c.Deploy.Replicas != nil {
 		s.Scaled, s.Replicas = true, c.GetScale()
 	}
+	if c.Scale != nil && c.Deploy != nil && c.Deploy.Replicas != nil && *c.Scale != *c.Deploy.Replicas {
+		l.fail(at("scale"), "scale and deploy.replicas say different things", "keep one")
+	}
 	if s.Replicas < 0 {
 		l.fail(at("deploy", "replicas"), "replicas must be zero or more", "")
 	}
@@ -111,9 +114,6 @@ func (l *loading) source(s *cluster.Service, c types.ServiceConfig, path []strin
 				b.Args[k] = *v
 			}
 		}
-		if c.Build.DockerfileInline != "" || len(c.Build.Secrets)+len(c.Build.SSH)+len(c.Build.AdditionalContexts) > 0 {
-			l.fail(append(path, "build"), "of build only context, dockerfile, target and args can be honoured", "give the program by x-gauntlet: {go: PACKAGE} or {exec: PROGRAM}")
-		}
 		s.Source.Build = b
 	case c.Image != "":
 		s.Source.Image = c.Image
@@ -122,45 +122,65 @@ func (l *loading) source(s *cluster.Service, c types.ServiceConfig, path []strin
 	}
 }
 
-// restart reads `restart`, or deploy.restart_policy where that is left out.
+// restart reads `restart` and deploy.restart_policy, which say the same where both are given.
 func (l *loading) restart(c types.ServiceConfig) cluster.Restart {
+	deployed, given := l.restartPolicy(c)
 	path := []string{"services", c.Name, "restart"}
 	policy, count, counted := strings.Cut(c.Restart, ":")
 	r := cluster.Restart{Policy: policy}
+	before := len(l.errs)
 	if counted {
 		var err error
 		if r.MaxRetries, err = strconv.Atoi(count); err != nil || policy != "on-failure" || r.MaxRetries < 1 {
 			l.fail(path, fmt.Sprintf("restart: %q", c.Restart), "a number of attempts goes with on-failure only: on-failure:3")
 		}
 	}
-	if c.Restart == "" && c.Deploy != nil && c.Deploy.RestartPolicy != nil {
-		rp := c.Deploy.RestartPolicy
-		switch rp.Condition {
-		case "none":
-			r.Policy = "no"
-		case "on-failure":
-			r.Policy = "on-failure"
-			if rp.MaxAttempts != nil {
-				r.MaxRetries = int(min(*rp.MaxAttempts, 1<<20))
-			}
-		case "any", "":
-			r.Policy = "always"
-			if rp.MaxAttempts != nil {
-				l.fail([]string{"services", c.Name, "deploy", "restart_policy", "max_attempts"}, "max_attempts with any end of the program cannot be honoured", "condition: on-failure, or no max_attempts")
-			}
-		default:
-			l.fail([]string{"services", c.Name, "deploy", "restart_policy", "condition"}, fmt.Sprintf("condition: %q", rp.Condition), "none, on-failure or any")
-		}
-		return r
-	}
 	switch r.Policy {
 	case "":
+		if given {
+			return deployed
+		}
 		r.Policy = types.RestartPolicyNo
+		return r
 	case types.RestartPolicyNo, types.RestartPolicyAlways, types.RestartPolicyOnFailure, types.RestartPolicyUnlessStopped:
 	default:
 		l.fail(path, fmt.Sprintf("restart: %q", c.Restart), didYouMean(r.Policy, []string{"no", "always", "on-failure", "unless-stopped"}))
 	}
+	same := r
+	if same.Policy == types.RestartPolicyUnlessStopped {
+		same.Policy = types.RestartPolicyAlways // deploy has one word for both
+	}
+	if given && len(l.errs) == before && same != deployed {
+		l.fail(path, "restart and deploy.restart_policy say different things", "keep one")
+	}
 	return r
+}
+
+// restartPolicy reads deploy.restart_policy, and reports whether there is one that can be compared.
+func (l *loading) restartPolicy(c types.ServiceConfig) (r cluster.Restart, ok bool) {
+	if c.Deploy == nil || c.Deploy.RestartPolicy == nil {
+		return r, false
+	}
+	rp := c.Deploy.RestartPolicy
+	at := []string{"services", c.Name, "deploy", "restart_policy"}
+	switch rp.Condition {
+	case "none":
+		r.Policy = types.RestartPolicyNo
+	case "on-failure":
+		r.Policy = types.RestartPolicyOnFailure
+		if rp.MaxAttempts != nil {
+			r.MaxRetries = int(min(*rp.MaxAttempts, 1<<20))
+		}
+	case "any", "":
+		r.Policy = types.RestartPolicyAlways
+		if rp.MaxAttempts != nil {
+			l.fail(append(at, "max_attempts"), "max_attempts with any end of the program cannot be honoured", "condition: on-failure, or no max_attempts")
+		}
+	default:
+		l.fail(append(at, "condition"), fmt.Sprintf("condition: %q", rp.Condition), "none, on-failure or any")
+		return r, false
+	}
+	return r, true
 }
 
 // ports are the TCP ports of expose and ports, in the order of the file.
