@@ -38,7 +38,7 @@ func (s *swarm) service(of cluster.Service, c types.ServiceConfig) service {
 	s.checkKeys(of, c)
 	out := service{
 		Image: c.Image, Entrypoint: c.Entrypoint, Command: c.Command, Hostname: c.Hostname, User: c.User, WorkingDir: c.WorkingDir,
-		Environment: map[string]string{}, Init: c.Init, CapDrop: c.CapDrop, Tmpfs: c.Tmpfs, StopSignal: c.StopSignal, Labels: c.Labels,
+		Environment: map[string]string{}, Init: c.Init, CapDrop: c.CapDrop, StopSignal: c.StopSignal, Labels: c.Labels,
 	}
 	if c.Image == "" {
 		s.fail(of, "build", "Swarm does not build; name the image it is to run (image:)")
@@ -139,6 +139,17 @@ func (s *swarm) mounts(of cluster.Service, c types.ServiceConfig) []mount {
 			}
 		default:
 			s.fail(of, "volumes", "a mount of type "+v.Type)
+		}
+		out = append(out, m)
+	}
+	// docker stack reads a tmpfs among the volumes only. The topology has those of the list behind the volumes, and all of one mode.
+	for i, t := range of.Volumes[len(c.Volumes):] {
+		m := mount{Type: types.VolumeTypeTmpfs, Target: t.Target, ReadOnly: t.ReadOnly}
+		if t.Size > 0 {
+			m.Tmpfs = &mountTmpfs{Size: t.Size}
+		}
+		if _, options, _ := strings.Cut(c.Tmpfs[i], ":"); slices.Contains(strings.Split(options, ","), "exec") {
+			s.note(of.Name, "the option exec of a tmpfs is left out; programs in it cannot be run")
 		}
 		out = append(out, m)
 	}

@@ -46,7 +46,6 @@ type service struct {
 	Environment map[string]string `yaml:"environment,omitempty"`
 	Init        *bool             `yaml:"init,omitempty"`
 	CapDrop     []string          `yaml:"cap_drop,omitempty"`
-	Tmpfs       []string          `yaml:"tmpfs,omitempty"`
 	Volumes     []mount           `yaml:"volumes,omitempty"`
 	Configs     []reference       `yaml:"configs,omitempty"`
 	Secrets     []reference       `yaml:"secrets,omitempty"`
