@@ -56,7 +56,7 @@ type RoundResult struct {
 
 // PhaseResult is a phase, with what each load got in it.
 type PhaseResult struct {
-	Name  string       `json:"name"` // up, ready, warmup, baseline, fault, recovery, verify, drain, audit, down
+	Name  string       `json:"name"` // up, ready, warmup, baseline, fault, recovery, verify, drain, down, audit
 	From  float64      `json:"from"`
 	To    float64      `json:"to"`
 	Ended bool         `json:"ended"` // false: it was cut off

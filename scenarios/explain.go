@@ -429,7 +429,7 @@ func (x *explainer) after() {
 	x.required(plan.PhaseVerify)
 	x.required("end")
 	x.line("")
-	x.line("DRAIN, AUDIT, DOWN  everything is taken down; what is left behind makes the run INVALID")
+	x.line("DRAIN, DOWN, AUDIT  everything is taken down; what is left behind makes the run INVALID")
 	x.line("")
 	for _, a := range x.p.Abort {
 		x.line("ABORT  the run ends as FAIL as soon as the success of %s is %s over %s", a.Load, a.Success, short(a.For))

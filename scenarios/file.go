@@ -55,8 +55,8 @@ type Rounds struct {
 
 // Program is built or found before the start. One of its keys is given.
 type Program struct {
-	Go   string `json:"go" desc:"A Go package to build: PACKAGE[@VERSION], or a directory relative to the topology."`
-	Exec string `json:"exec" desc:"A local program: a path relative to the topology, or a name on PATH."`
+	Go   string `json:"go" desc:"A Go package to build: PACKAGE[@VERSION], or a directory relative to this file."`
+	Exec string `json:"exec" desc:"A local program: a path relative to this file, or a name on PATH."`
 }
 
 // Workload is a set of clients.

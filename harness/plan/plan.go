@@ -316,7 +316,7 @@ type Target struct {
 	Pick Pick   `json:"pick,omitempty"`
 }
 
-// Phases of a round, in order. Up, Ready, Verify, Drain, Audit and Down carry no load.
+// Phases of a round, in order. Up, Ready, Verify, Drain, Down and Audit carry no load.
 const (
 	PhaseUp       = "up"
 	PhaseReady    = "ready"
@@ -326,6 +326,6 @@ const (
 	PhaseRecovery = "recovery"
 	PhaseVerify   = "verify"
 	PhaseDrain    = "drain"
-	PhaseAudit    = "audit"
 	PhaseDown     = "down"
+	PhaseAudit    = "audit" // once the topology is down: what is left then
 )
