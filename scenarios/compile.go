@@ -36,12 +36,12 @@ func Compile(f *File, spec *cluster.Spec, seed uint64) (*plan.Plan, error) {
 	if f.Rounds != nil && f.Rounds.Count > 0 {
 		rounds = f.Rounds.Count
 	}
-	return f.build(seed, rounds, maxOccurrences), nil
+	return f.build(namesOf(f, spec), seed, rounds, maxOccurrences), nil
 }
 
 // build makes the plan of a file as far as it could be read, each fault with at most so many occurrences: Validate needs a
 // sketch of one to judge assertions by.
-func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
+func (f *File) build(n *names, seed uint64, rounds, occurrences int) *plan.Plan {
 	p := &plan.Plan{
 		Version: plan.Version, Name: f.Name, Summary: f.Summary, Tags: f.Tags,
 		File: f.path, Topology: f.TopologyPath(), Seed: seed, Timeout: f.Timeout,
@@ -85,11 +85,11 @@ func (f *File) build(seed uint64, rounds, occurrences int) *plan.Plan {
 	if len(f.Faults) > 0 {
 		p.Controls = append(p.Controls, plan.Control{Name: plan.NoFaultControl, NoFault: true})
 	}
-	for n := 1; n <= rounds; n++ {
-		p.Rounds = append(p.Rounds, f.round(src, n, occurrences))
+	for k := 1; k <= rounds; k++ {
+		p.Rounds = append(p.Rounds, f.round(n, src, k, occurrences))
 	}
 	if p.Timeout == 0 {
-		p.Timeout = enough(p)
+		p.Timeout = enough(n, p)
 	}
 	return p
 }
@@ -226,16 +226,16 @@ func (t *Trigger) trigger(src source) plan.Trigger {
 	return plan.Trigger{Offset: plus}
 }
 
-func (f *File) round(src source, n, occurrences int) plan.Round {
-	r := plan.Round{N: n}
+func (f *File) round(n *names, src source, k, occurrences int) plan.Round {
+	r := plan.Round{N: k}
 	for i := range f.Faults {
 		x := &f.Faults[i]
 		if x.Params == nil {
 			continue
 		}
-		r.Faults = append(r.Faults, x.draw(src.of("round", n, "fault", x.ID), occurrences))
+		r.Faults = append(r.Faults, x.draw(src.of("round", k, "fault", x.ID), occurrences))
 	}
-	patience(&r)
+	patience(n, &r)
 	return r
 }
 
@@ -343,14 +343,14 @@ func controlName(c Control) string {
 
 // enough is a timeout for a scenario that leaves it out: twice what is planned, each wait at its longest, and a minute and
 // a half for what is not: start, verify, drain, down.
-func enough(p *plan.Plan) plan.Duration {
+func enough(n *names, p *plan.Plan) plan.Duration {
 	sum := p.Warmup + p.Baseline.AtLeast + p.Baseline.Timeout + p.Recovery + p.RecoveryTimeout
 	var longest plan.Duration
 	for _, r := range p.Rounds {
 		for _, f := range r.Faults {
 			at := f.At.Offset + f.At.Plus + f.At.Timeout
 			for _, o := range f.Occurrences {
-				at = max(at, f.At.Offset+f.At.Plus+f.At.Timeout+o.Offset) + o.For
+				at = max(at, f.At.Offset+f.At.Plus+f.At.Timeout+o.Offset) + n.inflicting(f.Kind, o) + o.For
 				if f.Until != nil {
 					at += f.Until.Plus + f.Until.Timeout
 				}

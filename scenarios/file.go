@@ -140,7 +140,7 @@ type Trigger struct {
 	After   string        `json:"after" desc:"A step in a fault's life: ID.started, ID.in-effect, ID.undone or ID.gone; of a repeated fault, the first."`
 	When    *Condition    `json:"when" desc:"A condition."`
 	Plus    plan.Span     `json:"plus" desc:"A time, or a range, added to it."`
-	Timeout plan.Duration `json:"timeout" desc:"When it passes the run is INVALID. Default 60s."`
+	Timeout plan.Duration `json:"timeout" desc:"When it passes the run is INVALID. Default 60s; of after, 60s from the latest moment at which its event can come."`
 }
 
 func (*Trigger) shortKey() string { return "plus" }

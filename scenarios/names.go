@@ -16,17 +16,18 @@ type names struct {
 	exposed bool // a service of it exposes metrics
 	// Of the topology:
 	services, nodes, groups, zones []string
-	leaders                        []string // groups that say who leads
-	closed                         []string // services that expose no port
-	hasvc                          []string // services that run the reference service
-	size                           map[string]int
+	leaders                        []string                 // groups that say who leads
+	closed                         []string                 // services that expose no port
+	hasvc                          []string                 // services that run the reference service
+	size                           map[string]int           // of selections, by selected
+	grace                          map[string]plan.Duration // likewise, the longest stop_grace_period
 	// Of the scenario:
 	faults, loads, workloads, programs, asserts []string
 	requests                                    map[string][]string // by load
 }
 
 func namesOf(f *File, spec *cluster.Spec) *names {
-	n := &names{size: map[string]int{}, requests: map[string][]string{}}
+	n := &names{size: map[string]int{}, grace: map[string]plan.Duration{}, requests: map[string][]string{}}
 	for _, x := range f.Faults {
 		n.faults = append(n.faults, x.ID)
 	}
@@ -49,14 +50,23 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 		n.exposed = n.exposed || s.Metrics != nil
 		nodes := nodesOf(s)
 		n.nodes = append(n.nodes, nodes...)
-		n.size["service "+s.Name] += len(nodes)
+		selections := []plan.Target{{Service: s.Name}}
 		if s.Group != "" {
 			n.groups = appendNew(n.groups, s.Group)
-			n.size["group "+s.Group] += len(nodes)
+			selections = append(selections, plan.Target{Group: s.Group})
 		}
 		if s.Zone != "" {
 			n.zones = appendNew(n.zones, s.Zone)
-			n.size["zone "+s.Zone] += len(nodes)
+			selections = append(selections, plan.Target{Zone: s.Zone})
+		}
+		for _, t := range selections {
+			sel := selected(t)
+			n.size[sel] += len(nodes)
+			n.grace[sel] = max(n.grace[sel], plan.Duration(s.StopGrace))
+		}
+		for _, node := range nodes {
+			sel := selected(plan.Target{Node: node})
+			n.size[sel], n.grace[sel] = 1, plan.Duration(s.StopGrace)
 		}
 		if s.Leader != nil && s.Group != "" {
 			n.leaders = appendNew(n.leaders, s.Group)
@@ -69,6 +79,16 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 		}
 	}
 	return n
+}
+
+// selected names what a Target selects from: "group store".
+func selected(t plan.Target) string {
+	for _, x := range [][2]string{{"node", t.Node}, {"service", t.Service}, {"group", t.Group}, {"zone", t.Zone}} {
+		if x[1] != "" {
+			return x[0] + " " + x[1]
+		}
+	}
+	return ""
 }
 
 // nodesOf are the names of a service's nodes.

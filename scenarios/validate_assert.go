@@ -17,7 +17,7 @@ func (v *validator) asserts() {
 	for _, r := range v.f.Require {
 		seen[r.ID] = true // findings of both stand in one list
 	}
-	scope := assertions.Scope{Plan: v.f.build(0, 1, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders, Metrics: v.metrics()}
+	scope := assertions.Scope{Plan: v.f.build(v.names, 0, 1, 1), Services: v.services, Groups: v.groups, Leaders: v.leaders, Metrics: v.metrics()}
 	for i := range v.f.Assert {
 		a := &v.f.Assert[i]
 		at := p("assert", i)
