@@ -30,7 +30,7 @@ type Breaker struct {
 	Transitions plan.Bound      `json:"transitions,omitzero" desc:"Changes of state from the start of the fault to the end of recovery, such as <= 4."`
 	Method      string          `json:"method,omitempty" desc:"Only calls whose path (of gRPC /package.Service/Method) matches this regular expression. Health checks never count."`
 	Settle      plan.Duration   `json:"settle,omitempty" desc:"How long after it opened, and after the fault was undone, calls that were sent before may still cross the link, such as one with latency. Default and least: the interval of scrapes."`
-	Metrics     BreakerMetrics  `json:"metrics,omitempty" desc:"How a service that is not hasvc tells its breaker's state."`
+	Metrics     BreakerMetrics  `json:"metrics,omitzero" desc:"How a service that is not hasvc tells its breaker's state."`
 }
 
 // BreakerMetrics are the names by which a breaker is known. The zero value is hasvc's.

@@ -77,7 +77,11 @@ func (f *File) build(n *names, seed uint64, rounds, occurrences int) *plan.Plan 
 	}
 	for _, a := range f.Assert {
 		if a.at != nil {
-			p.Assert = append(p.Assert, plan.Assert{ID: a.ID, Kind: a.Kind, Params: a.at.json(), Line: a.at.line})
+			x := plan.Assert{ID: a.ID, Kind: a.Kind, Params: a.at.json(), Line: a.at.line}
+			if a.Params != nil {
+				x.Params = marshal(a.Params) // as they were understood: who judges reads JSON, which has stricter forms than the file
+			}
+			p.Assert = append(p.Assert, x)
 		}
 	}
 	p.Observe = f.observed()

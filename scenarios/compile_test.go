@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/faults"
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -305,4 +306,91 @@ func TestDrawingLeavesTheFileAlone(t *testing.T) {
 	source{seed: 1}.params(c)
 	require.Equal(t, plan.Span{Lo: 1, Hi: 100}, d.Time)
 	require.Equal(t, c.Interface().(faults.Delay).Time.Lo, c.Interface().(faults.Delay).Time.Hi)
+}
+
+// What an assertion was validated as is what it is judged as: its parameters go through the plan's JSON, whatever their form in the
+// file was.
+func TestParametersOfAssertionsSurviveThePlan(t *testing.T) {
+	for _, k := range assertions.Table {
+		if k.Unsupported != "" {
+			continue // unread
+		}
+		full := k.New()
+		fill(t, reflect.ValueOf(full).Elem())
+		for _, p := range []assertions.Params{k.New(), full} {
+			back := k.New()
+			require.NoError(t, json.Unmarshal(marshal(p), back), k.Name)
+			require.Equal(t, p, back, k.Name)
+		}
+	}
+	for _, file := range everyScenario(t) {
+		f, err := Parse(file, must(os.ReadFile(file)), realTables())
+		require.NoError(t, err)
+		for _, a := range f.Assert {
+			back := a.row.New()
+			require.NoError(t, json.Unmarshal(marshal(a.Params), back), "%s: %s", file, a.ID)
+			require.Equal(t, a.Params, back, "%s: %s", file, a.ID)
+		}
+	}
+}
+
+// fill gives every field a value that is not its zero one.
+func fill(t *testing.T, v reflect.Value) {
+	switch x := v.Addr().Interface().(type) {
+	case *plan.Bound:
+		*x = must(plan.ParseBound("<= 150ms"))
+		return
+	case *plan.Duration:
+		*x = plan.Duration(1500 * time.Millisecond)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(t, v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(t, v.Field(i))
+		}
+	case reflect.String:
+		v.SetString("a < b & \"c\"")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int:
+		v.SetInt(503)
+	case reflect.Float64:
+		v.SetFloat(0.1)
+	default:
+		t.Fatalf("a parameter of type %s", v.Type())
+	}
+}
+
+// The file's forms are wider than JSON's: a number for a text, 0 for a time.
+func TestParametersThatOnlyTheFileMayHave(t *testing.T) {
+	src := `version: 1
+topology: t.yaml
+load: {web: {to: gateway, rate: 9/s, requests: [{id: 404, path: /}]}}
+faults: [{id: cut, for: 1s, drop: {from: gateway, to: orders}}]
+assert:
+  - {id: mine, exec: [check, --clients, 8, true]}
+  - {id: back, recovers: {load: web, after: cut.undone, within: 2s, window: 0, success: ">= 99%"}}
+  - {id: opened, breaker: {of: orders, in: gateway, fault: cut, opens: "<= 2s", settle: 0}}
+  - {id: some, slo: {load: web, request: 404, success: ">= 99%"}}
+`
+	f, err := Parse("x.yaml", []byte(src), realTables())
+	require.NoError(t, err)
+	p, err := Compile(f, reference(), 1)
+	require.NoError(t, err)
+	for i, a := range p.Assert {
+		k, ok := assertions.ByName(a.Kind)
+		require.True(t, ok)
+		back := k.New()
+		require.NoError(t, json.Unmarshal(a.Params, back), "%s", a.Params)
+		require.Equal(t, f.Assert[i].Params, back)
+	}
 }
