@@ -149,7 +149,7 @@ func newTemplates(reqs []plan.Request, seed uint64, prefix string) (*templates, 
 		return r
 	}
 	for i := range reqs {
-		if _, err := first.render(i, data{ID: "id"}, newDraw(seed, 0)); err != nil {
+		if _, err := first.render(i, plan.TemplateData{ID: "id"}, newDraw(seed, 0)); err != nil {
 			return nil, fmt.Errorf("request %s: %w", t.kinds[i], err)
 		}
 	}
@@ -164,7 +164,7 @@ func (t *templates) sample(i int) (*message, error) {
 		return nil, errors.New("the templates cannot be compiled")
 	}
 	defer t.compiled.Put(r)
-	return r.render(i, data{ID: "id"}, newDraw(t.seed, 0))
+	return r.render(i, plan.TemplateData{ID: "id"}, newDraw(t.seed, 0))
 }
 
 func (t *templates) pick(seq uint64) int {
@@ -192,18 +192,12 @@ func (t *templates) message(seq uint64) (*message, error) {
 	}
 	defer t.compiled.Put(r)
 	i := t.pick(seq)
-	m, err := r.render(i, data{N: int(seq), ID: t.id(seq)}, newDraw(t.seed, seq))
+	m, err := r.render(i, plan.TemplateData{N: int(seq), ID: t.id(seq)}, newDraw(t.seed, seq))
 	if err != nil {
 		return nil, err
 	}
 	m.kind, m.expect = t.kinds[i], t.expects[i]
 	return m, nil
-}
-
-// data is what a template sees.
-type data struct {
-	N  int    // the sequence number
-	ID string // unique in the run
 }
 
 // renderer holds the compiled templates of all requests. It serves one goroutine at a time: `rand` draws from draw.
@@ -248,7 +242,7 @@ func (r *renderer) text(what, s string) (text, error) {
 	if !strings.Contains(s, "{{") {
 		return text{plain: s}, nil
 	}
-	t, err := template.New(what).Funcs(r.funcs()).Parse(s)
+	t, err := plan.ParseTemplate(what, s, func() uint64 { return r.draw.next() })
 	if err != nil {
 		return text{}, fmt.Errorf("%s %q: %w", what, s, err)
 	}
@@ -338,7 +332,7 @@ func (r *renderer) compileBody(c *compiled, body json.RawMessage) error {
 	return nil
 }
 
-func (r *renderer) render(i int, d data, w *draw) (*message, error) {
+func (r *renderer) render(i int, d plan.TemplateData, w *draw) (*message, error) {
 	r.draw = w
 	c := &r.reqs[i]
 	m := &message{id: d.ID, method: c.method, url: c.fixed, header: c.header}
@@ -377,7 +371,7 @@ func (r *renderer) render(i int, d data, w *draw) (*message, error) {
 }
 
 // exec returns bytes that hold until the next call.
-func (r *renderer) exec(t text, d data) ([]byte, error) {
+func (r *renderer) exec(t text, d plan.TemplateData) ([]byte, error) {
 	if t.tmpl == nil {
 		return []byte(t.plain), nil
 	}
@@ -386,24 +380,6 @@ func (r *renderer) exec(t text, d data) ([]byte, error) {
 		return nil, err
 	}
 	return r.buf.Bytes(), nil
-}
-
-// funcs are the functions of templates: `mod a b` is the remainder, never negative; `rand n` a draw from 0 to n-1.
-func (r *renderer) funcs() template.FuncMap {
-	return template.FuncMap{
-		"mod": func(a, b int) (int, error) {
-			if b <= 0 {
-				return 0, fmt.Errorf("mod by %d; it must be 1 or more", b)
-			}
-			return ((a % b) + b) % b, nil
-		},
-		"rand": func(n int) (int, error) {
-			if n <= 0 {
-				return 0, fmt.Errorf("rand of %d; it must be 1 or more", n)
-			}
-			return int(r.draw.next() % uint64(n)), nil
-		},
-	}
 }
 
 func parsePath(p string) (*url.URL, error) {
