@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 // good is a scenario without errors; every case below spoils one line of it.
@@ -285,10 +287,25 @@ func TestAnchorsAndMerges(t *testing.T) {
 		"  - id: second\n    delay: {<<: &slow {from: client, to: gateway, time: 50ms}, time: 70ms}\n  - id: third\n    delay: *slow", 1)
 	f, err := Parse("x.yaml", []byte(src), fakeTables())
 	require.NoError(t, err)
-	plan, err := Compile(f, reference(), 1)
+	p, err := Compile(f, reference(), 1)
 	require.NoError(t, err)
-	require.JSONEq(t, `{"from":"client","to":"gateway","time":"70ms"}`, string(plan.Rounds[0].Faults[1].Occurrences[0].Params))
-	require.JSONEq(t, `{"from":"client","to":"gateway","time":"50ms"}`, string(plan.Rounds[0].Faults[2].Occurrences[0].Params))
+	require.JSONEq(t, `{"from":"client","to":"gateway","time":"70ms"}`, string(p.Rounds[0].Faults[1].Occurrences[0].Params))
+	require.JSONEq(t, `{"from":"client","to":"gateway","time":"50ms"}`, string(p.Rounds[0].Faults[2].Occurrences[0].Params))
+}
+
+// An alias stands for the anchor of its name that was given last before it.
+func TestAnchorsThatAreGivenTwice(t *testing.T) {
+	src := "version: 1\ntopology: t.yaml\nbaseline: &t 1s\nwarmup: *t\nrecovery: &t 2s\ntimeout: *t\ntags: &list [&n a, *n]\nsummary: &n b\nname: *n\nprograms: {p: {exec: *n}}\nworkloads: {w: {exec: *list}}\n"
+	f, err := Parse("x.yaml", []byte(src), fakeTables())
+	require.NoError(t, err)
+	assert.Equal(t, plan.Duration(time.Second), *f.Warmup)
+	assert.Equal(t, plan.Duration(2*time.Second), f.Timeout)
+	assert.Equal(t, "b", f.Name)
+	assert.Equal(t, []string{"a", "a"}, f.Workloads["w"].Exec, "what is within an anchor is as it was there")
+	assert.Equal(t, "b", f.Programs["p"].Exec, "and does not come back with an alias of it")
+
+	_, err = Parse("x.yaml", []byte("version: 1\ntopology: *t\nname: &t a\n"), fakeTables())
+	require.ErrorContains(t, err, "x.yaml:2:11: the anchor &t comes only after this alias")
 }
 
 func TestSuggestions(t *testing.T) {

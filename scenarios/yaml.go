@@ -82,7 +82,7 @@ func readYAML(d *document, src []byte) (root *node) {
 		d.errorf(1, 1, "the file is empty")
 		return nil
 	}
-	c := &converter{d: d, anchors: map[string]ast.Node{}, open: map[string]bool{}}
+	c := &converter{d: d, anchors: map[string]ast.Node{}, targets: map[*ast.AliasNode]ast.Node{}, open: map[ast.Node]bool{}}
 	c.collect(body, 0)
 	return c.convert(body, 0)
 }
@@ -127,12 +127,13 @@ func shallow(d *document, tokens token.Tokens) bool {
 type converter struct {
 	d       *document
 	anchors map[string]ast.Node
-	open    map[string]bool // aliases that are being expanded
+	targets map[*ast.AliasNode]ast.Node // what each alias stands for
+	open    map[ast.Node]bool           // targets that are being expanded
 	nodes   int
 	full    bool
 }
 
-// collect finds the anchors.
+// collect finds the anchors and what each alias stands for: of the anchors of its name, the last one before it.
 func (c *converter) collect(n ast.Node, depth int) {
 	if depth > 8*maxDepth || n == nil {
 		return
@@ -143,6 +144,10 @@ func (c *converter) collect(n ast.Node, depth int) {
 			c.anchors[name(n.Name)] = n.Value
 		}
 		c.collect(n.Value, depth+1)
+	case *ast.AliasNode:
+		if t, ok := c.anchors[name(n.Value)]; ok {
+			c.targets[n] = t
+		}
 	case *ast.TagNode:
 		c.collect(n.Value, depth+1)
 	case *ast.MappingNode:
@@ -226,17 +231,21 @@ func (c *converter) number(out *node, n ast.Node) {
 
 func (c *converter) alias(n *ast.AliasNode, out *node, depth int) *node {
 	a := name(n.Value)
-	target, ok := c.anchors[a]
+	target, ok := c.targets[n]
+	if _, later := c.anchors[a]; !ok && later {
+		c.d.errorf(out.line, out.col, "the anchor &%s comes only after this alias", a)
+		return out
+	}
 	if !ok {
 		c.d.errorf(out.line, out.col, "no anchor is called &%s%s", a, suggest(a, keysOf(c.anchors)))
 		return out
 	}
-	if c.open[a] {
+	if c.open[target] {
 		c.d.errorf(out.line, out.col, "the alias *%s contains itself", a)
 		return out
 	}
-	c.open[a] = true
-	defer delete(c.open, a)
+	c.open[target] = true
+	defer delete(c.open, target)
 	v := *c.convert(target, depth+1)
 	v.line, v.col = out.line, out.col // where it is used is where it is wrong
 	return &v
