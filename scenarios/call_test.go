@@ -75,6 +75,8 @@ func TestErrorsOfCalls(t *testing.T) {
 		{"send", "send: 5", "send: 0", "11:73: send is 0; it is 1 to 1000000"},
 		{"pause", "send: 5, ", "", "11:79: pause is between messages that are sent, and one is sent; give send"},
 		{"timeout", "    rate: 50/s", "    rate: 50/s\n    timeout: 30ms", "12:66: sending alone takes 40ms, and the load's timeout is 30ms"},
+		{"default timeout", "send: 5, receive: 5, pause: 10ms", "send: 30, pause: 50ms", "11:66: sending alone takes 1.45s, and the load's timeout is 1s"},
+		{"endless", "send: 5, receive: 5, pause: 10ms", "send: 1000000, pause: 24h", "11:66: sending alone takes 2562024h0m0s, and the load's timeout is 1s"},
 		{"key", "receive: 5", "recieve: 5", `11:76: stream has no key "recieve"; did you mean "receive"?`},
 		{"descriptors", "grpc: {descriptors: orders.binpb}", `grpc: {descriptors: ""}`, "7:25: which file? leave descriptors out to ask the service by server reflection"},
 		{"targets", "    rate: 50/s", "    rate: 50/s\n    targets: x", "9:5: requests and targets: give one of them\n9:5: targets are HTTP requests; a load of gRPC calls needs requests with call"},

@@ -93,6 +93,15 @@ func TestErrors(t *testing.T) {
 		{"linear without length", "rate: 200/s", "stages: [{from: 5/s, to: 6/s}]", `7:14: how long? a rate that changes needs for; at its end the last rate holds`},
 		{"half linear", "rate: 200/s", "stages: [{for: 1s, from: 5/s}]", `7:14: a rate that changes has from and to`},
 		{"template", "{{mod .N 50}}", "{{mod .M 50}}", `9:63: the template has no .M; did you mean "N"?`},
+		{"template of nothing", "{{mod .N 50}}", "{{rand 0}}", `9:63: the template cannot be carried out: <rand 0>: error calling rand: rand of 0; it must be 1 or more`},
+		{"template with too little", "{{mod .N 50}}", "{{mod .N}}", `9:63: the template cannot be carried out: <mod>: wrong number of args for mod: want 2 got 1`},
+		{"template of the root", "{{mod .N 50}}", "{{$.Foo}}", `9:63: the template cannot be carried out: <$.Foo>: can't evaluate field Foo in type plan.TemplateData`},
+		{"template with", "{{mod .N 50}}", "{{with .X}}a{{end}}", `9:63: the template has no .X; did you mean "N"?`},
+		{"template loop", "{{mod .N 50}}", "{{range .X}}a{{end}}", `9:63: the template has no .X; did you mean "N"?`},
+		{"no rate", "rate: 200/s", "rate: 0.0/s", `7:11: a load of 0/s sends nothing`},
+		{"no rate", "rate: 200/s", "rate: 0 /s", `7:11: a load of 0/s sends nothing`},
+		{"no rate in any stage", "rate: 200/s", "stages: [{for: 1s, rate: 0.0/s}, {for: 1s, from: 0/s, to: 0/s}]", `7:13: a load whose stages are all of 0/s sends nothing`},
+		{"no rate of a workload", "kind: registers, to: gateway", "kind: registers, to: gateway, rate: 0/s", `11:51: a workload of 0/s does nothing; leave rate out for 100/s`},
 		{"template syntax", "{{mod .N 50}}", "{{modulo .N 50}}", `9:63: the template cannot be read: function "modulo" not defined; it knows .N, .ID, mod and rand`},
 		{"method", "method: POST", "method: PSOT", `9:30: "PSOT" is no HTTP method; did you mean "POST"?`},
 		{"path", "path: /orders", "path: orders", `9:42: "orders": a path begins with /; the service is named by to`},
@@ -141,6 +150,19 @@ func TestErrors(t *testing.T) {
 		{"condition of no node", "at: 0s", "at: {when: {tcp: \"store-9:1\"}}", `15:22: the topology has no node or service called "store-9"; did you mean "store-1"?`},
 		{"condition bound", "at: 0s", "at: {when: {workload: registers, acked: \">= 5%\"}}", `15:45: acked ">= 5%" has no sense; it is a number of operations such as ">= 500"`},
 		{"condition regexp", "at: 0s", "at: {when: {log: {node: store-1, matches: \"(\"}}}", "15:47: not a regular expression (RE2): missing closing ): `(`"},
+		{"more than there are numbers", "pick: leader", "pick: \"0..9223372036854775807\"", "17:32: group store has 3 nodes; 0..9223372036854775807 cannot be picked\n17:32: pick \"0..9223372036854775807\": at least 1, and the smaller number first"},
+		{"minority of two", "group: store, pick: leader", "service: gateway, pick: minority", `17:36: service gateway has too few nodes for a minority: 2 of at least 3`},
+		{"program in a service", "    for: 2s\n    kill: {group: store, pick: leader}", "    do: {exec: [ls], in: orders}", `16:26: the topology has no node called "orders"`},
+		{"program in a group", "    for: 2s\n    kill: {group: store, pick: leader}", "    do: {exec: [ls], in: store}", `16:26: the topology has no node called "store"`},
+		{"kill of the client", "group: store, pick: leader", "node: client", `17:18: the node client has no program of its own: there is nothing to kill`},
+		{"pause of the client", "    kill: {group: store, pick: leader}", "    pause: {node: client}", `17:19: the node client has no program of its own: there is nothing to pause`},
+		{"restart of the client", "    for: 2s\n    kill: {group: store, pick: leader}", "    restart: {node: client}", `16:21: the node client has no program of its own: there is nothing to restart`},
+		{"target of a link", "at: {after: first.gone, timeout: 5s}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}", "at: {when: {log: {node: $third.target, matches: a}}}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}\n  - {id: third, for: 1s, drop: {from: client, to: gateway}}", `19:29: $third.target stands for nothing: drop chooses no nodes; name the node or service`},
+		{"target of a program", "at: {after: first.gone, timeout: 5s}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}", "at: {when: {log: {node: $third.target, matches: a}}}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}\n  - {id: third, do: {exec: [ls]}}", `19:29: $third.target stands for nothing: do chooses no nodes; name the node or service`},
+		{"target of a scaling", "at: {after: first.gone, timeout: 5s}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}", "at: {when: {log: {node: $third.target, matches: a}}}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}\n  - {id: third, for: 1s, scale: {service: orders, replicas: 2}}", `19:29: $third.target stands for nothing: scale chooses no nodes; name the node or service`},
+		{"target of a spike", "at: {after: first.gone, timeout: 5s}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}", "at: {when: {log: {node: $third.target, matches: a}}}\n    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}\n  - {id: third, for: 1s, spike: {load: orders, rate: 2x}}", `19:29: $third.target stands for nothing: spike chooses no nodes; name the node or service`},
+		{"recovery until what is held is gone", "    for: 1s..2s\n    delay: {from: client, to: gateway, time: 50ms}\n", "    for: end\n    delay: {from: client, to: gateway, time: 50ms}\nrecovery: {until: {after: second.gone}}\nrequire:\n  - id: never\n    by: end\n    event: second.undone\n", "22:19: second.gone comes too late: the fault is held until the topology comes down\n26:12: second.undone comes too late: the fault is held until the topology comes down"},
+		{"fault before the baseline ends", "baseline: 3s", "require: [{id: early, at: baseline, event: first.gone}]", `12:44: no fault has begun by the end of baseline`},
 		{"own target too early", "at: 0s", "at: {when: {log: {node: $first.target, matches: a}}}", `15:29: $first.target is not known here: its fault has not begun`},
 		{"target of nobody", "at: 0s", "at: {when: {log: {node: $third.target, matches: a}}}", `15:29: no fault is called "third"; there are first and second`},
 		// Assertions and controls.
@@ -159,6 +181,7 @@ func TestErrors(t *testing.T) {
 		{"defect", "defect: ack-early", "defect: ack-eary", `26:14: no defect is called "ack-eary"; did you mean "ack-early"?`},
 		{"defect elsewhere", "service: orders", "service: store-1", `26:34: store-1 does not run the reference service, and only that has defects; change env or flags instead`},
 		{"must fail what", "must-fail: [kept]", "must-fail: [ketp]", `26:54: no assertion is called "ketp"; did you mean "kept"?`},
+		{"id of what is judged anyway", "id: kept", "id: exits", `24:10: "exits" is the id of the finding about programs that ended, which every run has; choose another id`},
 		{"two changes", "service: orders", "env: {A: b}", `26:5: a control is one change: defect, env or flags`},
 		{"flags of nobody", "defect: ack-early, service: orders", "flags: {ordes: [--x]}", `26:14: the topology has no service or group called "ordes"; did you mean "orders"?`},
 	} {
@@ -306,6 +329,28 @@ func TestAnchorsThatAreGivenTwice(t *testing.T) {
 
 	_, err = Parse("x.yaml", []byte("version: 1\ntopology: *t\nname: &t a\n"), fakeTables())
 	require.ErrorContains(t, err, "x.yaml:2:11: the anchor &t comes only after this alias")
+}
+
+// must-fail names findings that there are: that about programs that ended has the id of its assertion where one is listed.
+func TestExitsUnderAnotherID(t *testing.T) {
+	src := strings.Replace(good, "controls:", "  - {id: deaths, exits: {allow: [store-1]}}\ncontrols:\n  - {defect: no-drain, must-fail: [exits]}", 1)
+	check := func(src string) error {
+		f, err := Parse("x.yaml", []byte(src), realTables())
+		require.NoError(t, err)
+		return f.Validate(nil)
+	}
+	require.ErrorContains(t, check(src), `no assertion is called "exits"`)
+	require.NoError(t, check(strings.Replace(src, "id: deaths", "id: exits", 1)))
+	require.NoError(t, check(strings.Replace(src, "must-fail: [exits]", "must-fail: [deaths]", 1)))
+	require.NoError(t, check(strings.Replace(src, "  - {id: deaths, exits: {allow: [store-1]}}\n", "", 1)))
+}
+
+// Whatever is refused is reported once.
+func TestLoadReportsOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("version: 1\nfrob: 1\n"), 0o644))
+	_, _, err := Load(file, fakeTables(), nil)
+	require.Equal(t, 1, strings.Count(err.Error(), "has no key"), "%v", err)
 }
 
 func TestSuggestions(t *testing.T) {

@@ -29,6 +29,9 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte(good))
 	f.Add([]byte("a: &a [*a]\n<<: *a\n"))
+	f.Add([]byte(strings.Replace(good, "pick: leader", `pick: "0..9223372036854775807"`, 1)))
+	f.Add([]byte(strings.Replace(good, "{{mod .N 50}}", "{{range 9}}{{with .ID}}{{rand 3}}{{end}}{{end}}", 1)))
+	f.Add([]byte("a: &t [1]\nb: *t\nc: &t {d: *t}\n"))
 	f.Add([]byte("- - - ? {[!!x &y *y]}\n"))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		for _, spec := range []*cluster.Spec{reference(), mydb(), nil} {

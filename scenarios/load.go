@@ -24,6 +24,7 @@ func Load(path string, t Tables, topology TopologyLoader) (*File, *cluster.Spec,
 	if f == nil {
 		return nil, nil, err
 	}
+	err = nil // Validate reports it too
 	var spec *cluster.Spec
 	if f.Topology != "" {
 		if spec, err = topology(f.TopologyPath()); err != nil {

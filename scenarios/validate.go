@@ -231,8 +231,20 @@ func (v *validator) targetRef(path []any, s string, refs []string) bool {
 		v.at(path, "no fault is called %q%s", id, suggest(id, v.names.faults))
 	case !slices.Contains(refs, id):
 		v.at(path, "%s is not known here: its fault has not begun", s)
+	case !strikes(v.fault(id)):
+		v.at(path, "%s stands for nothing: %s chooses no nodes; name the node or service", s, v.fault(id).Kind)
 	}
 	return true
+}
+
+// fault is the fault with an id, or nil.
+func (v *validator) fault(id string) *Fault {
+	for i := range v.f.Faults {
+		if v.f.Faults[i].ID == id {
+			return &v.f.Faults[i]
+		}
+	}
+	return nil
 }
 
 func (v *validator) regexp(path []any, s string) {
@@ -415,6 +427,9 @@ func (v *validator) phases() {
 			v.key(p(key, "until", "plus"), "plus has no meaning here; use at-least")
 		}
 		v.trigger(p(key, "until"), s.Until, refs, false)
+		for _, w := range waits(s.Until) {
+			v.happens(p(key, "until"), v.fault(w.Fault), w)
+		}
 	}
 }
 
@@ -442,8 +457,15 @@ func (v *validator) requires() {
 		refs := v.names.faults
 		if slices.Contains([]string{plan.PhaseReady, plan.PhaseBaseline}, r.At+r.By) {
 			refs = nil
+			if r.Event != "" {
+				v.at(sub(at, "event"), "no fault has begun by the end of %s", r.At+r.By)
+				continue
+			}
 		}
 		v.condition(at, &r.Condition, refs)
+		if w, ok := parseEvent(r.Event); ok {
+			v.happens(sub(at, "event"), v.fault(w.Fault), w)
+		}
 	}
 }
 
@@ -519,9 +541,18 @@ func (v *validator) controls() {
 			v.at(sub(at, "must-fail"), "which assertions must fail? give it must-fail")
 		}
 		for j, id := range c.MustFail {
-			v.name(sub(at, "must-fail", j), "assertion", id, append(slices.Clone(v.names.asserts), "exits")) // exits is judged in every run
+			v.name(sub(at, "must-fail", j), "assertion", id, v.judged())
 		}
 	}
+}
+
+// judged are the ids of findings of assertions: those of the scenario, and exits, which is judged in every run that does not
+// list it under an id of its own.
+func (v *validator) judged() []string {
+	if slices.ContainsFunc(v.f.Assert, func(a Assert) bool { return a.Kind == exits }) {
+		return v.names.asserts
+	}
+	return append(slices.Clone(v.names.asserts), exits)
 }
 
 func (v *validator) defect(at []any, c Control) {

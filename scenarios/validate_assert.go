@@ -25,6 +25,9 @@ func (v *validator) asserts() {
 			continue
 		}
 		v.id(at, "assertion", a.ID, seen)
+		if a.ID == exits && a.Kind != exits && a.Kind != "" {
+			v.at(sub(at, "id"), "%q is the id of the finding about programs that ended, which every run has; choose another id", exits)
+		}
 		if a.at == nil || a.at.kind != mapNode {
 			continue
 		}
@@ -38,6 +41,9 @@ func (v *validator) asserts() {
 
 // premises are the ids of findings about the run itself, which stand in one list with those of assertions.
 var premises = []string{"run", "record", "phases", "faults", "undone", "audit", "surroundings"}
+
+// exits is the kind of the assertion that is judged in every run, listed or not, and then its id.
+const exits = "exits"
 
 // references checks the names that parameters of assertions refer to, by the keys that mean the same in all of them. It
 // returns the names that do not exist.

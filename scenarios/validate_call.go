@@ -1,10 +1,10 @@
 package scenarios
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 )
@@ -64,8 +64,14 @@ func (v *validator) call(at []any, l Stream, r Request) bool {
 		if r.Stream.Pause > 0 && (r.Stream.Send == 1 || !v.has(sub(at, "stream", "send")...)) {
 			v.key(sub(at, "stream", "pause"), "pause is between messages that are sent, and one is sent; give send")
 		}
-		if whole := r.Stream.Pause.D() * time.Duration(max(0, r.Stream.Send-1)); l.Timeout > 0 && whole >= l.Timeout.D() {
-			v.at(sub(at, "stream"), "sending alone takes %v, and the load's timeout is %v", whole, l.Timeout)
+		timeout := l.Timeout
+		if !v.has(sub(at[:len(at)-2], "timeout")...) {
+			timeout = plan.Duration(DefaultLoadTimeout)
+		}
+		pause := max(1, r.Stream.Pause)
+		pauses := min(max(0, plan.Duration(r.Stream.Send-1)), math.MaxInt64/pause) // more of them are no time that a number can hold
+		if whole := pauses * r.Stream.Pause; timeout > 0 && whole >= timeout {
+			v.at(sub(at, "stream"), "sending alone takes %v, and the load's timeout is %v", whole, timeout)
 		}
 	}
 	if r.Expect != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/hasvc/gauntlet/faults"
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
@@ -26,9 +27,15 @@ func (v *validator) faults() {
 		if f.partly == nil {
 			continue
 		}
-		for _, t := range f.partly.Targets() {
-			v.target(f.at, t)
+		do, acts := f.partly.(*faults.Do)
+		if acts && do.Signal == "" {
+			v.in(sub(at, f.Kind, "in"), do.In)
+		} else {
+			for _, t := range f.partly.Targets() {
+				v.target(f.at, t)
+			}
 		}
+		v.hasProgram(f)
 		if c, ok := f.partly.(faults.ChangesLoad); ok && c.ChangesLoad() != "" {
 			v.name(sub(at, f.Kind, "load"), "load", c.ChangesLoad(), v.names.loads)
 		}
@@ -133,6 +140,20 @@ func most(r *Repeat) int {
 	return n
 }
 
+// hasProgram reports a fault on the program of the client, which has none: load and workloads start there.
+func (v *validator) hasProgram(f *Fault) {
+	switch f.partly.(type) {
+	case *faults.Kill, *faults.Terminate, *faults.Pause, *faults.Restart:
+	default:
+		return
+	}
+	for _, t := range f.partly.Targets() {
+		if t.Node == cluster.Client {
+			v.doc.at(f.at.locate(t.Node), "the node %s has no program of its own: there is nothing to %s", cluster.Client, f.Kind)
+		}
+	}
+}
+
 // target checks a selection of nodes.
 func (v *validator) target(at *node, t plan.Target) {
 	if !v.known {
@@ -188,6 +209,10 @@ func (v *validator) pick(at *node, t plan.Target) {
 	}
 	if _, hi, ok := t.Pick.Range(); ok && hi > size {
 		v.doc.at(n, "%s %s has %d nodes; %s cannot be picked", what, name, size, t.Pick)
+	}
+	// A minority is less than half, and where a follower is, another one leads.
+	if least := map[plan.Pick]int{plan.PickMinority: 3, plan.PickFollower: 2}[t.Pick]; size < least {
+		v.doc.at(n, "%s %s has too few nodes for a %s: %d of at least %d", what, name, t.Pick, size, least)
 	}
 	if t.Pick != plan.PickLeader && t.Pick != plan.PickFollower {
 		return
@@ -324,17 +349,38 @@ func (v *validator) cycles() {
 
 // comes checks that an event that is waited for happens within the fault phase.
 func (v *validator) comes(path []any, f *Fault, w step) {
+	if v.happens(path, f, w) && !ends(f) {
+		v.at(path, "%s.%s comes too late: the fault holds to the end of the fault phase", f.ID, w.Event)
+	}
+}
+
+// happens checks that an event that is waited for happens at all while the topology is up. It reports whether it is the end of
+// a fault that does.
+func (v *validator) happens(path []any, f *Fault, w step) bool {
 	if f == nil || f.Kind == "" || w.Event != plan.Undone && w.Event != plan.Gone {
-		return
+		return false
 	}
 	switch {
 	case w.Event == plan.Undone && !f.row.Undo:
 		v.at(path, "%s.undone never comes: %s has no undo; use %s.gone", f.ID, f.Kind, f.ID)
 	case f.For != nil && f.For.End:
 		v.at(path, "%s.%s comes too late: the fault is held until the topology comes down", f.ID, w.Event)
-	case !ends(f):
-		v.at(path, "%s.%s comes too late: the fault holds to the end of the fault phase", f.ID, w.Event)
+	default:
+		return true
 	}
+	return false
+}
+
+// strikes reports whether a fault chooses nodes, which $ID.target then stands for. The ends of a link, the node of a program and the
+// service that is scaled are named, not chosen; what could not be read, or is not executed, may choose.
+func strikes(f *Fault) bool {
+	if f.partly == nil || f.row.Unsupported != "" {
+		return true
+	}
+	if _, scales := f.partly.(*faults.Scale); scales {
+		return false
+	}
+	return slices.ContainsFunc(f.partly.Targets(), func(t plan.Target) bool { return t.Any == "" })
 }
 
 // waits are the events that a trigger waits for.

@@ -1,11 +1,16 @@
 package scenarios
 
 import (
+	"cmp"
+	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
 	"text/template/parse"
+
+	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 func (v *validator) workloads() {
@@ -44,6 +49,9 @@ func (v *validator) workloads() {
 				if has(k) {
 					v.key(sub(at, k), "%s is for workloads of the kind exec", k)
 				}
+			}
+			if has("rate") && w.Rate == 0 {
+				v.at(sub(at, "rate"), "a workload of 0/s does nothing; leave rate out for %d/s", DefaultRate)
 			}
 			v.within(sub(at, "clients"), w.Clients, 1, 10_000)
 			v.within(sub(at, "keys"), w.Keys, 1, 1_000_000)
@@ -103,7 +111,7 @@ func (v *validator) loads() {
 		case 2:
 			v.key(sub(at, "stages"), "rate is short for one stage; give rate or stages")
 		}
-		if has("rate") && l.Rate == 0 && v.root.find("load", name, "rate").text == "0/s" {
+		if has("rate") && l.Rate == 0 {
 			v.at(sub(at, "rate"), "a load of 0/s sends nothing")
 		}
 		v.stages(at, l)
@@ -130,8 +138,10 @@ func (v *validator) stages(load []any, l Stream) {
 	if v.has(sub(load, "stages")...) && len(l.Stages) == 0 && v.root.find(sub(load, "stages")...).kind == listNode {
 		v.at(sub(load, "stages"), "the list of stages is empty")
 	}
+	silent := len(l.Stages) > 0
 	for i, s := range l.Stages {
 		at := sub(load, "stages", i)
+		silent = silent && s.Rate == 0 && s.From == 0 && s.To == 0 && v.readAll(at, "rate", "from", "to")
 		if !v.mapping(at...) {
 			continue
 		}
@@ -156,6 +166,23 @@ func (v *validator) stages(load []any, l Stream) {
 			v.at(at, "how long? a rate that changes needs for; at its end the last rate holds")
 		}
 	}
+	if silent {
+		v.at(sub(load, "stages"), "a load whose stages are all of 0/s sends nothing")
+	}
+}
+
+// readAll reports whether a mapping has one of these keys, and each that it has could be read.
+func (v *validator) readAll(at []any, keys ...string) (some bool) {
+	for _, k := range keys {
+		if !v.has(sub(at, k)...) {
+			continue
+		}
+		if n := v.root.find(sub(at, k)...); v.unread[[2]int{n.line, n.col}] {
+			return false
+		}
+		some = true
+	}
+	return some
 }
 
 func (v *validator) requests(load []any, l Stream) {
@@ -241,59 +268,79 @@ func (v *validator) bodyTemplate(n *node) {
 
 func (v *validator) template(path []any, text string) { v.templateAt(v.root.find(path...), text) }
 
-// templateAt checks a template without executing it: what it executes to is only known for a request.
+// templateAt tries a template as the load does before anything is sent. A loop is not tried: it may be long.
 func (v *validator) templateAt(n *node, text string) {
 	if !strings.Contains(text, "{{") {
 		return
 	}
-	t, err := template.New("").Funcs(template.FuncMap{"mod": func() int { return 0 }, "rand": func() int { return 0 }}).Parse(text)
+	t, err := plan.ParseTemplate("", text, func() uint64 { return 0 })
 	if err != nil {
 		v.doc.at(n, "the template cannot be read: %s; it knows .N, .ID, mod and rand", strings.TrimPrefix(err.Error(), "template: :1: "))
 		return
 	}
-	if t.Tree == nil {
+	loops, unknown := false, ""
+	parts := slices.SortedFunc(slices.Values(t.Templates()), func(a, b *template.Template) int { return cmp.Compare(a.Name(), b.Name()) })
+	for _, part := range parts {
+		each(part.Root, func(n parse.Node) {
+			switch n := n.(type) {
+			case *parse.RangeNode, *parse.TemplateNode:
+				loops = true
+			case *parse.FieldNode:
+				if len(n.Ident) != 1 || n.Ident[0] != "N" && n.Ident[0] != "ID" {
+					unknown = cmp.Or(unknown, strings.Join(n.Ident, "."))
+				}
+			}
+		})
+	}
+	if unknown != "" {
+		v.doc.at(n, "the template has no .%s%s", unknown, suggest(unknown, []string{"N", "ID"}))
 		return
 	}
-	if f := unknownField(t.Root); f != "" {
-		v.doc.at(n, "the template has no .%s%s", f, suggest(f, []string{"N", "ID"}))
+	if loops {
+		return
+	}
+	if err := t.Execute(io.Discard, plan.TemplateData{ID: "id"}); err != nil {
+		v.doc.at(n, "the template cannot be carried out: %s", templatePlace.ReplaceAllString(err.Error(), ""))
 	}
 }
 
-// unknownField is the first field of the dot that a request does not have.
-func unknownField(n parse.Node) string {
-	switch n := n.(type) {
-	case *parse.ListNode:
-		if n == nil {
-			return ""
-		}
-		for _, x := range n.Nodes {
-			if f := unknownField(x); f != "" {
-				return f
-			}
-		}
-	case *parse.ActionNode:
-		return unknownField(n.Pipe)
-	case *parse.PipeNode:
-		if n == nil {
-			return ""
-		}
-		for _, c := range n.Cmds {
-			for _, a := range c.Args {
-				if f := unknownField(a); f != "" {
-					return f
-				}
-			}
-		}
-	case *parse.IfNode:
-		for _, x := range []parse.Node{n.Pipe, n.List, n.ElseList} {
-			if f := unknownField(x); f != "" {
-				return f
-			}
-		}
-	case *parse.FieldNode:
-		if len(n.Ident) != 1 || n.Ident[0] != "N" && n.Ident[0] != "ID" {
-			return strings.Join(n.Ident, ".")
+// templatePlace is where package template says that an error is; a template of a scenario is a line with a place of its own.
+var templatePlace = regexp.MustCompile(`^template: :\d+:\d+: executing "" at `)
+
+// each calls f for a node of a template and all below it.
+func each(n parse.Node, f func(parse.Node)) {
+	f(n)
+	branch := func(b *parse.BranchNode) {
+		each(b.Pipe, f)
+		each(b.List, f)
+		if b.ElseList != nil {
+			each(b.ElseList, f)
 		}
 	}
-	return ""
+	switch n := n.(type) {
+	case *parse.ListNode:
+		for _, x := range n.Nodes {
+			each(x, f)
+		}
+	case *parse.ActionNode:
+		each(n.Pipe, f)
+	case *parse.PipeNode:
+		for _, c := range n.Cmds {
+			each(c, f)
+		}
+	case *parse.CommandNode:
+		for _, a := range n.Args {
+			each(a, f)
+		}
+	case *parse.IfNode:
+		branch(&n.BranchNode)
+	case *parse.RangeNode:
+		branch(&n.BranchNode)
+	case *parse.WithNode:
+		branch(&n.BranchNode)
+	case *parse.TemplateNode:
+		if n.Pipe != nil {
+			each(n.Pipe, f)
+		}
+	}
 }
