@@ -345,6 +345,31 @@ func TestExitsUnderAnotherID(t *testing.T) {
 	require.NoError(t, check(strings.Replace(src, "  - {id: deaths, exits: {allow: [store-1]}}\n", "", 1)))
 }
 
+// Flags are added to a command that is known.
+func TestFlagsOfAnImage(t *testing.T) {
+	src := strings.Replace(good, "defect: ack-early, service: orders", "flags: {web: [--fast]}", 1)
+	for _, c := range []struct {
+		s   cluster.Service
+		bad bool
+	}{
+		{cluster.Service{Name: "web", Source: cluster.Source{Image: "a"}}, true},
+		{cluster.Service{Name: "web-1", Group: "web", Source: cluster.Source{Build: &cluster.Build{}}}, true},
+		{cluster.Service{Name: "web", Source: cluster.Source{Image: "a"}, Command: []string{"serve"}}, false},
+		{cluster.Service{Name: "web", Source: cluster.Source{Image: "a"}, Entrypoint: []string{"serve"}}, false},
+		{cluster.Service{Name: "web", Source: cluster.Source{Exec: "web"}}, false},
+	} {
+		spec := reference()
+		c.s.Replicas = 1
+		spec.Services = append(spec.Services, c.s)
+		err := validated(src, spec)
+		if c.bad {
+			require.ErrorContains(t, err, "x.yaml:26:14: what web runs is the command of its image")
+		} else {
+			require.NoError(t, err)
+		}
+	}
+}
+
 // Whatever is refused is reported once.
 func TestLoadReportsOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.yaml")

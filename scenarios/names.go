@@ -19,6 +19,7 @@ type names struct {
 	leaders                        []string                 // groups that say who leads
 	closed                         []string                 // services that expose no port
 	hasvc                          []string                 // services that run the reference service
+	images                         []string                 // services and groups with a command that only an image knows
 	size                           map[string]int           // of selections, by selected
 	grace                          map[string]plan.Duration // likewise, the longest stop_grace_period
 	// Of the scenario:
@@ -73,6 +74,9 @@ func namesOf(f *File, spec *cluster.Spec) *names {
 		}
 		if len(s.Expose) == 0 {
 			n.closed = append(n.closed, s.Name)
+		}
+		if s.OwnCommand() {
+			n.images = append(n.images, s.Name, s.Group)
 		}
 		if runsHasvc(s) {
 			n.hasvc = append(n.hasvc, s.Name)

@@ -533,6 +533,9 @@ func (v *validator) controls() {
 			if v.known && !slices.Contains(v.services, name) && !slices.Contains(v.groups, name) {
 				v.key(sub(at, "flags", name), "the topology has no service or group called %q%s", name, suggest(name, slices.Concat(v.services, v.groups)))
 			}
+			if slices.Contains(v.images, name) {
+				v.key(sub(at, "flags", name), "what %s runs is the command of its image, which flags cannot be added to; write the command out in the topology", name)
+			}
 			if len(c.Flags[name]) == 0 {
 				v.at(sub(at, "flags", name), "no flags are given")
 			}

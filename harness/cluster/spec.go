@@ -73,6 +73,12 @@ type Source struct {
 	Build *Build // likewise
 }
 
+// OwnCommand reports whether a service runs the command of its image, of which nothing is known here: what is given in addition
+// would take its place.
+func (s Service) OwnCommand() bool {
+	return (s.Source.Image != "" || s.Source.Build != nil) && len(s.Entrypoint)+len(s.Command) == 0
+}
+
 // Build is a Compose build section.
 type Build struct {
 	Context, Dockerfile, Target string

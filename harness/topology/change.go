@@ -30,8 +30,7 @@ func (l *loading) change() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.opt.Flags)) {
 		n := l.each(func(s *cluster.Service) bool { return s.Name == name || s.Group == name }, func(s *cluster.Service) {
-			if s.Source.Go == "" && s.Source.Exec == "" && len(s.Command)+len(s.Entrypoint) == 0 {
-				// They would take the place of the image's own command, and what runs then is another program.
+			if s.OwnCommand() {
 				l.fail([]string{"services", s.Name}, fmt.Sprintf("flags were to be added to the command of %s, which is its image's and not known here", s.Name), "write the command out (command:)")
 			}
 			s.Command = append(slices.Clone(s.Command), l.opt.Flags[name]...)
