@@ -90,18 +90,25 @@ func TestQuiet(t *testing.T) {
 	f := func(id string, v assertions.Verdict) assertions.Finding {
 		return assertions.Finding{ID: id, Verdict: v, Class: assertions.Service, Summary: "said so", Reason: "who knows"}
 	}
-	premise := assertions.Finding{ID: "audit", Class: assertions.Premise}
+	premise := func(kind string, v assertions.Verdict) assertions.Finding {
+		return assertions.Finding{ID: kind, Kind: kind, Class: assertions.Premise, Verdict: v, Reason: "who knows"}
+	}
+	executed, whole := premise("run", assertions.Pass), premise("record", assertions.Pass)
 	for name, c := range map[string]struct {
 		unchanged assertions.Verdict
 		fs        []assertions.Finding
 		quiet     bool
 		says      string
 	}{
-		"all hold":                    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("kept", assertions.Pass), premise}, true, "2 findings hold"},
+		"all hold":                    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("kept", assertions.Pass), executed, whole, premise("audit", assertions.Invalid)}, true, "2 findings hold"},
 		"damage is not asked for":     {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("down", assertions.Fail)}, true, "they ask for the damage of a fault: down"},
 		"a bound is broken":           {assertions.Pass, []assertions.Finding{f("up", assertions.Fail), f("kept", assertions.Pass)}, false, "the bound is wrong: up (said so)"},
 		"something else is broken":    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("exits", assertions.Fail)}, false, "exits"},
 		"nothing was shown":           {assertions.Pass, []assertions.Finding{f("up", assertions.Invalid), f("kept", assertions.Pass)}, false, "nothing was shown of: up (who knows)"},
+		"no round was executed":       {assertions.Pass, []assertions.Finding{premise("run", assertions.Invalid), whole}, false, "nothing was shown of: run (who knows)"},
+		"one round was not executed":  {assertions.Pass, []assertions.Finding{premise("run", assertions.Invalid), whole, f("kept", assertions.Pass)}, false, "nothing was shown of: run (who knows)"},
+		"the record is not whole":     {assertions.Pass, []assertions.Finding{executed, premise("record", assertions.Invalid), f("kept", assertions.Pass)}, false, "nothing was shown of: record (who knows)"},
+		"there is no finding":         {assertions.Pass, []assertions.Finding{executed, whole}, false, "nothing was shown: no finding holds"},
 		"the unchanged run failed":    {assertions.Fail, []assertions.Finding{f("up", assertions.Pass)}, false, "the unchanged run is FAIL"},
 		"the unchanged run is no run": {assertions.Invalid, []assertions.Finding{f("up", assertions.Pass)}, false, "the unchanged run is INVALID"},
 	} {
@@ -111,6 +118,18 @@ func TestQuiet(t *testing.T) {
 			assert.Contains(t, why, c.says)
 		})
 	}
+	w, err := record.Create(filepath.Join(t.TempDir(), "run"), record.Meta{}, &plan.Plan{Version: plan.Version, Rounds: []plan.Round{{N: 1}}})
+	require.NoError(t, err)
+	w.Event(record.Event{Kind: record.Interrupted})
+	w.Event(record.Event{Kind: record.RunEnd})
+	require.NoError(t, w.Close())
+	run, err := record.Open(w.Dir())
+	require.NoError(t, err)
+	fs, _ := assertions.Judge(t.Context(), run)
+	quiet, why := Right(assertions.Pass, run.Plan, plan.Control{NoFault: true}, fs)
+	assert.False(t, quiet, "interrupted before its first round: %s", why)
+	assert.Contains(t, why, "nothing was shown of: run (the run was interrupted")
+
 	killed, _ := Right(assertions.Pass, p, plan.Control{MustFail: []string{"up"}}, []assertions.Finding{f("up", assertions.Fail)})
 	assert.True(t, killed, "the other controls must fail")
 }
