@@ -6,12 +6,13 @@ import (
 	"strings"
 
 	"github.com/hasvc/gauntlet/assertions"
+	"github.com/hasvc/gauntlet/harness/engine"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
 // withoutFaults makes the plan of the A/A control: the phases as long as they were in the unchanged run, nothing done in them, and
-// the lives of that run's faults written down where they were.
+// the lives of that run's faults written down where they were, and the links through the core those of that run.
 func withoutFaults(p *plan.Plan, unchanged *record.Run) error {
 	if unchanged == nil {
 		return fmt.Errorf("the control %s is compared with an unchanged run, and none is given", plan.NoFaultControl)
@@ -25,6 +26,7 @@ func withoutFaults(p *plan.Plan, unchanged *record.Run) error {
 		if err != nil {
 			return err
 		}
+		q.Toxic, q.Replied = engine.ToxicOn(p.Rounds[i]), engine.RepliedOn(p.Rounds[i])
 		p.Rounds[i].Faults, p.Rounds[i].Quiet = nil, q
 	}
 	// Conditions that ended a phase may have been about the faults: the length that came of them stands.

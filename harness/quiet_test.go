@@ -56,6 +56,9 @@ func quietPlan() *plan.Plan {
 
 func TestThePlanWithoutFaults(t *testing.T) {
 	p := quietPlan()
+	occurs := func(params string) []plan.Occurrence { return []plan.Occurrence{{Params: json.RawMessage(params)}} }
+	p.Rounds[0].Faults = append(p.Rounds[0].Faults, plan.Fault{ID: "slow", Kind: "latency", Occurrences: occurs(`{"from": "a", "to": "b", "latency": "5ms"}`)},
+		plan.Fault{ID: "fails", Kind: "http-error", Occurrences: occurs(`{"from": "b", "to": "c", "status": 503}`)})
 	require.NoError(t, withoutFaults(p, unchangedRun(t, quietPlan(), true)))
 	assert.Empty(t, p.Rounds[0].Faults)
 	q := p.Rounds[0].Quiet
@@ -68,6 +71,8 @@ func TestThePlanWithoutFaults(t *testing.T) {
 		at(500*time.Millisecond, "kill", plan.Started), at(600*time.Millisecond, "kill", plan.InEffect), at(time.Second, "held", plan.Started),
 		at(3*time.Second, "kill", plan.Undone), at(3500*time.Millisecond, "kill", plan.Gone),
 	}, q.Moments, "what comes after the phase is left out")
+	assert.Equal(t, []plan.LinkEnds{{From: "a", To: "b"}}, q.Toxic)
+	assert.Equal(t, []plan.LinkEnds{{From: "b", To: "c"}}, q.Replied)
 	assert.Equal(t, plan.Baseline{AtLeast: plan.Duration(2 * time.Second)}, p.Baseline)
 	assert.Nil(t, p.RecoveryUntil)
 	assert.Equal(t, plan.Duration(2*time.Second), p.Recovery)

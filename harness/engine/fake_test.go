@@ -51,11 +51,13 @@ type fakeDriver struct {
 	c    *fake
 	caps cluster.Capabilities
 	err  error
+	opt  cluster.Options // of the last Up
 }
 
 func (d *fakeDriver) Name() string                       { return "fake" }
 func (d *fakeDriver) Capabilities() cluster.Capabilities { return d.caps }
 func (d *fakeDriver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
+	d.opt = opt
 	if d.err != nil {
 		return nil, d.err
 	}

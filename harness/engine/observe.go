@@ -11,22 +11,25 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// observed are the links whose calls the plan wants, by their ends.
-func observed(p *plan.Plan) (links []cluster.Link) {
-	for _, l := range p.Observe {
-		links = append(links, cluster.Link(l))
+// ToxicOn are the links on which the round's faults use a toxic, by their ends; in a control without faults, those of the run that it is
+// compared with.
+func ToxicOn(r plan.Round) []plan.LinkEnds {
+	if r.Quiet != nil {
+		return r.Quiet.Toxic
 	}
-	return links
+	return endsOf(r, faults.ToxicLinks.ToxicLinks)
 }
 
-// toxicOn are the links on which the round's faults use a toxic, by their ends.
-func toxicOn(r plan.Round) []cluster.Link { return endsOf(r, faults.ToxicLinks.ToxicLinks) }
-
-// repliedOn are those on which they answer requests.
-func repliedOn(r plan.Round) []cluster.Link { return endsOf(r, faults.ReplyLinks.ReplyLinks) }
+// RepliedOn are those on which they answer requests.
+func RepliedOn(r plan.Round) []plan.LinkEnds {
+	if r.Quiet != nil {
+		return r.Quiet.Replied
+	}
+	return endsOf(r, faults.ReplyLinks.ReplyLinks)
+}
 
 // endsOf are the ends of the round's faults whose parameters are of a kind, each pair once.
-func endsOf[T any](r plan.Round, ends func(T) faults.Ends) (links []cluster.Link) {
+func endsOf[T any](r plan.Round, ends func(T) faults.Ends) (links []plan.LinkEnds) {
 	for _, f := range r.Faults {
 		kind, ok := faults.ByName(f.Kind)
 		if !ok {
@@ -37,10 +40,18 @@ func endsOf[T any](r plan.Round, ends func(T) faults.Ends) (links []cluster.Link
 			if !ok || json.Unmarshal(o.Params, params) != nil {
 				continue // the fault itself says what is wrong with its parameters
 			}
-			if l := cluster.Link(ends(params)); !slices.Contains(links, l) {
+			if l := plan.LinkEnds(ends(params)); !slices.Contains(links, l) {
 				links = append(links, l)
 			}
 		}
+	}
+	return links
+}
+
+// linksOf are links of a plan in the words of a driver.
+func linksOf(ends []plan.LinkEnds) (links []cluster.Link) {
+	for _, l := range ends {
+		links = append(links, cluster.Link(l))
 	}
 	return links
 }

@@ -18,9 +18,7 @@ func TestRepliedLinksAreThoseOfReplies(t *testing.T) {
 		fault("b", "http-error", `{"from":"client","to":"a","status":500}`, 0, time.Second),
 		fault("c", "grpc-error", `{"from":"a","to":"b","code":"INTERNAL"}`, 0, time.Second),
 		fault("d", "drop", `{"from":"b","to":"c"}`, 0, time.Second))
-	p.Observe = []plan.LinkEnds{{From: "b", To: "c"}}
-	assert.Equal(t, []cluster.Link{{From: "client", To: "a"}, {From: "a", To: "b"}}, repliedOn(p.Rounds[0]))
-	assert.Equal(t, []cluster.Link{{From: "b", To: "c"}}, observed(p))
+	assert.Equal(t, []plan.LinkEnds{{From: "client", To: "a"}, {From: "a", To: "b"}}, RepliedOn(p.Rounds[0]))
 }
 
 // By their ends: a replica that comes later belongs to its service.
@@ -30,7 +28,27 @@ func TestToxicLinksAreThoseOfToxics(t *testing.T) {
 		fault("b", "reset_peer", `{"from":"client","to":"api"}`, 0, time.Second),
 		fault("c", "slicer", `{"from":"api","to":"db","average_size":9}`, 0, time.Second),
 		fault("d", "http-error", `{"from":"api","to":"client","status":503}`, 0, time.Second))
-	assert.Equal(t, []cluster.Link{{From: "client", To: "api"}, {From: "api", To: "db"}}, toxicOn(p.Rounds[0]))
+	assert.Equal(t, []plan.LinkEnds{{From: "client", To: "api"}, {From: "api", To: "db"}}, ToxicOn(p.Rounds[0]))
+}
+
+// A control without faults has the same links go through the core as the run that it is compared with.
+func TestTheWayOfRequestsIsThatOfTheRound(t *testing.T) {
+	toxic, replied := []cluster.Link{{From: "client", To: "api"}}, []cluster.Link{{From: "api", To: "db"}}
+	broken := planOf(
+		fault("t", "latency", `{"from":"client","to":"api","latency":"5ms"}`, 0, time.Millisecond),
+		fault("r", "http-error", `{"from":"api","to":"db","status":503}`, 0, time.Millisecond))
+	whole := planOf()
+	whole.Rounds[0].Quiet = &plan.Quiet{Toxic: ToxicOn(broken.Rounds[0]), Replied: RepliedOn(broken.Rounds[0])}
+	for name, p := range map[string]*plan.Plan{"broken": broken, "quiet": whole} {
+		p.Observe = []plan.LinkEnds{{From: "db", To: "client"}}
+		d := newFake()
+		d.err = errors.New("this far and no further")
+		_, err := job(t, t.Context(), d, p)
+		require.ErrorIs(t, err, d.err)
+		assert.Equal(t, toxic, d.opt.Toxic, name)
+		assert.Equal(t, replied, d.opt.Replied, name)
+		assert.Equal(t, []cluster.Link{{From: "db", To: "client"}}, d.opt.Observed, name)
+	}
 }
 
 func TestCallsAreWrittenAndWhatIsMissingOfThem(t *testing.T) {

@@ -75,8 +75,8 @@ func (rd *round) execute(ctx context.Context) (err error) {
 	rd.enter(plan.PhaseUp)
 	rd.Progress(fmt.Sprintf("starting %s", rd.Plan.Topology))
 	rd.cluster, err = rd.Parts.Driver.Up(timed, rd.Spec, cluster.Options{
-		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Progress: rd.Progress, Toxic: toxicOn(rd.plan),
-		Observed: observed(rd.Plan), Replied: repliedOn(rd.plan), Calls: rd.calls,
+		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Progress: rd.Progress,
+		Toxic: linksOf(ToxicOn(rd.plan)), Observed: linksOf(rd.Plan.Observe), Replied: linksOf(RepliedOn(rd.plan)), Calls: rd.calls,
 	})
 	rd.leave()
 	if err != nil {

@@ -59,6 +59,10 @@ type Round struct {
 type Quiet struct {
 	For     Duration `json:"for"`
 	Moments []Moment `json:"moments,omitempty"` // in the order of time
+	// Toxic and Replied are the links on which those faults use a toxic, or answer requests: without a fault too they go through the
+	// link core, for a bound must not be measured on another way than the one it is asked of.
+	Toxic   []LinkEnds `json:"toxic,omitempty"`
+	Replied []LinkEnds `json:"replied,omitempty"`
 }
 
 // Moment is a step in the life of a fault, and when it came.
