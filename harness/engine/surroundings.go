@@ -19,8 +19,9 @@ import (
 // surroundEvery parts two samples of the machine: one reads the state of every thread of every node, a millisecond or two.
 const surroundEvery = 500 * time.Millisecond
 
-// watchSurroundings records what the machine did, for the run and beside it, until ctx ends. Where the driver cannot say what its nodes
-// use (an engine on another machine) there is nothing to compare, and the record has no samples.
+// watchSurroundings records what the machine did, for the run and beside it, until ctx ends. A moment at which it could not be read makes
+// the sample after it longer: the counters go on, so that nothing is taken for calm that was not seen. Where the driver cannot say what its
+// nodes use (an engine on another machine) there is nothing to compare, and the record has no samples.
 func (rd *round) watchSurroundings(ctx context.Context) {
 	u, ok := rd.cluster.(cluster.Usager)
 	if !ok {
@@ -28,21 +29,27 @@ func (rd *round) watchSurroundings(ctx context.Context) {
 	}
 	t := time.NewTicker(surroundEvery)
 	defer t.Stop()
-	last, err := readMachine(ctx, u)
-	for err == nil {
+	var last *machine
+	var moments, failed int
+	var why error // of the last that failed
+	for ctx.Err() == nil {
+		switch now, err := readMachine(ctx, u); {
+		case err == nil:
+			if last != nil {
+				rd.w.Surroundings(now.since(*last, rd.w.At(now.at)))
+			}
+			last, moments = &now, moments+1
+		case ctx.Err() == nil: // else it was not given the time
+			moments, failed, why = moments+1, failed+1, err
+		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-t.C:
 		}
-		var now machine
-		if now, err = readMachine(ctx, u); err == nil {
-			rd.w.Surroundings(now.since(last, rd.w.At(now.at)))
-			last = now
-		}
 	}
-	if ctx.Err() == nil {
-		rd.w.Event(record.Event{Kind: record.Warning, Evidence: "what the machine did beside the run is not known: " + err.Error()})
+	if why != nil {
+		rd.w.Event(record.Event{Kind: record.Warning,
+			Evidence: fmt.Sprintf("what the machine did beside the run could not be read at %d of %d moments: %v", failed, moments, why)})
 	}
 }
 

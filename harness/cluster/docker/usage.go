@@ -60,11 +60,12 @@ func (c *counter) usage() (u cluster.Usage, err error) {
 	if err != nil {
 		return c.ended(u, err)
 	}
-	threads := make(map[int]time.Duration, len(c.threads))
+	// Noted when all was read: what a reading that fails has added would be added again by the next.
+	waited, threads := c.waited, make(map[int]time.Duration, len(c.threads))
 	for _, pid := range pids {
-		for tid, waited := range procs.Waits(pid) {
-			c.waited += max(0, waited-c.threads[tid])
-			threads[tid] = waited
+		for tid, d := range procs.Waits(pid) {
+			waited += max(0, d-c.threads[tid])
+			threads[tid] = d
 		}
 		p, ok := procs.Read(pid)
 		if !ok {
@@ -78,7 +79,7 @@ func (c *counter) usage() (u cluster.Usage, err error) {
 		u.Threads += p.Threads
 		u.FDs += fds
 	}
-	c.threads, u.Waited = threads, c.waited
+	c.threads, c.waited, u.Waited = threads, waited, waited
 	return u, nil
 }
 

@@ -23,6 +23,7 @@ type Process struct {
 	Reaped      time.Duration // of the children that it has waited for, and of theirs
 	RSS         uint64        // bytes
 	Threads     uint64
+	Ended       bool // and not reaped yet
 }
 
 // All lists the processes that this process's /proc shows.
@@ -80,7 +81,7 @@ func parse(pid int, stat []byte) (Process, bool) {
 		return sum
 	}
 	return Process{
-		PID: pid, Parent: int(number(4)), CPU: ticks(14, 15), Reaped: ticks(16, 17),
+		Ended: f[0] == "Z" || f[0] == "X", PID: pid, Parent: int(number(4)), CPU: ticks(14, 15), Reaped: ticks(16, 17),
 		RSS: number(24) * uint64(os.Getpagesize()), Threads: number(20),
 	}, true
 }
@@ -102,7 +103,7 @@ func Tree(all map[int]Process, root int) []Process {
 	return tree
 }
 
-// Descriptors counts the open descriptors of a process; none when it has ended.
+// Descriptors counts the open descriptors of a process; none when it has ended, reaped or not.
 func Descriptors(pid int) (uint64, error) {
 	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
 	// Since Linux 6.2 the size of the directory is their number.
@@ -117,7 +118,8 @@ func Descriptors(pid int) (uint64, error) {
 			return uint64(len(names)), nil
 		}
 	}
-	if ended(err) {
+	// What has ended and was not reaped has none, and its directory is root's, who in a user namespace may be nobody: it cannot be read there.
+	if p, ok := Read(pid); ended(err) || !ok || p.Ended {
 		return 0, nil
 	}
 	return 0, fmt.Errorf("count the descriptors of process %d: %w", pid, err)

@@ -14,6 +14,11 @@ func TestParse(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, Process{PID: 7, Parent: 3, CPU: 1500 * time.Millisecond, Reaped: 90 * time.Millisecond,
 		RSS: 40 * uint64(os.Getpagesize()), Threads: 5}, p)
+	for state, ended := range map[string]bool{"S": false, "R": false, "D": false, "T": false, "Z": true, "X": true} {
+		p, ok := parse(7, []byte("7 (Z) "+state+" 3 7 7 0 -1 4194304 91 22 0 0 120 30 7 2 20 0 5 0 1000 123 40 18446744073709551615 1 1\n"))
+		require.True(t, ok)
+		require.Equal(t, ended, p.Ended, state)
+	}
 	for _, bad := range []string{"", "7 (a", "7 (a) S 3 7"} {
 		_, ok := parse(7, []byte(bad))
 		require.False(t, ok, "%q", bad)

@@ -74,18 +74,19 @@ func (m *meter) sweep(nodes map[string]int) (map[string]cluster.Usage, error) {
 			return nil, err
 		}
 		u := cluster.Usage{CPU: m.ended[name] + init.Reaped}
-		seen := make(map[int]time.Duration, len(m.threads[name]))
+		// Noted when the whole node was read: what a sweep that fails has added would be added again by the next.
+		waited, seen := m.waited[name], make(map[int]time.Duration, len(m.threads[name]))
 		for _, p := range procs.Tree(all, pid) {
 			if err := add(&u, p); err != nil {
 				return nil, err
 			}
 			u.CPU += p.Reaped
-			for tid, waited := range procs.Waits(p.PID) {
-				m.waited[name] += max(0, waited-m.threads[name][tid])
-				seen[tid] = waited
+			for tid, d := range procs.Waits(p.PID) {
+				waited += max(0, d-m.threads[name][tid])
+				seen[tid] = d
 			}
 		}
-		m.threads[name], u.Waited = seen, m.waited[name]
+		m.threads[name], m.waited[name], u.Waited = seen, waited, waited
 		if u.Sockets, err = procs.Sockets(pid); err != nil {
 			return nil, err
 		}

@@ -100,6 +100,29 @@ func TestUsageOfRemoved(t *testing.T) {
 	t.Log("one sweep over 2 nodes takes", time.Since(began)/sweeps)
 }
 
+// TestUsageBesideAZombie: a child that ended and that nobody waits for hides nobody's figures, of an ordinary user's node neither, whose
+// /proc shows the zombie's descriptors to nobody.
+func TestUsageBesideAZombie(t *testing.T) {
+	// The child ends when its parent has become a program that waits for no child.
+	c := up(t, cluster.Options{}, shell("s", `( until read -r is < /proc/$$/comm && [ "$is" = sleep ]; do :; done ) & exec sleep 1000`),
+		shell("idle", "exec sleep 1000"))
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		e, err := c.Exec(t.Context(), "s", cluster.Process{Argv: []string{"/bin/sh", "-c",
+			`for f in /proc/[0-9]*/stat; do read -r _ _ state _ < $f && [ "$state" = Z ] && exit 0; done; exit 1`}})
+		require.NoError(t, err)
+		exit, err := e.Wait()
+		require.NoError(t, err)
+		if exit.Code == 0 {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "there is no zombie")
+	}
+	usage, err := c.(cluster.Usager).Usage(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, usage["idle"].FDs, usage["s"].FDs, "those of the program itself")
+}
+
 func logOf(t *testing.T, c cluster.Cluster, node string) string {
 	for _, n := range c.Nodes() {
 		if n.Name == node {
