@@ -104,7 +104,7 @@ func count(ctx context.Context, container *engine.Container) (*counter, error) {
 }
 
 // Usage implements supervise.Meter, where the engine is on this machine.
-func (c *carrier) Usage(context.Context) (map[string]cluster.Usage, error) {
+func (c *carrier) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
 	if !c.engine.Local() {
 		return nil, errors.New("the engine is on another machine, and its own figures are a second old")
 	}
@@ -124,6 +124,9 @@ func (c *carrier) Usage(context.Context) (map[string]cluster.Usage, error) {
 		return nil, err
 	}
 	for _, p := range places {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		u, err := p.used.usage()
 		if err != nil {
 			return nil, fmt.Errorf("node %s: %w", p.node.Info.Name, err)

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,24 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
+
+// A call that was given up while it waited for the one before it does not sweep.
+func TestNobodySweepsForWhoHasGone(t *testing.T) {
+	p := &planeServer{meter: newMeter()}
+	usage, _, err := p.usage(t.Context(), struct{}{})
+	require.NoError(t, err)
+	require.Contains(t, usage, cluster.Plane)
+	ctx, cancel := context.WithCancel(t.Context())
+	swept := make(chan error)
+	p.meter.mu.Lock()
+	go func() {
+		_, _, err := p.usage(ctx, struct{}{})
+		swept <- err
+	}()
+	cancel()
+	p.meter.mu.Unlock()
+	require.ErrorIs(t, <-swept, context.Canceled)
+}
 
 func TestIDSpace(t *testing.T) {
 	def := idSpace{base: 100000, size: 65536}

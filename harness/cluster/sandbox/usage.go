@@ -37,7 +37,7 @@ func newMeter() meter {
 	return meter{used: map[string]time.Duration{}, waited: map[string]time.Duration{}, threads: map[string]map[int]time.Duration{}, ended: map[string]time.Duration{}}
 }
 
-func (p *planeServer) usage(context.Context, struct{}) (any, []*os.File, error) {
+func (p *planeServer) usage(ctx context.Context, _ struct{}) (any, []*os.File, error) {
 	p.mu.Lock()
 	nodes := make(map[string]int, len(p.nodes))
 	for name, n := range p.nodes {
@@ -46,6 +46,10 @@ func (p *planeServer) usage(context.Context, struct{}) (any, []*os.File, error) 
 	p.mu.Unlock()
 	p.meter.mu.Lock()
 	defer p.meter.mu.Unlock()
+	// Who stopped waiting meanwhile is not read for: sweeps that take longer than the time between two calls would queue up.
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	usage, err := p.meter.sweep(nodes)
 	return usage, nil, err
 }
