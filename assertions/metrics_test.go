@@ -127,6 +127,18 @@ func TestScrapes(t *testing.T) {
 		"orders-1": {{50 * ms, 0.05}, {250 * ms, 0.25}, {450 * ms, 0.45}, {650 * ms, 0.65}, {850 * ms, 0.85}},
 		"orders-2": {{450 * ms, 1}, {650 * ms, 3}, {850 * ms, 3}},
 	}, got)
+	// A counter that began at 500 ms, beside one that is scraped at 450 ms and 650 ms.
+	born := *m
+	born.series = nil
+	born.gauge("moves", "orders-1", map[string]string{"to": "open"}, 50*ms, 850*ms, func(time.Duration) float64 { return 7 })
+	born.gauge("moves", "orders-1", map[string]string{"to": "closed"}, 650*ms, 850*ms, func(time.Duration) float64 { return 1 })
+	late := &born.series[1]
+	late.Points = slices.Insert(late.Points, 0, record.Point{T: 500 * ms})
+	run.Metrics = &born
+	got, err = scrapes(run, "moves", true, 1, time.Second)
+	require.NoError(t, err)
+	require.Equal(t, map[string][]scrape{"orders-1": {{50 * ms, 7}, {250 * ms, 7}, {450 * ms, 7}, {500 * ms, 7}, {650 * ms, 8}, {850 * ms, 8}}}, got)
+	run.Metrics = m
 	_, err = scrapes(run, up, false, 1, time.Second)
 	require.ErrorContains(t, err, `several series in orders-2, such as {node="orders-2",service="inventory"} and {node="orders-2",service="inventory",to="open"}`)
 

@@ -20,7 +20,7 @@ import (
 // A range such as [1s] looks back from there, before the beginning of the window too. NaN is no value: it is what a
 // quantile or a ratio of nothing is.
 type PromQL struct {
-	Query  string        `json:"query" jsonschema:"required" desc:"A PromQL expression over the run's metrics. Series carry the labels node, service, group and zone. A range spans four scrapes (800ms) or more."`
+	Query  string        `json:"query" jsonschema:"required" desc:"A PromQL expression over the run's metrics. Series carry the labels node, service, group and zone. A range spans four scrapes (800ms) or more. increase and rate see the first value of a counter only where its program says when it began (protobuf or OpenMetrics, as Prometheus's clients do); in plain text the counter must be there with 0 before."`
 	Is     plan.Bound    `json:"is" jsonschema:"required" desc:"The bound that every value must meet, such as <= 3 or >= 50%; in the unit of the expression, seconds where it is a time."`
 	During string        `json:"during,omitempty" desc:"It holds throughout this phase (baseline, fault, recovery), or while this fault holds (its id)."`
 	Always bool          `json:"always,omitempty" desc:"It holds all the time under load."`

@@ -1,6 +1,7 @@
 package assertions
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -24,7 +25,8 @@ const longestStep = 2.5
 const nodeLabel = "node"
 
 // scrapes returns the values of a selector by node, each at the moment of its scrape, from the last one before from to the last one
-// before to. Several series of a node are added up where sum says so, and are an error elsewhere.
+// before to. Several series of a node are added up where sum says so, and are an error elsewhere. A counter that says when it began has a
+// 0 there, at a moment at which nothing was scraped: the others are then what they were.
 //
 // A range query answers at moments of its own; the moment of the scrape is what timestamp() says.
 func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration) (map[string][]scrape, error) {
@@ -54,7 +56,7 @@ func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration)
 		when[seriesName(s.Labels)] = at
 	}
 	start := float64(run.Meta.Start.UnixNano()) / 1e9
-	found := map[string]map[time.Duration]float64{}
+	found := map[string][][]scrape{} // each series of a node
 	first := map[string]string{}
 	for _, s := range values {
 		node, name := s.Labels[nodeLabel], seriesName(s.Labels)
@@ -62,12 +64,12 @@ func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration)
 			return nil, fmt.Errorf("a series of %s has no label %s", selector, nodeLabel)
 		}
 		if first[node] == "" {
-			first[node], found[node] = name, map[time.Duration]float64{}
+			first[node] = name
 		}
 		if first[node] != name && !sum {
 			return nil, fmt.Errorf("%s has several series in %s, such as {%s} and {%s}, and one was expected", selector, node, first[node], name)
 		}
-		seen := map[time.Duration]bool{}
+		var own []scrape
 		for _, p := range s.Points {
 			stamp, ok := when[name][p.T]
 			// Timestamps are milliseconds.
@@ -75,19 +77,43 @@ func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration)
 			if !ok || at > p.T+2*time.Millisecond || at < p.T-time.Hour {
 				return nil, fmt.Errorf("the times of %s in %s are not those of the run", selector, node)
 			}
-			if !seen[at] {
-				seen[at] = true
-				found[node][at] += p.Value
+			if n := len(own); n == 0 || at > own[n-1].at {
+				own = append(own, scrape{at, p.Value})
+			}
+		}
+		found[node] = append(found[node], own)
+	}
+	out := map[string][]scrape{}
+	for node, series := range found {
+		out[node] = total(series)
+	}
+	return out, nil
+}
+
+// total adds up series at each moment at which one of them has a value. One that has none then, but before and after, is what it was.
+func total(series [][]scrape) []scrape {
+	at := map[time.Duration]float64{}
+	for _, s := range series {
+		for _, x := range s {
+			at[x.at] = 0
+		}
+	}
+	for _, s := range series {
+		for t := range at {
+			i, has := slices.BinarySearchFunc(s, t, func(x scrape, t time.Duration) int { return cmp.Compare(x.at, t) })
+			switch {
+			case has:
+				at[t] += s[i].value
+			case i > 0 && i < len(s):
+				at[t] += s[i-1].value
 			}
 		}
 	}
-	out := map[string][]scrape{}
-	for node, at := range found {
-		for _, t := range slices.Sorted(maps.Keys(at)) {
-			out[node] = append(out[node], scrape{t, at[t]})
-		}
+	var out []scrape
+	for _, t := range slices.Sorted(maps.Keys(at)) {
+		out = append(out, scrape{t, at[t]})
 	}
-	return out, nil
+	return out
 }
 
 // seriesName writes the labels of a series but for the metric's name, which timestamp() drops.

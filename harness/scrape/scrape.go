@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -35,6 +36,7 @@ type Recorder struct {
 	db    *tsdb.DB
 	query querier
 	loads *loadFigures
+	began starts
 
 	mu     sync.Mutex
 	closed bool
@@ -49,7 +51,7 @@ func NewRecorder(w *record.Writer) (*Recorder, error) {
 		return nil, fmt.Errorf("begin the metrics of the run: %w", err)
 	}
 	db.DisableCompactions() // Close makes the one block
-	r := &Recorder{start: start, db: db, loads: newLoadFigures()}
+	r := &Recorder{start: start, db: db, loads: newLoadFigures(), began: starts{of: map[storage.SeriesRef]int64{}}}
 	r.query = querier{engine: newEngine(), data: db, start: start.Round(0)}
 	w.OnRequest(r.loads.add)
 	return r, nil
@@ -60,6 +62,8 @@ func options() *tsdb.Options {
 	o.NoLockfile = true // a run directory has one writer already
 	o.RetentionDuration = math.MaxInt64 / 2
 	o.StripeSize = 512 // thousands of series, not millions
+	// A counter that is born with its first value rises by it only if there was a 0 before.
+	o.EnableSTAsZeroSample = true
 	return o
 }
 
@@ -100,18 +104,63 @@ func (r *Recorder) close() error {
 func (r *Recorder) AppenderV2(ctx context.Context) storage.AppenderV2 {
 	now := time.Now()
 	run := r.start.Round(0).Add(now.Sub(r.start))
-	return &appender{AppenderV2: r.db.AppenderV2(ctx), ahead: now.Round(0).Sub(run).Milliseconds()}
+	return &appender{AppenderV2: r.db.AppenderV2(ctx), ahead: now.Round(0).Sub(run).Milliseconds(), known: &r.began}
 }
 
 // appender appends by the run's clock.
 type appender struct {
 	storage.AppenderV2
 	ahead int64 // of the wall clock before the run's, ms
+	known *starts
+	began map[storage.SeriesRef]int64 // series that said in this scrape that they began
 }
 
+// Append implements storage.AppenderV2. A start time becomes a 0 at that time, where nothing is known of the series since then.
+//
+// It is the program's clock that says so, which may be off: what began later than it was scraped began just before, and a start time counts
+// once, for a 0 among the values of a counter would be a counter that began anew.
 func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, opts storage.AppendV2Options) (storage.SeriesRef, error) {
-	if st != 0 {
-		st -= a.ahead
+	said := st
+	switch {
+	case st == 0:
+	case ref != 0 && a.known.is(ref, st):
+		st = 0
+	default:
+		st = min(st, t-1) - a.ahead
 	}
-	return a.AppenderV2.Append(ref, ls, st, t-a.ahead, v, h, fh, opts)
+	ref, err := a.AppenderV2.Append(ref, ls, st, t-a.ahead, v, h, fh, opts)
+	if st != 0 && err == nil {
+		if a.began == nil {
+			a.began = map[storage.SeriesRef]int64{}
+		}
+		a.began[ref] = said
+	}
+	return ref, err
+}
+
+// Commit implements storage.AppenderV2.
+func (a *appender) Commit() error {
+	err := a.AppenderV2.Commit()
+	if err == nil {
+		a.known.add(a.began)
+	}
+	return err
+}
+
+// starts are the start times that series have said, by the programs' clocks.
+type starts struct {
+	mu sync.Mutex
+	of map[storage.SeriesRef]int64
+}
+
+func (s *starts) is(ref storage.SeriesRef, st int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[ref] == st
+}
+
+func (s *starts) add(began map[storage.SeriesRef]int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(s.of, began)
 }

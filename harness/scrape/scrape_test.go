@@ -251,6 +251,50 @@ func TestRecord(t *testing.T) {
 	require.Equal(t, samples, again)
 }
 
+// TestBornWithAValue: what a counter, or a histogram, has counted before it was scraped the first time is an increase, and it is none a
+// second time. The clock of its program may be off.
+func TestBornWithAValue(t *testing.T) {
+	w, r := begin(t)
+	f := newFake(t, "api-1")
+	s, err := r.Scrape(f)
+	require.NoError(t, err)
+	await(t, s, "in_flight", 1)
+	await(t, s, "gauntlet_process_open_fds", 1)
+
+	errs := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "errors_total"}, []string{"why"})
+	took := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "took_seconds", NativeHistogramBucketFactor: 1.1, Buckets: []float64{1}})
+	errs.WithLabelValues("timeout").Add(37)
+	took.Observe(0.5)
+	now := time.Now()
+	of := func(name string, began time.Time) prometheus.Collector {
+		m := prometheus.MustNewConstMetricWithCreatedTimestamp(prometheus.NewDesc(name, "", nil, nil), prometheus.CounterValue, 5, began)
+		return collector{m}
+	}
+	f.nodes["api-1"].registry.MustRegister(errs, took, of("fast_total", now.Add(300*time.Millisecond)), of("slow_total", now.Add(-300*time.Millisecond)))
+	for i := range 37 {
+		w.Request("orders", record.Request{Seq: uint64(i), Error: "refused"})
+	}
+	for _, counter := range []string{`gauntlet_load_requests_total{ok="false"}`, "errors_total", "fast_total", "slow_total", "took_seconds_count", "took_seconds_bucket"} {
+		await(t, s, "sum(increase("+counter+"[10s])) > 0", 1)
+	}
+	await(t, s, `histogram_count(increase(took_seconds[10s])) > 0`, 1)
+	// Long after each of them says that it began.
+	await(t, s, `count_over_time(fast_total[10s]) > 8`, 1)
+	for _, counter := range []string{`gauntlet_load_requests_total{ok="false"}`, "errors_total", "fast_total", "slow_total", "took_seconds_count"} {
+		await(t, s, "sum(resets("+counter+"[10s])) == 0", 1)
+	}
+	await(t, s, `sum(min_over_time(errors_total[10s])) == 0 and sum(errors_total) == 37`, 1)
+	require.NoError(t, s.Close())
+	require.NoError(t, r.Close())
+	require.NoError(t, w.Close())
+}
+
+// collector collects one metric.
+type collector struct{ m prometheus.Metric }
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) { ch <- c.m.Desc() }
+func (c collector) Collect(ch chan<- prometheus.Metric) { ch <- c.m }
+
 // TestErrors: each says what is wrong, and with a name what the name could be.
 func TestErrors(t *testing.T) {
 	w, r := begin(t)

@@ -61,6 +61,8 @@ func (r *Recorder) Scrape(c cluster.Cluster) (*Scraping, error) {
 	s.manager, err = promscrape.NewManager(&promscrape.Options{
 		// Without these the first scrape comes after 5 s.
 		DiscoveryReloadInterval: model.Duration(discovery), DiscoveryReloadOnStartup: true,
+		// When a counter began, where its program says so: see appender.
+		ParseST:           true,
 		HTTPClientOptions: []promconfig.HTTPClientOption{promconfig.WithDialContextFunc(dial)},
 	}, nil, nil, nil, r, prometheus.NewRegistry()) // an AppendableV2 or an Appendable, never both
 	if err != nil {
