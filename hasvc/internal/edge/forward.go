@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -139,33 +137,4 @@ type counting struct {
 func (c *counting) Close() error {
 	c.done()
 	return c.ReadCloser.Close()
-}
-
-// keepBody reads the body of a request, so that it can be sent again, and so that a client that sends slowly keeps the edge
-// waiting and not a gateway, at most until the request's time is over.
-func keepBody(w http.ResponseWriter, r *http.Request, most int64, until time.Time) error {
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
-	// Not every writer can, and none needs it taken back: net/http does so when the body is there.
-	_ = http.NewResponseController(w).SetReadDeadline(until)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return &reply.Problem{Status: http.StatusRequestEntityTooLarge, Message: "the body is too large"}
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return &reply.Problem{Status: http.StatusRequestTimeout, Message: "the body did not arrive in time"}
-	case err != nil:
-		return &reply.Problem{Status: http.StatusBadRequest, Message: "the body could not be read: " + err.Error()}
-	}
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.Body, _ = r.GetBody()
-	r.ContentLength = int64(len(body))
-	return nil
-}
-
-func isTimeout(err error) bool {
-	var n net.Error
-	return errors.As(err, &n) && n.Timeout()
 }

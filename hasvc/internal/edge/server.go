@@ -2,7 +2,7 @@
 //
 // It knows nothing of the API. An answer of its own is JSON with error and traceId: 503 (with Retry-After) when no gateway is
 // ready or none could be reached, 502 when the connection to one broke after the request was sent, 504 when the deadline has
-// passed.
+// passed, 408 when it passed before the body was there.
 package edge
 
 import (
@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/body"
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/limit"
@@ -136,7 +137,7 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 	if err := s.limiter.Wait(ctx, r, route); err != nil {
 		return err
 	}
-	if err := keepBody(w, r, int64(s.cfg.MaxBody), begin.Add(left)); err != nil {
+	if err := body.Keep(w, r, int64(s.cfg.MaxBody), begin.Add(left)); err != nil {
 		return err
 	}
 	if s.cfg.Defects.Has(defect.NoDeadline) {

@@ -4,26 +4,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"unicode/utf8"
 )
 
-// decode reads a JSON object into v: no unknown fields, nothing after it, no more than HASVC_MAX_BODY. The error is a problem.
-func (s *Server) decode(w http.ResponseWriter, r *http.Request, v any) error {
+// decode reads a JSON object into v, from a body that is there already: no unknown fields, nothing after it. The error is a problem.
+func decode(r *http.Request, v any) error {
 	mt, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mt != "application/json" {
 		return problem(http.StatusUnsupportedMediaType, "the body must be application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxBody)))
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return problem(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", large.Limit))
-		}
-		return problem(http.StatusBadRequest, "the body could not be read: "+err.Error())
+		return err
 	}
 	return decodeBody(body, v)
 }

@@ -25,7 +25,7 @@ type orderReply struct {
 
 func (s *Server) createOrder(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	var body orderRequest
-	if err := s.decode(w, r, &body); err != nil {
+	if err := decode(r, &body); err != nil {
 		return err
 	}
 	recovery.Poison(s.cfg, body.SKU)

@@ -41,7 +41,7 @@ func (s *Server) getRegister(ctx context.Context, w http.ResponseWriter, r *http
 
 func (s *Server) putRegister(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	var body registerRequest
-	if err := s.decode(w, r, &body); err != nil {
+	if err := decode(r, &body); err != nil {
 		return err
 	}
 	if body.Value == nil {

@@ -7,7 +7,8 @@
 //	GET  /stock/{sku}           200 {"sku", "level", "revision", "stale"}; 501 without inventory
 //	GET  /stream/stock/{sku}    200, a JSON line like that for each change; ?after=REVISION goes on behind the last line that was read
 //
-// An error is JSON with error and traceId. 503 (with Retry-After) and 504 leave open whether a write took effect.
+// An error is JSON with error and traceId. 503 (with Retry-After) and 504 leave open whether a write took effect; 408: the body
+// did not arrive within the request's time.
 package gateway
 
 import (
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/body"
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/limit"
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
@@ -85,7 +87,7 @@ func (s *Server) handle(route string, h func(ctx context.Context, w http.Respons
 			return err
 		}
 		defer cancel()
-		return s.admit(ctx, r, route, func() error { return h(ctx, w, r) })
+		return s.admit(ctx, w, r, route, func() error { return h(ctx, w, r) })
 	})
 }
 
@@ -102,8 +104,13 @@ func (s *Server) observed(route string, h func(w http.ResponseWriter, r *http.Re
 
 // admit runs a request that its client may send and that there is room for. (Streams are limited, but not shed: they live for
 // long and do little, so they are neither a measure of the load nor a part of it.)
-func (s *Server) admit(ctx context.Context, r *http.Request, route string, handle func() error) error {
+func (s *Server) admit(ctx context.Context, w http.ResponseWriter, r *http.Request, route string, handle func() error) error {
 	if err := s.limiter.Wait(ctx, r, route); err != nil {
+		return err
+	}
+	// Before it takes a place: how fast a client sends is no measure of the load either.
+	until, _ := ctx.Deadline()
+	if err := body.Keep(w, r, int64(s.cfg.MaxBody), until); err != nil {
 		return err
 	}
 	return s.shedder.Run(ctx, r, handle)

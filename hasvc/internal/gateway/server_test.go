@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -357,6 +360,43 @@ func TestDeadlineOfWaiting(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	assert.Equal(t, statusClientGone, ask(gone, "5000"))
+}
+
+// A body that does not come is waited for as long as the request has time, and takes no place from others.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	cfg, err := config.Parse([]string{"HASVC_SHED=on", fmt.Sprint("HASVC_SHED_LIMIT=", config.ShedLeast), "HASVC_DEADLINE=20s"}, ":0")
+	require.NoError(t, err)
+	s := httptest.NewServer(New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {}))
+	defer s.Close()
+	var answers []*bufio.Reader
+	for range 2 * config.ShedLeast {
+		c, err := net.Dial("tcp", s.Listener.Addr().String())
+		require.NoError(t, err)
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+		_, err = io.WriteString(c, "POST /orders HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nRequest-Timeout: 500\r\n"+
+			"Content-Length: 50\r\nExpect: 100-continue\r\n\r\n")
+		require.NoError(t, err)
+		in := bufio.NewReader(c)
+		line, err := in.ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, "100 Continue", "it reads the body")
+		_, err = in.ReadString('\n')
+		require.NoError(t, err)
+		answers = append(answers, in)
+	}
+	resp, err := s.Client().Get(s.URL + "/orders/x")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, http.StatusOK, resp.StatusCode, "there is a place")
+	for _, in := range answers {
+		resp, err := http.ReadResponse(in, nil)
+		require.NoError(t, err)
+		got := want{}
+		require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
+		assert.Equal(t, http.StatusRequestTimeout, resp.StatusCode, "%v", got)
+		assert.NotEmpty(t, got["traceId"])
+	}
 }
 
 // Streams are limited like everything else.
