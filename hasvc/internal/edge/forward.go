@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -106,7 +107,7 @@ func (f *forward) once(r *http.Request, g *gateway) (*http.Response, error) {
 		g.inFlight.Add(-1)
 		return nil, err
 	}
-	resp.Body = &counting{ReadCloser: resp.Body, done: sync.OnceFunc(func() { g.inFlight.Add(-1) })}
+	resp.Body = &answer{ReadCloser: resp.Body, log: logs.From(r.Context()), done: sync.OnceFunc(func() { g.inFlight.Add(-1) })}
 	return resp, nil
 }
 
@@ -128,13 +129,25 @@ func repeatable(r *http.Request) bool {
 	return false
 }
 
-// counting tells when an answer has been passed on, which for a stream is long after it began.
-type counting struct {
+// answer tells when it has been passed on, which for a stream is long after it began, and logs what it broke off by: the reverse
+// proxy does not know the request's ids.
+type answer struct {
 	io.ReadCloser
+	log  *zap.Logger
 	done func()
 }
 
-func (c *counting) Close() error {
-	c.done()
-	return c.ReadCloser.Close()
+// Read implements io.Reader. That the client leaves, or the edge, is no failure of the gateway.
+func (a *answer) Read(b []byte) (int, error) {
+	n, err := a.ReadCloser.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) && !errors.Is(err, errDeparting) {
+		a.log.Warn("an answer broke off", zap.Error(err))
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (a *answer) Close() error {
+	a.done()
+	return a.ReadCloser.Close()
 }

@@ -8,6 +8,8 @@ package edge
 import (
 	"context"
 	"errors"
+	"io"
+	stdlog "log"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -71,7 +73,7 @@ func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, tra
 		ModifyResponse: begun,
 		FlushInterval:  -1, // a stream's line is of use when it is sent, not when a buffer is full
 		ErrorHandler:   s.broken,
-		ErrorLog:       zap.NewStdLog(log),
+		ErrorLog:       stdlog.New(io.Discard, "", 0), // it would say again, and without the request's ids, what answer and fail do
 	}
 	// The metrics have a label for each of these and not for each path.
 	for pattern, route := range map[string]string{

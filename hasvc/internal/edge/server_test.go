@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
@@ -75,8 +76,9 @@ func startReplica(t *testing.T) *replica {
 // running is an edge in front of replicas.
 type running struct {
 	*Server
-	t   *testing.T
-	url string
+	t    *testing.T
+	url  string
+	logs *observer.ObservedLogs
 }
 
 func startEdge(t *testing.T, change func(*config.Config), replicas ...*replica) *running {
@@ -89,7 +91,8 @@ func startEdge(t *testing.T, change func(*config.Config), replicas ...*replica) 
 	reg := prometheus.NewRegistry()
 	tracer, err := trace.New("", "edge", "test", cfg.Defects)
 	require.NoError(t, err)
-	s := New(cfg, func() bool { return false }, reg, tracer, zap.NewNop(), func(*http.ServeMux) {})
+	core, seen := observer.New(zap.InfoLevel)
+	s := New(cfg, func() bool { return false }, reg, tracer, zap.New(core), func(*http.ServeMux) {})
 	front := httptest.NewServer(s)
 	t.Cleanup(func() {
 		front.Close()
@@ -100,7 +103,7 @@ func startEdge(t *testing.T, change func(*config.Config), replicas ...*replica) 
 		addrs = append(addrs, g.addr())
 	}
 	s.Gateways(addrs)
-	return &running{Server: s, t: t, url: front.URL}
+	return &running{Server: s, t: t, url: front.URL, logs: seen}
 }
 
 // waitReady waits until so many gateways are ready.
@@ -405,6 +408,13 @@ func TestCutAnswer(t *testing.T) {
 	_, err = io.ReadAll(resp.Body)
 	require.Error(t, err)
 	http.DefaultClient.CloseIdleConnections()
+	told := e.logs.Filter(func(l observer.LoggedEntry) bool {
+		return strings.Contains(fmt.Sprint(l.Message, l.ContextMap()), "unexpected EOF")
+	}).All()
+	require.Len(t, told, 1)
+	assert.Equal(t, zap.WarnLevel, told[0].Level)
+	assert.Equal(t, resp.Header.Get(trace.Header), told[0].ContextMap()["traceId"])
+	assert.Equal(t, resp.Header.Get(trace.RequestHeader), told[0].ContextMap()["requestId"])
 }
 
 func TestChoosers(t *testing.T) {
