@@ -28,8 +28,9 @@ type Registrar struct {
 	// Registered, when not nil, is called after each registration: from the first on callers can find the replica.
 	Registered func()
 
-	lease   clientv3.LeaseID
-	granted time.Duration // what etcd gave: at least its election allows
+	lease      clientv3.LeaseID // with or without the entry
+	granted    time.Duration    // what etcd gave: at least its election allows
+	registered bool             // the entry is there
 }
 
 // Run registers once ready returns nil, renews the lease, and registers again when it was lost. It returns when ctx ends, with
@@ -55,7 +56,7 @@ func (r *Registrar) step(ctx context.Context, ready func(context.Context) error)
 	const soon = 50 * time.Millisecond
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), min(r.Lease/2, r.beat()))
 	defer cancel()
-	if r.lease == clientv3.NoLease {
+	if !r.registered {
 		if !r.Defects.Has(defect.RegisterEarly) {
 			// A replica that cannot serve yet must not be found.
 			if err := ready(ctx); err != nil {
@@ -76,7 +77,7 @@ func (r *Registrar) step(ctx context.Context, ready func(context.Context) error)
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		r.Log.Warn("the lease was lost; registering again")
-		r.lease = clientv3.NoLease
+		r.lease, r.registered = clientv3.NoLease, false
 		return 0
 	case err != nil:
 		return soon // the store is away; it does not count leases down meanwhile
@@ -85,6 +86,11 @@ func (r *Registrar) step(ctx context.Context, ready func(context.Context) error)
 }
 
 func (r *Registrar) register(ctx context.Context) error {
+	// A write that got no answer may yet take effect. Under a lease that nobody renews any more the entry would be gone with it,
+	// for good; under one that is gone it is refused.
+	if err := r.revoke(ctx); err != nil {
+		return fmt.Errorf("giving back the lease of the attempt before: %w", err)
+	}
 	ttl := r.Lease
 	if r.Defects.Has(defect.LeaseLeak) {
 		ttl = leaked
@@ -93,27 +99,37 @@ func (r *Registrar) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking etcd for a lease: %w", err)
 	}
+	// Not more often than asked, though a lease of 1 s is granted as 2 s.
+	r.lease, r.granted = granted.ID, min(time.Duration(granted.TTL)*time.Second, r.Lease)
 	value, err := r.Entry.encode()
 	if err != nil {
 		return err
 	}
 	if _, err := r.Etcd.Put(ctx, r.Entry.key(), value, clientv3.WithLease(granted.ID)); err != nil {
-		// The lease runs out by itself.
 		return fmt.Errorf("writing the entry to the registry: %w", err)
 	}
-	// Not more often than asked, though a lease of 1 s is granted as 2 s.
-	r.lease, r.granted = granted.ID, min(time.Duration(granted.TTL)*time.Second, r.Lease)
+	r.registered = true
+	return nil
+}
+
+// revoke gives the lease back, if there is one, and so takes back what was or will be written under it.
+func (r *Registrar) revoke(ctx context.Context) error {
+	if r.lease == clientv3.NoLease {
+		return nil
+	}
+	if _, err := r.Etcd.Revoke(ctx, r.lease); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return err
+	}
+	r.lease, r.registered = clientv3.NoLease, false
 	return nil
 }
 
 // Deregister takes the entry back. Call it when Run has returned.
 func (r *Registrar) Deregister(ctx context.Context) error {
-	if r.lease == clientv3.NoLease || r.Defects.Has(defect.LeaseLeak) {
+	if r.Defects.Has(defect.LeaseLeak) {
 		return nil
 	}
-	id := r.lease
-	r.lease = clientv3.NoLease
-	if _, err := r.Etcd.Revoke(clientv3.WithRequireLeader(ctx), id); err != nil {
+	if err := r.revoke(clientv3.WithRequireLeader(ctx)); err != nil {
 		return fmt.Errorf("leaving the registry (the lease will run out in %s): %w", r.granted, err)
 	}
 	return nil

@@ -8,6 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
@@ -36,4 +39,47 @@ func TestLongLeaseBeats(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// A write that took too long and is applied in the end does no harm: not to a replica that has registered since, and not when it
+// has left.
+func TestLateWrite(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1)
+	for name, leaves := range map[string]bool{"registered": false, "left": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			var late func() error // the first write, when it arrives
+			hold := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if method != "/etcdserverpb.KV/Put" || late != nil {
+					return invoke(ctx, method, req, reply, cc, opts...)
+				}
+				late = func() error { return invoke(context.WithoutCancel(ctx), method, req, reply, cc, opts...) }
+				return status.Error(codes.DeadlineExceeded, "it is on its way")
+			}
+			etcd, err := clientv3.New(clientv3.Config{Endpoints: c.URLs(), Logger: zap.NewNop(), MaxUnaryRetries: 1,
+				DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(hold)}})
+			require.NoError(t, err)
+			defer etcd.Close()
+			r := &Registrar{Etcd: etcd, Entry: Entry{Service: "orders", Instance: name, Addr: "a:1"}, Lease: time.Minute,
+				Pulse: health.NewPulse("registrar", time.Minute), Log: zap.NewNop()}
+			ready := func(context.Context) error { return nil }
+			r.step(ctx, ready)
+			require.NotNil(t, late)
+			if leaves {
+				require.NoError(t, r.Deregister(ctx))
+			} else {
+				r.step(ctx, ready)
+			}
+			require.Error(t, late(), "its lease is gone")
+			resp, err := etcd.Get(ctx, r.Entry.key())
+			require.NoError(t, err)
+			if leaves {
+				require.Empty(t, resp.Kvs)
+				return
+			}
+			require.Len(t, resp.Kvs, 1)
+			require.EqualValues(t, r.lease, resp.Kvs[0].Lease, "the one that is renewed")
+		})
+	}
 }
