@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
 )
@@ -87,6 +88,7 @@ func TestMoveCallerLeaves(t *testing.T) {
 	_, err := s.MoveStock(gone, Move{ID: "order/1", SKU: "a", Delta: -1})
 	if err != nil {
 		require.ErrorIs(t, err, ErrAway)
+		require.Equal(t, codes.Canceled, Code(err))
 	}
 	_, err = s.MoveStock(within(t, 10*time.Second), Move{ID: "order/2", SKU: "a", Delta: -1})
 	require.NoError(t, err)

@@ -18,12 +18,12 @@ func Code(err error) codes.Code {
 		return codes.AlreadyExists
 	case errors.Is(err, ErrShort):
 		return codes.FailedPrecondition
+	case errors.Is(err, context.Canceled): // the caller has gone, and says nothing about the store, whatever that left open
+		return codes.Canceled
 	case errors.Is(err, ErrAway), errors.Is(err, ErrOverwritten):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		return codes.Canceled
 	}
 	return codes.Internal
 }

@@ -136,6 +136,22 @@ func TestLostAnswers(t *testing.T) {
 	assert.EqualValues(t, 1, orders(t, c))
 }
 
+// A caller that goes away is no outage of the store; a call that was cancelled on the way to it is.
+func TestCallerLeaves(t *testing.T) {
+	t.Parallel()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	s := losing(t, etcdtest.Start(t, 1), 1, leave)
+	_, err := s.PutRegister(ctx, "r", "1", rev(0))
+	require.ErrorIs(t, err, ErrAway, "it may have been applied")
+	assert.Equal(t, codes.Canceled, Code(err), "%v", err)
+
+	require.NoError(t, s.etcd.Close())
+	err = s.Ping(within(t, 50*time.Millisecond))
+	require.ErrorIs(t, err, ErrAway)
+	assert.Equal(t, codes.Unavailable, Code(err), "%v", err)
+}
+
 func orders(t *testing.T, c *etcdtest.Cluster) int64 {
 	t.Helper()
 	resp, err := c.Client().Get(within(t, 10*time.Second), orderPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly())

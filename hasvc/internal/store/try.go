@@ -19,7 +19,7 @@ const (
 	mostWait  = 100 * time.Millisecond
 )
 
-// try calls op, each time with a timeout of its own, until it gives an answer or ctx ends; then the error is ErrAway. op
+// try calls op, each time with a timeout of its own, until it gives an answer or ctx ends; then the error is ErrAway and ctx's. op
 // must be harmless when repeated, also when an attempt that timed out takes effect later. An attempt goes to a member that
 // those before did not try: one that is cut off swallows what it gets.
 func (s *Store) try(ctx context.Context, op func(ctx context.Context) error) error {
@@ -34,7 +34,7 @@ func (s *Store) try(ctx context.Context, op func(ctx context.Context) error) err
 			return err
 		}
 		if sleep(ctx, rand.N(wait)) != nil {
-			return fmt.Errorf("%w: %w", ErrAway, err)
+			return fmt.Errorf("%w: %w: %w", ErrAway, ctx.Err(), err)
 		}
 		wait = min(2*wait, mostWait)
 	}
