@@ -1,6 +1,9 @@
 // Package toxiproxyapi speaks toxiproxy's HTTP API for a running topology, so that its clients and its command line drive
 // it: https://github.com/Shopify/toxiproxy#http-api. A proxy is a link that goes through the link core. Which there are
 // was decided when the topology was started, so proxies are neither created nor deleted here; toxics are.
+//
+// It takes what toxiproxy takes, but for what can only be a mistake: there an attribute that the toxic does not have is ignored, and
+// a misspelt one leaves a toxic that does nothing; so does a toxicity below 0, and one above 1 is no share. Here they are refused.
 package toxiproxyapi
 
 import (
@@ -39,11 +42,11 @@ type Proxy struct {
 
 // Toxic is one on a proxy.
 type Toxic struct {
-	Attributes map[string]json.RawMessage `json:"attributes"`
-	Name       string                     `json:"name"`
-	Type       string                     `json:"type"`
-	Stream     string                     `json:"stream"`
-	Toxicity   float32                    `json:"toxicity"`
+	Attributes map[string]int64 `json:"attributes"`
+	Name       string           `json:"name"`
+	Type       string           `json:"type"`
+	Stream     string           `json:"stream"`
+	Toxicity   float32          `json:"toxicity"`
 }
 
 // attributes are those of each type of toxic; toxiproxy's answers have them all.
@@ -80,9 +83,12 @@ type API struct {
 type proxy struct {
 	Proxy
 	link   cluster.Link
-	rules  []cluster.RuleID // of the toxics, in their order
+	rules  []cluster.RuleID // of the toxics, in their order; noRule for one that never acts
 	closed cluster.RuleID   // what a disabled one is closed by
 }
+
+// noRule stands for the rule of a toxic whose toxicity is 0: it is on the list, and nothing is done.
+const noRule cluster.RuleID = 0
 
 // New returns the API for links that go through the core. end says how an end of a link is called; what toxics draw comes from
 // the seed.
@@ -315,7 +321,9 @@ func (a *API) add(ctx context.Context, r *http.Request) (int, any, error) {
 	if slices.ContainsFunc(p.Toxics, func(x Toxic) bool { return x.Name == t.Name }) {
 		return 0, nil, fail(http.StatusConflict, "toxic already exists")
 	}
-	id, err := a.apply(ctx, p, &t)
+	given := t.Attributes
+	t.Attributes = nil
+	id, err := a.apply(ctx, p, &t, given)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -323,35 +331,53 @@ func (a *API) add(ctx context.Context, r *http.Request) (int, any, error) {
 	return http.StatusOK, t, nil
 }
 
-// apply puts a toxic on the link, and completes its attributes.
-func (a *API) apply(ctx context.Context, p *proxy, t *Toxic) (cluster.RuleID, error) {
+// apply puts a toxic on the link, with attributes in place of those that it has, and completes them.
+func (a *API) apply(ctx context.Context, p *proxy, t *Toxic, given map[string]int64) (cluster.RuleID, error) {
 	known, ok := attributes[t.Type]
+	stream := strings.ToLower(t.Stream) // what is listed is what was given, as with toxiproxy
 	switch {
 	case !ok:
-		return 0, fail(http.StatusBadRequest, "invalid toxic type")
-	case t.Stream != "upstream" && t.Stream != "downstream":
-		return 0, fail(http.StatusBadRequest, "stream was invalid, can be either upstream or downstream")
+		return noRule, fail(http.StatusBadRequest, "invalid toxic type")
+	case stream != "upstream" && stream != "downstream":
+		return noRule, fail(http.StatusBadRequest, "stream was invalid, can be either upstream or downstream")
 	}
-	full := map[string]json.RawMessage{}
+	full := map[string]int64{}
 	for _, k := range known {
-		full[k] = json.RawMessage("0")
+		full[k] = t.Attributes[k]
 	}
-	maps.Copy(full, t.Attributes)
+	for name, value := range given {
+		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) // as encoding/json does for toxiproxy
+		if i < 0 {
+			return noRule, fail(http.StatusBadRequest, "%s has no attribute %q, only %s", t.Type, name, strings.Join(known, ", "))
+		}
+		full[known[i]] = value
+	}
 	raw, err := json.Marshal(full)
 	if err != nil {
-		return 0, fail(http.StatusBadRequest, "bad request body: %v", err)
+		return noRule, err
 	}
-	a.made++
-	id, err := a.linker.Apply(ctx, []cluster.Link{p.link}, cluster.Rule{Toxic: &cluster.Toxic{
-		Type: t.Type, Stream: t.Stream, Toxicity: float64(t.Toxicity), Attributes: raw, Seed: a.seed + a.made}})
+	id := noRule
+	if t.Toxicity != 0 {
+		a.made++
+		id, err = a.linker.Apply(ctx, []cluster.Link{p.link}, cluster.Rule{Toxic: &cluster.Toxic{
+			Type: t.Type, Stream: stream, Toxicity: float64(t.Toxicity), Attributes: raw, Seed: a.seed + a.made}})
+	}
 	switch {
 	case ctx.Err() != nil && err != nil:
-		return 0, err
+		return noRule, err
 	case err != nil: // what the plane says of impossible values
-		return 0, fail(http.StatusBadRequest, "%v", err)
+		return noRule, fail(http.StatusBadRequest, "%v", err)
 	}
 	t.Attributes = full
 	return id, nil
+}
+
+// lift takes a toxic's rule off the link.
+func (a *API) lift(ctx context.Context, id cluster.RuleID) error {
+	if id == noRule {
+		return nil
+	}
+	return a.linker.Remove(ctx, id)
 }
 
 // change replaces a toxic by one with other attributes. The new one comes before the old one goes: nothing escapes both,
@@ -363,20 +389,19 @@ func (a *API) change(ctx context.Context, r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	t := p.Toxics[i]
-	t.Attributes = maps.Clone(t.Attributes)
 	in := struct {
-		Attributes *map[string]json.RawMessage `json:"attributes"`
-		Toxicity   *float32                    `json:"toxicity"`
-	}{&t.Attributes, &t.Toxicity}
+		Attributes map[string]int64 `json:"attributes"`
+		Toxicity   *float32         `json:"toxicity"`
+	}{Toxicity: &t.Toxicity}
 	if err := decode(r, &in); err != nil {
 		return 0, nil, err
 	}
-	id, err := a.apply(ctx, p, &t)
+	id, err := a.apply(ctx, p, &t, in.Attributes)
 	if err != nil {
 		return 0, nil, err
 	}
-	if err := a.linker.Remove(ctx, p.rules[i]); err != nil {
-		return 0, nil, errors.Join(err, a.linker.Remove(ctx, id))
+	if err := a.lift(ctx, p.rules[i]); err != nil {
+		return 0, nil, errors.Join(err, a.lift(ctx, id))
 	}
 	p.Toxics[i], p.rules[i] = t, id
 	return http.StatusOK, t, nil
@@ -391,7 +416,7 @@ func (a *API) remove(ctx context.Context, r *http.Request) (int, any, error) {
 }
 
 func (a *API) takeOff(ctx context.Context, p *proxy, i int) error {
-	if err := a.linker.Remove(ctx, p.rules[i]); err != nil {
+	if err := a.lift(ctx, p.rules[i]); err != nil {
 		return err
 	}
 	p.Toxics, p.rules = slices.Delete(p.Toxics, i, i+1), slices.Delete(p.rules, i, i+1)

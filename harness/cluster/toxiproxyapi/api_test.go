@@ -158,6 +158,52 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 	require.ErrorContains(t, err, "a_b_c")
 }
 
+// TestWhatToxiproxyTakes adds and changes toxics by what toxiproxy takes without a complaint.
+func TestWhatToxiproxyTakes(t *testing.T) {
+	r := &rules{held: map[cluster.RuleID]cluster.Rule{}}
+	c, _ := serveAPI(t, r, cluster.Link{From: "a", To: "b"})
+	p, err := c.Proxy("a_b")
+	require.NoError(t, err)
+	applied := func() (out []string) {
+		for _, x := range r.held {
+			out = append(out, fmt.Sprint(x.Toxic.Stream, " ", x.Toxic.Toxicity, " ", string(x.Toxic.Attributes)))
+		}
+		return out
+	}
+	tox, err := p.AddToxic("never", "latency", "Upstream", 0, toxiproxy.Attributes{"Latency": 100})
+	require.NoError(t, err)
+	require.Equal(t, "never Upstream 0 map[jitter:0 latency:100]", fmt.Sprint(tox.Name, " ", tox.Stream, " ", tox.Toxicity, " ", tox.Attributes))
+	require.Empty(t, applied(), "it never acts")
+	_, err = p.UpdateToxic("never", 0, toxiproxy.Attributes{"JITTER": 5})
+	require.NoError(t, err)
+	require.Empty(t, applied())
+	_, err = p.UpdateToxic("never", 0.5, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{`upstream 0.5 {"jitter":5,"latency":100}`}, applied())
+	_, err = p.UpdateToxic("never", -1, toxiproxy.Attributes{"Latency": 200})
+	require.NoError(t, err)
+	require.Equal(t, []string{`upstream 0.5 {"jitter":5,"latency":200}`}, applied())
+	_, err = p.UpdateToxic("never", 0, nil)
+	require.NoError(t, err)
+	require.Empty(t, applied())
+	list, err := p.Toxics()
+	require.NoError(t, err)
+	require.Len(t, list, 1, "it is there all the same")
+	require.NoError(t, p.RemoveToxic("never"))
+	_, err = p.AddToxic("", "timeout", "", 0, nil)
+	require.NoError(t, err)
+	require.NoError(t, c.ResetState())
+	list, err = p.Toxics()
+	require.NoError(t, err)
+	require.Empty(t, list)
+
+	// A misspelt attribute, which toxiproxy passes over, is an error; so is one that is no number, here and there.
+	for _, attributes := range []toxiproxy.Attributes{{"latncy": 100}, {"latency": "long"}} {
+		_, err = p.AddToxic("", "latency", "", 0, attributes)
+		require.ErrorContains(t, err, "HTTP 400")
+	}
+}
+
 // TestABodyThatDoesNotComeHoldsUpNobody has a client that sends the head of a change and then nothing.
 func TestABodyThatDoesNotComeHoldsUpNobody(t *testing.T) {
 	_, url := serveAPI(t, &rules{held: map[cluster.RuleID]cluster.Rule{}}, cluster.Link{From: "a", To: "b"})
