@@ -20,7 +20,8 @@ func markPending(o Order) []clientv3.Op {
 	return []clientv3.Op{clientv3.OpPut(pendingKey(o.ID), "")}
 }
 
-// PendingOrders returns some of the orders that wait, those that have waited for longest first.
+// PendingOrders returns some of the orders that wait, at most 128 (what etcd allows in a transaction), those that have waited for
+// longest first.
 func (s *Store) PendingOrders(ctx context.Context, most int64) ([]Order, error) {
 	var out []Order
 	err := s.read(ctx, false, func(ctx context.Context, opts ...clientv3.OpOption) error {
@@ -30,19 +31,26 @@ func (s *Store) PendingOrders(ctx context.Context, most int64) ([]Order, error) 
 		if err != nil {
 			return err
 		}
+		if len(resp.Kvs) == 0 {
+			return nil
+		}
+		// One by one they would take as many round trips, for which an attempt has no time where the store is slow.
+		var gets []clientv3.Op
 		for _, kv := range resp.Kvs {
-			o, err := s.etcd.Get(ctx, orderPrefix+string(kv.Key[len(pendingPrefix):]))
-			if err != nil {
-				return err
+			gets = append(gets, clientv3.OpGet(orderPrefix+string(kv.Key[len(pendingPrefix):])))
+		}
+		found, err := s.etcd.Txn(ctx).Then(gets...).Commit()
+		if err != nil {
+			return err
+		}
+		for _, o := range found.Responses {
+			for _, kv := range o.GetResponseRange().Kvs {
+				var rec Order
+				if err := json.Unmarshal(kv.Value, &rec); err != nil {
+					return fmt.Errorf("the store's record of an order: %w", err)
+				}
+				out = append(out, rec)
 			}
-			if len(o.Kvs) == 0 {
-				continue
-			}
-			var rec Order
-			if err := json.Unmarshal(o.Kvs[0].Value, &rec); err != nil {
-				return fmt.Errorf("the store's record of an order: %w", err)
-			}
-			out = append(out, rec)
 		}
 		return nil
 	})
