@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
@@ -410,6 +412,40 @@ func TestLimitOfStreams(t *testing.T) {
 		s.ServeHTTP(w, httptest.NewRequest("GET", "/stream/stock/a", nil))
 		assert.Equal(t, want, w.Code)
 	}
+}
+
+// quiet is orders with a stock that does not change, until its replica stops an hour later; the second time there is no such SKU.
+type quiet struct {
+	fake
+	grpc.ClientStream
+	opened int
+}
+
+func (q *quiet) WatchStock(context.Context, *ordersv1.WatchStockRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[ordersv1.Stock], error) {
+	q.opened++
+	return q, nil
+}
+
+func (*quiet) Header() (metadata.MD, error) { return metadata.MD{}, nil }
+
+func (q *quiet) Recv() (*ordersv1.Stock, error) {
+	if q.opened > 1 {
+		return nil, status.Error(codes.InvalidArgument, "no such SKU")
+	}
+	time.Sleep(time.Hour)
+	return nil, status.Error(codes.Unavailable, "it stops")
+}
+
+// A stream on which nothing changed for long is resumed as any other.
+func TestQuietStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, q := serve(t, &fake{}, false), &quiet{}
+		s.orders = q
+		assert.PanicsWithValue(t, http.ErrAbortHandler, func() {
+			s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/stream/stock/a?after=1", nil))
+		}, "it ends with an error, and it has begun")
+		assert.Equal(t, 2, q.opened)
+	})
 }
 
 // Far more are in hand than the limit allows: the rest is refused, and all is well when they have gone.

@@ -45,7 +45,9 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if s.Streams != nil {
 		defer context.AfterFunc(s.Streams, cancel)()
 	}
-	err := rpc.Resume(ctx, s.cfg, func(ctx context.Context) (bool, error) { return s.followStock(ctx, r.PathValue("sku"), lines) })
+	err := rpc.Resume(ctx, s.cfg, func(ctx context.Context, taken func()) (bool, error) {
+		return s.followStock(ctx, taken, r.PathValue("sku"), lines)
+	})
 	switch {
 	case r.Context().Err() != nil:
 		return nil // nobody is left to tell
@@ -59,12 +61,13 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 }
 
 // followStock reads one stream of orders to its end.
-func (s *Server) followStock(ctx context.Context, sku string, out *lines) (progress bool, err error) {
+func (s *Server) followStock(ctx context.Context, taken func(), sku string, out *lines) (progress bool, err error) {
 	in, err := s.orders.WatchStock(ctx, &ordersv1.WatchStockRequest{Sku: sku, AfterRevision: out.after})
 	if err != nil {
 		return false, err
 	}
 	if header, err := in.Header(); err == nil && header != nil { // accepted; the first change may be long in coming
+		taken()
 		if err := out.begin(); err != nil {
 			return false, err
 		}

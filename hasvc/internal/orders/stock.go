@@ -44,12 +44,13 @@ func (s *Service) WatchStock(req *ordersv1.WatchStockRequest, out grpc.ServerStr
 	after := req.GetAfterRevision()
 	// The first change may be long in coming; the caller hears at once that it is taken. When it has gone, Send will say so.
 	accept := sync.OnceFunc(func() { _ = out.SendHeader(nil) })
-	return rpc.Resume(out.Context(), s.Config, func(ctx context.Context) (progress bool, err error) {
+	return rpc.Resume(out.Context(), s.Config, func(ctx context.Context, taken func()) (progress bool, err error) {
 		in, err := s.Inventory.Watch(ctx, &inventoryv1.WatchRequest{Sku: req.GetSku(), AfterRevision: after})
 		if err != nil {
 			return false, err
 		}
 		if header, err := in.Header(); err == nil && header != nil {
+			taken()
 			accept()
 		}
 		for {
