@@ -2,7 +2,9 @@ package rpc
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/resolver"
 )
 
 // The policies, by the words of HASVC_BALANCER.
@@ -39,11 +42,14 @@ func (b builder) Name() string { return b.name }
 
 func (b builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	pickers := &pickers{choose: b.choose, known: map[string]*endpoint{}}
-	return flat{base.NewBalancerBuilder(b.name, pickers, base.Config{}).Build(cc, opts)}
+	return flat{base.NewBalancerBuilder(b.name, pickers, base.Config{}).Build(cc, opts), pickers}
 }
 
 // flat hands the base balancer, which knows addresses only, those of the endpoints: etcd's resolver gives nothing else.
-type flat struct{ balancer.Balancer }
+type flat struct {
+	balancer.Balancer
+	pickers *pickers
+}
 
 func (f flat) UpdateClientConnState(s balancer.ClientConnState) error {
 	if len(s.ResolverState.Addresses) == 0 {
@@ -51,6 +57,7 @@ func (f flat) UpdateClientConnState(s balancer.ClientConnState) error {
 			s.ResolverState.Addresses = append(s.ResolverState.Addresses, e.Addresses...)
 		}
 	}
+	defer f.pickers.forget(s.ResolverState.Addresses) // when no picker is made with them any more
 	return f.Balancer.UpdateClientConnState(s)
 }
 
@@ -78,6 +85,15 @@ func (p *pickers) Build(info base.PickerBuildInfo) balancer.Picker {
 		pick.ready = append(pick.ready, e)
 	}
 	return pick
+}
+
+// forget drops what is known of endpoints other than those that there are: replicas are replaced for as long as this process runs.
+func (p *pickers) forget(there []resolver.Address) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.known, func(addr string, _ *endpoint) bool {
+		return !slices.ContainsFunc(there, func(a resolver.Address) bool { return a.Addr == addr })
+	})
 }
 
 // endpoint is a replica with a connection that is ready.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver"
@@ -167,4 +168,45 @@ func TestNoOutlier(t *testing.T) {
 		ejected, _ := o.state(time.Now())
 		assert.False(t, ejected, "%v", d)
 	}
+}
+
+// instant is a channel whose connections are ready as soon as they are wanted.
+type instant struct{ balancer.ClientConn }
+
+func (instant) UpdateState(balancer.State) {}
+
+func (instant) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	return &instantConn{conn{addr: addrs[0].Addr}, opts.StateListener}, nil
+}
+
+type instantConn struct {
+	conn
+	listen func(balancer.SubConnState)
+}
+
+func (c *instantConn) Connect() {
+	c.listen(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+}
+
+func (c *instantConn) Shutdown() {
+	c.listen(balancer.SubConnState{ConnectivityState: connectivity.Shutdown})
+}
+
+// What is known of a replica goes with it: others come in its place, again and again.
+func TestReplacedReplicasAreForgotten(t *testing.T) {
+	b := builder{name: balancerName("round_robin"), choose: roundRobin}.Build(instant{}, balancer.BuildOptions{})
+	stays := resolver.Endpoint{Addresses: []resolver.Address{{Addr: "stays"}}}
+	var known map[string]*endpoint
+	var first *endpoint
+	for i := range 10 {
+		next := resolver.Endpoint{Addresses: []resolver.Address{{Addr: fmt.Sprint("replica-", i)}}}
+		require.NoError(t, b.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: []resolver.Endpoint{stays, next}}}))
+		if known = b.(flat).pickers.known; i == 0 {
+			first = known["stays"]
+		}
+	}
+	require.Len(t, known, 2)
+	assert.Contains(t, known, "replica-9")
+	assert.Same(t, first, known["stays"], "and no sooner")
+	b.Close()
 }
