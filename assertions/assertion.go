@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -95,6 +96,20 @@ type Evidence struct {
 	Nodes  []string           `json:"nodes,omitempty"`
 	Values map[string]float64 `json:"values,omitempty"` // seconds, ratios, rates: figures by name
 	Detail string             `json:"detail,omitempty"` // a line that shows it, such as the operations that contradict each other
+}
+
+// MarshalJSON writes evidence without the figures that JSON has no number for.
+func (e Evidence) MarshalJSON() ([]byte, error) {
+	type plain Evidence
+	e.Values = Finite(e.Values)
+	return json.Marshal(plain(e))
+}
+
+// Finite leaves out what JSON has no number for: NaN, and a ratio to nothing, which is infinite and is judged as that.
+func Finite(values map[string]float64) map[string]float64 {
+	finite := maps.Clone(values)
+	maps.DeleteFunc(finite, func(_ string, x float64) bool { return x-x != 0 })
+	return finite
 }
 
 // Window is a stretch of the run, offsets from its start.

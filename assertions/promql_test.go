@@ -121,6 +121,10 @@ func TestPromQL(t *testing.T) {
 			[]record.Gap{{Node: "gateway-1", From: 6 * s, To: 8 * s}, {Node: "gateway-1", From: 1 * s, To: 2 * s}}, nil, Pass, "; 1 gap without a scrape, 2s at most"},
 		"NaN is no value": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": span(7*s, 9*s, math.NaN())}, nil, nil, Pass, "(16 values of 1 series)"},
 
+		"a ratio to nothing":     {ask(PromQL{During: "recovery"}, "<= 3"), nodes{"a": span(7*s, 7*s+100*ms, math.Inf(1))}, nil, nil, Fail, "in_flight was +Inf at 7s on a, wanted <= 3 throughout recovery"},
+		"is more than any bound": {ask(PromQL{During: "recovery"}, ">= 1"), nodes{"a": span(7*s, 9*s, math.Inf(1))}, nil, nil, Pass, "in_flight was between 1 and +Inf throughout recovery"},
+		"is less than any bound": {ask(PromQL{AtEnd: true}, ">= 1"), nodes{"a": always(math.Inf(-1))}, nil, nil, Fail, "was -Inf at the end of recovery on a"},
+
 		"nothing but NaN":           {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": always(math.NaN())}, nil, nil, Invalid, "there is no value in recovery"},
 		"no series":                 {ask(PromQL{During: "recovery"}, "<= 1"), nodes{}, nil, nil, Invalid, "there is no value in recovery"},
 		"nothing at the end":        {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"a": only(0, 11*s, 1)}, nil, nil, Invalid, "has no value at the end of recovery"},

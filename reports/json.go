@@ -214,7 +214,7 @@ func findingResults(fs []assertions.Finding) []FindingResult {
 	for _, f := range fs {
 		x := FindingResult{ID: f.ID, Kind: f.Kind, Class: f.Class, Round: f.Round, Verdict: f.Verdict, Summary: f.Summary, Reason: f.Reason}
 		for _, e := range f.Evidence {
-			y := EvidenceResult{What: e.What, File: e.File, Count: e.Count, Nodes: e.Nodes, Values: finite(e.Values), Detail: e.Detail}
+			y := EvidenceResult{What: e.What, File: e.File, Count: e.Count, Nodes: e.Nodes, Values: assertions.Finite(e.Values), Detail: e.Detail}
 			if e.Window != nil {
 				y.From, y.To = sec(&e.Window.From), sec(&e.Window.To)
 			}
@@ -243,17 +243,3 @@ func findings(described []FindingResult) []assertions.Finding {
 }
 
 func offset(s float64) time.Duration { return time.Duration(math.Round(s * 1e9)) }
-
-// finite leaves out what JSON cannot write.
-func finite(v map[string]float64) map[string]float64 {
-	out := map[string]float64{}
-	for k, x := range v {
-		if x-x == 0 { // neither NaN nor infinite
-			out[k] = x
-		}
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	return out
-}
