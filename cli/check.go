@@ -42,7 +42,7 @@ func overRuns(code *int, result func(context.Context, string) (*reports.Result, 
 				results = append(results, *r)
 			}
 			if len(results) > 0 {
-				*code = verdictCode(overall(results))
+				*code = verdictCode(reports.Overall(results))
 				errs = append(errs, render(f, c.OutOrStdout(), results))
 			}
 			return errors.Join(errs...)

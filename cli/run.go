@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness"
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -38,7 +37,7 @@ func runCommand(code *int) *cobra.Command {
 scenario ("gauntlet list"). What is being done is told on standard error, the results on standard output. Each run writes a directory of
 its own, below --out. Runs on one machine wait for each other: two at once would disturb each other's timing.
 
-The exit code is that of the worst verdict: 0 PASS, 1 FAIL (also when a control survives), 3 INVALID. Ctrl-C undoes what
+The exit code is that of the worst verdict: 0 PASS, 1 FAIL (also when a control survives), 3 INVALID (also when one shows nothing). Ctrl-C undoes what
 was done and judges what there is (130); a second one ends at once.`,
 		Example: `  gauntlet run store-leader-kill
   gauntlet run --controls store-leader-kill    and again with each known defect, which must be noticed
@@ -89,7 +88,7 @@ func (f *runFlags) run(ctx context.Context, args []string, stdout, stderr io.Wri
 	if err != nil {
 		return codeOf(ctx, err), err
 	}
-	return verdictCode(overall(results)), nil
+	return verdictCode(reports.Overall(results)), nil
 }
 
 // each runs every scenario as often as was asked for, and prints text as it comes; the other formats are one document.
@@ -111,21 +110,6 @@ func (f *runFlags) each(ctx context.Context, todo []*harness.Scenario, driver cl
 		}
 	}
 	return results, nil
-}
-
-// overall is the worst verdict; a control that survived is a FAIL, of the scenario rather than the service.
-func overall(results []reports.Result) assertions.Verdict {
-	var vs []assertions.Verdict
-	for _, r := range results {
-		vs = append(vs, r.Verdict)
-		for _, c := range r.Controls {
-			// Beside a run that did not pass it proves nothing, and that run's verdict stands.
-			if !c.Killed && r.Verdict == assertions.Pass {
-				vs = append(vs, assertions.Fail)
-			}
-		}
-	}
-	return assertions.Worst(vs...)
 }
 
 // load reads the scenarios that were asked for and looks whether they can be executed here. All mistakes come at once.
@@ -229,6 +213,9 @@ func summary(w io.Writer, results []reports.Result) {
 		if len(r.Controls) > 0 {
 			s := reports.ScoreOf(r)
 			line += fmt.Sprintf("  controls killed: %d of %d", s.Killed, s.Run)
+			if s.Unshown > 0 {
+				line += fmt.Sprintf(", nothing shown by %d", s.Unshown)
+			}
 			if s.Noise != "" {
 				line += ", without a fault: " + s.Noise
 			}

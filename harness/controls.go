@@ -30,12 +30,15 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		if err != nil {
 			return fmt.Errorf("control %s: %w", c.Name, err)
 		}
-		right, why := Right(unchanged.Verdict, p, c, r.Findings)
+		if ctx.Err() != nil { // what was interrupted is no outcome
+			return fmt.Errorf("control %s: %w", c.Name, context.Cause(ctx))
+		}
+		v, why := Right(unchanged.Verdict, p, c, r.Findings)
 		if opt.Progress != nil {
-			opt.Progress("control " + c.Name + became(c, right) + why)
+			opt.Progress("control " + c.Name + became(c, v) + why)
 		}
 		unchanged.Controls = append(unchanged.Controls, reports.ControlResult{
-			Name: c.Name, NoFault: c.NoFault, Killed: right, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
+			Name: c.Name, NoFault: c.NoFault, Verdict: v, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
 		})
 		// Now, and not when all have run: whatever ends this early, one that lived stays in the record.
 		if err := reports.Save(*unchanged); err != nil {
@@ -45,24 +48,22 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 	return nil
 }
 
-// checkControl judges the record of a control that was run with run.
+// checkControl judges the record of a control that was run with run. Where that is not there, what was judged before stands.
 func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlResult) reports.ControlResult {
-	out := reports.ControlResult{Name: was.Name, NoFault: was.NoFault, Dir: was.Dir}
 	i := slices.IndexFunc(run.Plan.Controls, func(c plan.Control) bool { return c.Name == was.Name })
 	if i < 0 {
-		out.Reason = "the scenario in the record has no such control"
-		return out
+		was.Unread = "the scenario in the record has no such control"
+		return was
 	}
 	control, done, err := openControl(run, was)
 	if err != nil {
-		out.Reason = "its record cannot be read: " + err.Error()
-		return out
+		was.Unread = "its record cannot be read: " + err.Error()
+		return was
 	}
 	defer done()
-	out.Dir = control.Dir
+	out := reports.ControlResult{Name: was.Name, NoFault: was.NoFault, Dir: control.Dir}
 	out.Findings, _ = assertions.Judge(ctx, control)
-	c := run.Plan.Controls[i]
-	out.Killed, out.Reason = Right(unchanged, run.Plan, c, out.Findings)
+	out.Verdict, out.Reason = Right(unchanged, run.Plan, run.Plan.Controls[i], out.Findings)
 	return out
 }
 
@@ -83,20 +84,23 @@ func openControl(run *record.Run, was reports.ControlResult) (control *record.Ru
 	return nil, nil, err
 }
 
-func became(c plan.Control, right bool) string {
+func became(c plan.Control, v assertions.Verdict) string {
 	switch {
-	case c.NoFault && right:
+	case v == assertions.Invalid:
+		return " shows nothing: "
+	case c.NoFault && v == assertions.Pass:
 		return " is quiet: "
 	case c.NoFault:
 		return " is not quiet: "
-	case right:
+	case v == assertions.Pass:
 		return " is killed: "
 	}
 	return " lives: "
 }
 
-// Right says whether a control of a plan came out as it must: killed, or, without a fault, quiet. The reason is given either way.
-func Right(unchanged assertions.Verdict, p *plan.Plan, c plan.Control, fs []assertions.Finding) (bool, string) {
+// Right says whether a control of a plan came out as it must: PASS where it was killed, or, without a fault, is quiet; INVALID where
+// it showed nothing either way. The reason is given each time.
+func Right(unchanged assertions.Verdict, p *plan.Plan, c plan.Control, fs []assertions.Finding) (assertions.Verdict, string) {
 	if c.NoFault {
 		return quiet(unchanged, p, fs)
 	}
@@ -104,38 +108,46 @@ func Right(unchanged assertions.Verdict, p *plan.Plan, c plan.Control, fs []asse
 }
 
 // Killed says whether a control did its work: the unchanged run passed, the control's own faults were proved, and each
-// assertion that it names failed itself. The reason is given either way.
-func Killed(unchanged assertions.Verdict, c plan.Control, fs []assertions.Finding) (bool, string) {
+// assertion that it names failed itself. It lives where one of these passed in a run that can be believed. The reason is given each time.
+func Killed(unchanged assertions.Verdict, c plan.Control, fs []assertions.Finding) (assertions.Verdict, string) {
 	if unchanged != assertions.Pass {
-		return false, fmt.Sprintf("the unchanged run is %s, so that a failure here proves nothing", unchanged)
+		return assertions.Invalid, fmt.Sprintf("the unchanged run is %s, so that a failure here proves nothing", unchanged)
 	}
 	for _, f := range fs {
 		if f.Kind == assertions.FaultsProved && f.Verdict != assertions.Pass {
-			return false, "its faults were not proved: " + f.Reason
+			return assertions.Invalid, "its faults were not proved: " + f.Reason
 		}
 	}
 	if len(c.MustFail) == 0 {
-		return false, "it names no assertion that must fail"
+		return assertions.Fail, "it names no assertion that must fail"
 	}
 	var survived []string
+	lives := false
 	for _, id := range c.MustFail {
-		failed := slices.ContainsFunc(fs, func(f assertions.Finding) bool { return f.ID == id && f.Verdict == assertions.Fail })
-		if !failed {
-			survived = append(survived, id+", which is "+strings.Join(verdicts(fs, id), ", "))
+		of := slices.DeleteFunc(slices.Clone(fs), func(f assertions.Finding) bool { return f.ID != id })
+		if slices.ContainsFunc(of, func(f assertions.Finding) bool { return f.Verdict == assertions.Fail }) {
+			continue
 		}
+		var told []string
+		passed := len(of) > 0
+		for _, f := range of {
+			told = append(told, f.Verdict.String()+" ("+f.Summary+f.Reason+")")
+			passed = passed && f.Verdict == assertions.Pass
+		}
+		survived = append(survived, id+", which is "+strings.Join(told, ", "))
+		lives = lives || passed
 	}
-	if len(survived) > 0 {
-		return false, "did not fail: " + strings.Join(survived, "; ")
+	if len(survived) == 0 {
+		return assertions.Pass, "failed as they must: " + strings.Join(c.MustFail, ", ")
 	}
-	return true, "failed as they must: " + strings.Join(c.MustFail, ", ")
-}
-
-func verdicts(fs []assertions.Finding, id string) []string {
-	var vs []string
+	why := "did not fail: " + strings.Join(survived, "; ")
 	for _, f := range fs {
-		if f.ID == id {
-			vs = append(vs, f.Verdict.String()+" ("+f.Summary+f.Reason+")")
+		if f.Class == assertions.Premise && f.Verdict != assertions.Pass {
+			return assertions.Invalid, why + "; what it rests on does not hold: " + f.ID + " (" + f.Reason + ")"
 		}
 	}
-	return vs
+	if !lives {
+		return assertions.Invalid, why
+	}
+	return assertions.Fail, why
 }

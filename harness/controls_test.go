@@ -18,33 +18,40 @@ func TestKilled(t *testing.T) {
 	}
 	proved := finding("faults", assertions.FaultsProved, assertions.Pass)
 	unproved := assertions.Finding{ID: "faults", Kind: assertions.FaultsProved, Reason: "fault cut had nothing to act on"}
+	late := assertions.Finding{ID: "load", Kind: "load", Class: assertions.Premise, Reason: "it was late"}
 	failed := finding("lost", "no-lost-writes", assertions.Fail)
 	for _, c := range []struct {
 		name      string
 		unchanged assertions.Verdict
 		mustFail  []string
 		findings  []assertions.Finding
-		killed    bool
+		verdict   assertions.Verdict
 		why       string
 	}{
-		{"the named one failed", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, failed}, true, "lost"},
-		{"without faults there is nothing to prove", assertions.Pass, []string{"lost"}, []assertions.Finding{failed}, true, "lost"},
-		{"in one round of several", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("lost", "x", assertions.Pass), failed}, true, "lost"},
-		{"the unchanged run failed", assertions.Fail, []string{"lost"}, []assertions.Finding{proved, failed}, false, "the unchanged run is FAIL"},
-		{"the unchanged run is invalid", assertions.Invalid, []string{"lost"}, []assertions.Finding{proved, failed}, false, "the unchanged run is INVALID"},
-		{"no verdict at all", assertions.Verdict(0), []string{"lost"}, []assertions.Finding{proved, failed}, false, "INVALID"},
-		{"its faults were not proved", assertions.Pass, []string{"lost"}, []assertions.Finding{unproved, failed}, false, "nothing to act on"},
-		{"in one round of several they were not", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, failed, unproved}, false, "nothing to act on"},
-		{"it passed", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("lost", "x", assertions.Pass)}, false, "PASS"},
-		{"invalid is no failure", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("lost", "x", assertions.Invalid)}, false, "INVALID"},
-		{"another one failed", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("twice", "x", assertions.Fail)}, false, "lost"},
-		{"one of two failed", assertions.Pass, []string{"lost", "twice"}, []assertions.Finding{proved, failed, finding("twice", "x", assertions.Pass)}, false, "twice"},
-		{"it was never judged", assertions.Pass, []string{"lost"}, nil, false, "lost"},
-		{"none is named", assertions.Pass, nil, []assertions.Finding{proved, failed}, false, "names no assertion"},
+		{"the named one failed", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, failed}, assertions.Pass, "lost"},
+		{"without faults there is nothing to prove", assertions.Pass, []string{"lost"}, []assertions.Finding{failed}, assertions.Pass, "lost"},
+		{"in one round of several", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("lost", "x", assertions.Pass), failed}, assertions.Pass, "lost"},
+		{"the unchanged run failed", assertions.Fail, []string{"lost"}, []assertions.Finding{proved, failed}, assertions.Invalid, "the unchanged run is FAIL"},
+		{"the unchanged run is invalid", assertions.Invalid, []string{"lost"}, []assertions.Finding{proved, failed}, assertions.Invalid, "the unchanged run is INVALID"},
+		{"no verdict at all", assertions.Verdict(0), []string{"lost"}, []assertions.Finding{proved, failed}, assertions.Invalid, "INVALID"},
+		{"its faults were not proved", assertions.Pass, []string{"lost"}, []assertions.Finding{unproved, failed}, assertions.Invalid, "nothing to act on"},
+		{"in one round of several they were not", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, failed, unproved}, assertions.Invalid, "nothing to act on"},
+		{"it passed", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("lost", "x", assertions.Pass)}, assertions.Fail, "PASS"},
+		{"invalid is no failure", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("lost", "x", assertions.Invalid)}, assertions.Invalid, "INVALID"},
+		{"another one failed", assertions.Pass, []string{"lost"}, []assertions.Finding{proved, finding("twice", "x", assertions.Fail)}, assertions.Invalid, "lost"},
+		{"one of two failed", assertions.Pass, []string{"lost", "twice"}, []assertions.Finding{proved, failed, finding("twice", "x", assertions.Pass)}, assertions.Fail, "twice"},
+		{"it was never judged", assertions.Pass, []string{"lost"}, nil, assertions.Invalid, "lost"},
+		{"one of two passed and the other is invalid", assertions.Pass, []string{"lost", "twice"}, []assertions.Finding{finding("lost", "x", assertions.Invalid), finding("twice", "x", assertions.Pass)}, assertions.Fail, "twice"},
+		{"one of two failed and the other is invalid", assertions.Pass, []string{"lost", "twice"}, []assertions.Finding{failed, finding("twice", "x", assertions.Invalid)}, assertions.Invalid, "twice"},
+		{"in one round it passed, and in another it is invalid", assertions.Pass, []string{"lost"}, []assertions.Finding{finding("lost", "x", assertions.Pass), finding("lost", "x", assertions.Invalid)}, assertions.Invalid, "PASS (said so), INVALID"},
+		{"it passed beside what is invalid", assertions.Pass, []string{"lost"}, []assertions.Finding{finding("lost", "x", assertions.Pass), finding("twice", "x", assertions.Invalid)}, assertions.Fail, "PASS"},
+		{"it passed in a run that is invalid", assertions.Pass, []string{"lost"}, []assertions.Finding{finding("lost", "x", assertions.Pass), late}, assertions.Invalid, "what it rests on does not hold: load (it was late)"},
+		{"it failed in a run that is invalid", assertions.Pass, []string{"lost"}, []assertions.Finding{failed, late}, assertions.Pass, "lost"},
+		{"none is named", assertions.Pass, nil, []assertions.Finding{proved, failed}, assertions.Fail, "names no assertion"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			killed, why := Killed(c.unchanged, plan.Control{MustFail: c.mustFail}, c.findings)
-			assert.Equal(t, c.killed, killed)
+			verdict, why := Killed(c.unchanged, plan.Control{MustFail: c.mustFail}, c.findings)
+			assert.Equal(t, c.verdict, verdict)
 			assert.Contains(t, why, c.why)
 		})
 	}
@@ -66,7 +73,8 @@ func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
 		t.Helper()
 		run, err := record.Open(dir)
 		require.NoError(t, err)
-		require.NoError(t, reports.Save(reports.Result{Run: run, Controls: []reports.ControlResult{{Name: "one", NoFault: true, Killed: true, Dir: "runs/x-one-1"}}}))
+		require.NoError(t, reports.Save(reports.Result{Run: run, Controls: []reports.ControlResult{{Name: "one", NoFault: true, Verdict: assertions.Pass, Reason: "quiet then", Dir: "runs/x-one-1",
+			Findings: []assertions.Finding{{ID: "kept", Verdict: assertions.Pass}}}}}))
 		r, err := Check(t.Context(), dir)
 		require.NoError(t, err)
 		require.Len(t, r.Controls, 1)
@@ -82,10 +90,14 @@ func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
 	refused := func(dir, why string) {
 		t.Helper()
 		c := check(dir)
-		require.False(t, c.Killed)
+		require.Contains(t, c.Unread, why)
 		require.True(t, c.NoFault)
-		require.Empty(t, c.Findings, "nothing was judged")
-		require.Contains(t, c.Reason, why)
+		require.Equal(t, assertions.Pass, c.Verdict, "what was judged before stands")
+		require.Equal(t, "quiet then", c.Reason)
+		require.Len(t, c.Findings, 1)
+		saved, err := reports.SavedControls(dir)
+		require.NoError(t, err)
+		require.Equal(t, []reports.ControlResult{c}, saved, "and is kept for the next time")
 	}
 	require.NoError(t, os.RemoveAll("other/runs/x-one-1"))
 	refused("other/runs/x-1", "runs/x-one-1 is that of another run")

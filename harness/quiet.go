@@ -78,10 +78,10 @@ func aboutFaults(c plan.Condition) bool {
 }
 
 // quiet says whether the A/A control was undisturbed: every assertion passed, but those that ask for the damage of a fault. The
-// reason is given either way.
-func quiet(unchanged assertions.Verdict, p *plan.Plan, fs []assertions.Finding) (bool, string) {
+// reason is given each time.
+func quiet(unchanged assertions.Verdict, p *plan.Plan, fs []assertions.Finding) (assertions.Verdict, string) {
 	if unchanged != assertions.Pass {
-		return false, fmt.Sprintf("the unchanged run is %s, so that noise here says nothing about its bounds", unchanged)
+		return assertions.Invalid, fmt.Sprintf("the unchanged run is %s, so that noise here says nothing about its bounds", unchanged)
 	}
 	excused := assertions.AskForDamage(p)
 	var broken, unshown []string
@@ -103,13 +103,13 @@ func quiet(unchanged assertions.Verdict, p *plan.Plan, fs []assertions.Finding) 
 	}
 	switch {
 	case len(broken) > 0:
-		return false, "broken without a fault, so that the bound is wrong: " + strings.Join(broken, "; ") + also
+		return assertions.Fail, "broken without a fault, so that the bound is wrong: " + strings.Join(broken, "; ") + also
 	case len(unshown) > 0:
-		return false, "nothing was shown of: " + strings.Join(unshown, "; ") + also
+		return assertions.Invalid, "nothing was shown of: " + strings.Join(unshown, "; ") + also
 	case held == 0:
-		return false, "nothing was shown: no finding holds" + also
+		return assertions.Invalid, "nothing was shown: no finding holds" + also
 	}
-	return true, fmt.Sprintf("without a fault %d findings hold", held) + also
+	return assertions.Pass, fmt.Sprintf("without a fault %d findings hold", held) + also
 }
 
 // carriesTheRun reports whether a premise is one that no other finding stands in for: of a round that was not executed, and of what the

@@ -102,24 +102,24 @@ func TestQuiet(t *testing.T) {
 	for name, c := range map[string]struct {
 		unchanged assertions.Verdict
 		fs        []assertions.Finding
-		quiet     bool
+		verdict   assertions.Verdict
 		says      string
 	}{
-		"all hold":                    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("kept", assertions.Pass), executed, whole, premise("audit", assertions.Invalid)}, true, "2 findings hold"},
-		"damage is not asked for":     {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("down", assertions.Fail)}, true, "they ask for the damage of a fault: down"},
-		"a bound is broken":           {assertions.Pass, []assertions.Finding{f("up", assertions.Fail), f("kept", assertions.Pass)}, false, "the bound is wrong: up (said so)"},
-		"something else is broken":    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("exits", assertions.Fail)}, false, "exits"},
-		"nothing was shown":           {assertions.Pass, []assertions.Finding{f("up", assertions.Invalid), f("kept", assertions.Pass)}, false, "nothing was shown of: up (who knows)"},
-		"no round was executed":       {assertions.Pass, []assertions.Finding{premise("run", assertions.Invalid), whole}, false, "nothing was shown of: run (who knows)"},
-		"one round was not executed":  {assertions.Pass, []assertions.Finding{premise("run", assertions.Invalid), whole, f("kept", assertions.Pass)}, false, "nothing was shown of: run (who knows)"},
-		"the record is not whole":     {assertions.Pass, []assertions.Finding{executed, premise("record", assertions.Invalid), f("kept", assertions.Pass)}, false, "nothing was shown of: record (who knows)"},
-		"there is no finding":         {assertions.Pass, []assertions.Finding{executed, whole}, false, "nothing was shown: no finding holds"},
-		"the unchanged run failed":    {assertions.Fail, []assertions.Finding{f("up", assertions.Pass)}, false, "the unchanged run is FAIL"},
-		"the unchanged run is no run": {assertions.Invalid, []assertions.Finding{f("up", assertions.Pass)}, false, "the unchanged run is INVALID"},
+		"all hold":                    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("kept", assertions.Pass), executed, whole, premise("audit", assertions.Invalid)}, assertions.Pass, "2 findings hold"},
+		"damage is not asked for":     {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("down", assertions.Fail)}, assertions.Pass, "they ask for the damage of a fault: down"},
+		"a bound is broken":           {assertions.Pass, []assertions.Finding{f("up", assertions.Fail), f("kept", assertions.Pass)}, assertions.Fail, "the bound is wrong: up (said so)"},
+		"something else is broken":    {assertions.Pass, []assertions.Finding{f("up", assertions.Pass), f("exits", assertions.Fail)}, assertions.Fail, "exits"},
+		"nothing was shown":           {assertions.Pass, []assertions.Finding{f("up", assertions.Invalid), f("kept", assertions.Pass)}, assertions.Invalid, "nothing was shown of: up (who knows)"},
+		"no round was executed":       {assertions.Pass, []assertions.Finding{premise("run", assertions.Invalid), whole}, assertions.Invalid, "nothing was shown of: run (who knows)"},
+		"one round was not executed":  {assertions.Pass, []assertions.Finding{premise("run", assertions.Invalid), whole, f("kept", assertions.Pass)}, assertions.Invalid, "nothing was shown of: run (who knows)"},
+		"the record is not whole":     {assertions.Pass, []assertions.Finding{executed, premise("record", assertions.Invalid), f("kept", assertions.Pass)}, assertions.Invalid, "nothing was shown of: record (who knows)"},
+		"there is no finding":         {assertions.Pass, []assertions.Finding{executed, whole}, assertions.Invalid, "nothing was shown: no finding holds"},
+		"the unchanged run failed":    {assertions.Fail, []assertions.Finding{f("up", assertions.Pass)}, assertions.Invalid, "the unchanged run is FAIL"},
+		"the unchanged run is no run": {assertions.Invalid, []assertions.Finding{f("up", assertions.Pass)}, assertions.Invalid, "the unchanged run is INVALID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			quiet, why := Right(c.unchanged, p, plan.Control{Name: "no-fault", NoFault: true}, c.fs)
-			assert.Equal(t, c.quiet, quiet)
+			verdict, why := Right(c.unchanged, p, plan.Control{Name: "no-fault", NoFault: true}, c.fs)
+			assert.Equal(t, c.verdict, verdict)
 			assert.Contains(t, why, c.says)
 		})
 	}
@@ -131,10 +131,10 @@ func TestQuiet(t *testing.T) {
 	run, err := record.Open(w.Dir())
 	require.NoError(t, err)
 	fs, _ := assertions.Judge(t.Context(), run)
-	quiet, why := Right(assertions.Pass, run.Plan, plan.Control{NoFault: true}, fs)
-	assert.False(t, quiet, "interrupted before its first round: %s", why)
+	verdict, why := Right(assertions.Pass, run.Plan, plan.Control{NoFault: true}, fs)
+	assert.Equal(t, assertions.Invalid, verdict, "interrupted before its first round: %s", why)
 	assert.Contains(t, why, "nothing was shown of: run (the run was interrupted")
 
 	killed, _ := Right(assertions.Pass, p, plan.Control{MustFail: []string{"up"}}, []assertions.Finding{f("up", assertions.Fail)})
-	assert.True(t, killed, "the other controls must fail")
+	assert.Equal(t, assertions.Pass, killed, "the other controls must fail")
 }

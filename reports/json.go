@@ -18,7 +18,7 @@ const SchemaVersion = 1
 // a field says otherwise.
 type Document struct {
 	Version int                `json:"version"` // SchemaVersion
-	Verdict assertions.Verdict `json:"verdict"` // the worst of all: FAIL over INVALID over PASS
+	Verdict assertions.Verdict `json:"verdict"` // the worst of all, as the exit code says it: FAIL, also for a control that survived, over INVALID over PASS
 	Results []RunResult        `json:"results"`
 }
 
@@ -123,7 +123,9 @@ type ControlOutcome struct {
 	Name     string          `json:"name"`
 	NoFault  bool            `json:"noFault,omitempty"` // the A/A control
 	Killed   bool            `json:"killed"`            // of the A/A control: quiet
+	Unshown  bool            `json:"unshown,omitempty"` // neither killed nor alive: nothing was shown either way
 	Reason   string          `json:"reason,omitempty"`
+	Unread   string          `json:"unread,omitempty"` // why its record could not be judged again; the rest is what was judged before
 	Dir      string          `json:"dir,omitempty"`
 	Findings []FindingResult `json:"findings,omitempty"`
 }
@@ -142,12 +144,10 @@ func JSON(w io.Writer, results []Result) error {
 // Describe makes the Document of results.
 func Describe(results []Result) Document {
 	d := Document{Version: SchemaVersion, Results: []RunResult{}}
-	var vs []assertions.Verdict
 	for _, r := range results {
-		vs = append(vs, r.Verdict)
 		d.Results = append(d.Results, describe(r))
 	}
-	d.Verdict = assertions.Worst(vs...)
+	d.Verdict = Overall(results)
 	return d
 }
 
@@ -165,13 +165,26 @@ func describe(r Result) RunResult {
 		out.Rounds = append(out.Rounds, roundResult(tell(pl, rd)))
 	}
 	for _, c := range r.Controls {
-		out.Controls = append(out.Controls, ControlOutcome{Name: c.Name, NoFault: c.NoFault, Killed: c.Killed, Reason: c.Reason, Dir: c.Dir, Findings: findingResults(c.Findings)})
+		out.Controls = append(out.Controls, ControlOutcome{Name: c.Name, NoFault: c.NoFault, Killed: c.Verdict == assertions.Pass, Unshown: c.Verdict == assertions.Invalid,
+			Reason: c.Reason, Unread: c.Unread, Dir: c.Dir, Findings: findingResults(c.Findings)})
 	}
 	if len(r.Controls) > 0 {
 		s := ScoreOf(r)
 		out.Score = &s
 	}
 	return out
+}
+
+// result is the control that was described.
+func (c ControlOutcome) result() ControlResult {
+	v := assertions.Fail
+	switch {
+	case c.Killed:
+		v = assertions.Pass
+	case c.Unshown:
+		v = assertions.Invalid
+	}
+	return ControlResult{Name: c.Name, NoFault: c.NoFault, Verdict: v, Reason: c.Reason, Unread: c.Unread, Dir: c.Dir, Findings: findings(c.Findings)}
 }
 
 func roundResult(s *story) RoundResult {

@@ -51,7 +51,7 @@ type (
 )
 
 // JUnit writes JUnit XML: a scenario is a test suite, a finding a test case; FAIL is a failure, INVALID an error. Controls are a
-// suite of their own, in which one that was not killed is a failure.
+// suite of their own, in which one that was not killed is a failure, and one that showed nothing an error.
 func JUnit(w io.Writer, results []Result) error {
 	all := junitSuites{Name: "gauntlet"}
 	total := 0.0
@@ -146,14 +146,20 @@ func controlSuite(r Result) junitSuite {
 	s := junitSuite{Name: suiteName(r) + " controls", Time: "0", Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05")}
 	for _, c := range r.Controls {
 		x := junitCase{Class: s.Name, Name: c.Name, Time: "0"}
-		if c.Killed {
-			x.Out = c.Reason
-		} else {
-			word := "not killed: "
-			if c.NoFault {
-				word = "not quiet: "
-			}
-			x.Failure = &junitProblem{Message: word + clean(c.Reason), Type: "control", Text: c.Dir}
+		unread := ""
+		if c.Unread != "" {
+			unread = notAgain + clean(c.Unread)
+		}
+		text := strings.Join(nonEmpty(c.Dir, unread), "\n")
+		switch v := r.outcome(c); {
+		case v == assertions.Pass:
+			x.Out = strings.Join(nonEmpty(c.Reason, unread), "\n")
+		case v == assertions.Invalid:
+			x.Error = &junitProblem{Message: "nothing was shown: " + clean(c.Reason), Type: "control", Text: text}
+		case c.NoFault:
+			x.Failure = &junitProblem{Message: "not quiet: " + clean(c.Reason), Type: "control", Text: text}
+		default:
+			x.Failure = &junitProblem{Message: "not killed: " + clean(c.Reason), Type: "control", Text: text}
 		}
 		s.Cases = append(s.Cases, x)
 	}

@@ -18,12 +18,35 @@ type Result struct {
 
 // ControlResult is one control and what became of it.
 type ControlResult struct {
-	Name     string
-	NoFault  bool   // the A/A control, in which nothing may fail
-	Killed   bool   // it came out as it must; of the A/A control: quiet
+	Name    string
+	NoFault bool // the A/A control, in which nothing may fail
+	// Verdict is PASS where it came out as it must: it was killed, or, without a fault, is quiet. INVALID: it showed nothing either way.
+	Verdict  assertions.Verdict
 	Reason   string // why not, or which assertions killed it
+	Unread   string // why its record could not be judged again; what stands here was judged before
 	Dir      string // its run directory
 	Findings []assertions.Finding
+}
+
+// outcome of one of the controls: beside a run that did not pass none shows anything.
+func (r Result) outcome(c ControlResult) assertions.Verdict {
+	if r.Verdict != assertions.Pass {
+		return assertions.Invalid
+	}
+	return c.Verdict
+}
+
+// Overall is the worst verdict of runs and their controls. A control that survived is a FAIL, of the scenario rather than the
+// service.
+func Overall(results []Result) assertions.Verdict {
+	var vs []assertions.Verdict
+	for _, r := range results {
+		vs = append(vs, r.Verdict)
+		for _, c := range r.Controls {
+			vs = append(vs, r.outcome(c))
+		}
+	}
+	return assertions.Worst(vs...)
 }
 
 // Format is a row of the table.

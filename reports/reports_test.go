@@ -134,31 +134,89 @@ func TestScore(t *testing.T) {
 
 // The control without a fault is no mutant: it is told apart, and counts for nothing in the score.
 func TestNoise(t *testing.T) {
-	for quiet, want := range map[bool]struct{ noise, says, junit string }{
-		true:  {"quiet", "  quiet    no-fault: 3 findings hold", "no-fault"},
-		false: {"noisy", "  NOISY    no-fault: 3 findings hold", "not quiet: 3 findings hold"},
+	for verdict, want := range map[assertions.Verdict]struct{ noise, says, junit, more string }{
+		assertions.Pass:    {"quiet", "  quiet    no-fault: 3 findings hold", "no-fault", ""},
+		assertions.Fail:    {"noisy", "  NOISY    no-fault: 3 findings hold", "not quiet: 3 findings hold", "is not quiet, and the exit code"},
+		assertions.Invalid: {"unshown", "  INVALID  no-fault: 3 findings hold", "nothing was shown: 3 findings hold", "1 of them showed nothing either way, which is INVALID."},
 	} {
 		r := passed().result(t)
 		before := ScoreOf(r)
 		// What failed in it made no assertion worth anything.
-		r.Controls = append(r.Controls, ControlResult{Name: "no-fault", NoFault: true, Killed: quiet, Reason: "3 findings hold",
+		r.Controls = append(r.Controls, ControlResult{Name: "no-fault", NoFault: true, Verdict: verdict, Reason: "3 findings hold",
 			Findings: []assertions.Finding{finding(assertions.Fail, assertions.Service, "steady", "slo", 1, "x")}})
 		before.Noise = want.noise
 		assert.Equal(t, before, ScoreOf(r))
 		var text, junit bytes.Buffer
 		require.NoError(t, Text(&text, []Result{r}))
 		assert.Contains(t, text.String(), want.says)
+		assert.Contains(t, text.String(), want.more)
 		assert.Contains(t, text.String(), "(1 of 2 killed: a resilience mutation score of 50 %)")
 		assert.Contains(t, text.String(), "Noise: no-fault is the same run without a fault.")
-		assert.Equal(t, !quiet, strings.Contains(text.String(), "is not quiet, and the exit code"))
+		assert.Equal(t, verdict == assertions.Fail, strings.Contains(text.String(), "is not quiet, and the exit code"))
+		assert.Equal(t, verdict == assertions.Invalid, strings.Contains(text.String(), "showed nothing either way"))
 		require.NoError(t, JUnit(&junit, []Result{r}))
 		assert.Contains(t, junit.String(), want.junit)
 		r.Controls = r.Controls[2:]
 		assert.Equal(t, Score{Noise: want.noise}, ScoreOf(r))
+		assert.Equal(t, assertions.Worst(r.Verdict, verdict), Describe([]Result{r}).Verdict)
 		text.Reset()
 		require.NoError(t, Text(&text, []Result{r}))
 		assert.NotContains(t, text.String(), "mutation score")
 	}
+}
+
+// A control that showed nothing is neither killed nor alive, in every format.
+func TestAControlThatShowedNothing(t *testing.T) {
+	r := passed().result(t)
+	r.Controls[1].Verdict, r.Controls[1].Unread = assertions.Invalid, "it is gone"
+	assert.Equal(t, Score{Killed: 1, Run: 2, Unshown: 1, Worthless: []string{"steady", "back"}}, ScoreOf(r))
+	assert.Equal(t, assertions.Invalid, Overall([]Result{r}))
+	d := Describe([]Result{r})
+	assert.Equal(t, assertions.Invalid, d.Verdict)
+	assert.Equal(t, assertions.Pass, d.Results[0].Verdict, "that of the run itself")
+	assert.False(t, d.Results[0].Controls[0].Unshown)
+	assert.True(t, d.Results[0].Controls[1].Unshown)
+	var text, junit bytes.Buffer
+	require.NoError(t, Text(&text, []Result{r}))
+	assert.Contains(t, text.String(), "  INVALID  single-endpoint in orders: did not fail")
+	assert.Contains(t, text.String(), "This was judged before, and could not be again: it is gone")
+	assert.Contains(t, text.String(), "1 of them showed nothing either way, which is INVALID.")
+	assert.NotContains(t, text.String(), "lived")
+	require.NoError(t, JUnit(&junit, []Result{r}))
+	var all junitSuites
+	require.NoError(t, xml.Unmarshal(junit.Bytes(), &all))
+	require.Len(t, all.Suites, 2)
+	assert.Equal(t, [3]int{2, 0, 1}, [3]int{all.Suites[1].Tests, all.Suites[1].Failures, all.Suites[1].Errors})
+	assert.Contains(t, all.Suites[1].Cases[1].Error.Message, "nothing was shown: did not fail")
+	assert.Contains(t, all.Suites[1].Cases[1].Error.Text, "it is gone")
+}
+
+// Beside a run that did not pass controls show nothing, whatever was said of them: its verdict is that of all.
+func TestControlsBesideARunThatDidNotPass(t *testing.T) {
+	for verdict, failures := range map[assertions.Verdict]int{assertions.Invalid: 0, assertions.Fail: 0, assertions.Pass: 1} {
+		r := passed().result(t)
+		r.Verdict = verdict
+		var out bytes.Buffer
+		require.NoError(t, JUnit(&out, []Result{r}))
+		var all junitSuites
+		require.NoError(t, xml.Unmarshal(out.Bytes(), &all))
+		require.Len(t, all.Suites, 2)
+		assert.Equal(t, failures, all.Suites[1].Failures, verdict)
+		if verdict != assertions.Pass {
+			assert.Equal(t, 2, all.Suites[1].Errors, verdict)
+			assert.Equal(t, verdict, Overall([]Result{r}))
+			assert.Equal(t, Score{Run: 2, Unshown: 2}, ScoreOf(r))
+		}
+	}
+}
+
+// What a control that survived makes of a run that passed is the verdict of the document, as it is the exit code.
+func TestTheVerdictOfADocumentIsThatOfTheControlsToo(t *testing.T) {
+	r := passed().result(t)
+	assert.Equal(t, assertions.Fail, Overall([]Result{r}))
+	assert.Equal(t, assertions.Fail, Describe([]Result{r}).Verdict)
+	r.Controls = r.Controls[:1]
+	assert.Equal(t, assertions.Pass, Describe([]Result{r}).Verdict)
 }
 
 func TestPhaseQuantilesNeedSamples(t *testing.T) {

@@ -63,7 +63,7 @@ func SavedControls(dir string) ([]ControlResult, error) {
 	var all []ControlResult
 	for _, r := range doc.Results {
 		for _, c := range r.Controls {
-			all = append(all, ControlResult{Name: c.Name, NoFault: c.NoFault, Killed: c.Killed, Reason: c.Reason, Dir: c.Dir, Findings: findings(c.Findings)})
+			all = append(all, c.result())
 		}
 	}
 	return all, nil

@@ -36,7 +36,7 @@ func TestSavedControlsAreThoseThatWereSaved(t *testing.T) {
 	r.Run.Dir = t.TempDir()
 	window := assertions.Evidence{What: "requests", File: "requests/web.csv", Window: &assertions.Window{From: 1100 * ms, To: 4208123457}, Count: 3,
 		Nodes: []string{"web-1"}, Values: map[string]float64{"p99": 0.25}, Detail: "a line"}
-	r.Controls = append(r.Controls, ControlResult{Name: "no-fault", NoFault: true, Reason: "it was loud", Dir: "runs/x-no-fault-1", Findings: []assertions.Finding{
+	r.Controls = append(r.Controls, ControlResult{Name: "no-fault", NoFault: true, Reason: "it was loud", Unread: "it is gone", Dir: "runs/x-no-fault-1", Findings: []assertions.Finding{
 		finding(assertions.Fail, assertions.Service, "steady", "slo", 1, "too slow", window), finding(assertions.Invalid, assertions.Premise, "audit", "audit", 0, "none")}})
 	require.NoError(t, Save(r))
 	saved := r

@@ -11,8 +11,10 @@ import (
 type Score struct {
 	Killed int `json:"killed"`
 	Run    int `json:"run"` // without the A/A control
-	// Noise is what the A/A control showed, the same run without a fault: quiet, or noisy, when a bound was broken or nothing
-	// was shown. Empty: it was not run.
+	// Unshown is how many of these showed nothing either way: neither killed nor alive.
+	Unshown int `json:"unshown,omitempty"`
+	// Noise is what the A/A control showed, the same run without a fault: quiet, noisy, when a bound was broken, or unshown,
+	// when nothing was shown. Empty: it was not run.
 	Noise string `json:"noise,omitempty"`
 	// Worthless are the assertions that no control made fail: that they pass says nothing about whether they could fail.
 	Worthless []string `json:"worthless,omitempty"`
@@ -24,14 +26,19 @@ func ScoreOf(r Result) Score {
 	failed := map[string]bool{}
 	for _, c := range r.Controls {
 		if c.NoFault {
-			s.Noise = map[bool]string{true: "quiet", false: "noisy"}[c.Killed]
+			s.Noise = map[assertions.Verdict]string{assertions.Pass: "quiet", assertions.Fail: "noisy", assertions.Invalid: "unshown"}[r.outcome(c)]
 			continue
 		}
 		s.Run++
-		if !c.Killed {
+		switch r.outcome(c) {
+		case assertions.Pass:
+			s.Killed++
+		case assertions.Fail:
 			continue // what fails in a run that proves nothing does not count
+		default:
+			s.Unshown++
+			continue
 		}
-		s.Killed++
 		for _, f := range c.Findings {
 			if f.Verdict == assertions.Fail {
 				failed[f.ID] = true

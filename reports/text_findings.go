@@ -217,6 +217,9 @@ func change(c plan.Control) string {
 	return c.Name
 }
 
+// notAgain begins the sentence on a control whose record is not there.
+const notAgain = "This was judged before, and could not be again: "
+
 func (p *page) controls(r Result) {
 	s := ScoreOf(r)
 	p.blank()
@@ -229,14 +232,18 @@ func (p *page) controls(r Result) {
 	if s.Noise != "" {
 		p.line("  ", "Noise: "+plan.NoFaultControl+" is the same run without a fault. It is quiet when everything holds: a bound that it breaks is wrong.")
 	}
+	unshown := 0
 	for _, c := range r.Controls {
 		word, color := "killed", "32"
-		switch {
-		case c.NoFault && c.Killed:
+		switch v := r.outcome(c); {
+		case v == assertions.Invalid:
+			word, color = v.String(), "33"
+			unshown++
+		case v == assertions.Pass && c.NoFault:
 			word = "quiet"
-		case c.NoFault:
+		case v == assertions.Fail && c.NoFault:
 			word, color = "NOISY", "31"
-		case !c.Killed:
+		case v == assertions.Fail:
 			word, color = "ALIVE", "31"
 		}
 		plain := fmt.Sprintf("  %-7s  ", word)
@@ -244,12 +251,18 @@ func (p *page) controls(r Result) {
 		if c.Dir != "" {
 			p.line("           record: ", c.Dir)
 		}
+		if c.Unread != "" {
+			p.line("           ", notAgain+c.Unread)
+		}
 	}
-	if alive := s.Run - s.Killed; alive > 0 && r.Verdict == assertions.Pass {
+	if alive := s.Run - s.Killed - s.Unshown; alive > 0 {
 		p.line("  ", fmt.Sprintf("%d of them lived: what the scenario asserts does not notice that, and the exit code is that of FAIL.", alive))
 	}
-	if s.Noise == "noisy" && r.Verdict == assertions.Pass {
+	if s.Noise == "noisy" {
 		p.line("  ", "The run without a fault is not quiet, and the exit code is that of FAIL.")
+	}
+	if unshown > 0 && r.Verdict == assertions.Pass {
+		p.line("  ", fmt.Sprintf("%d of them showed nothing either way, which is INVALID.", unshown))
 	}
 	if len(s.Worthless) > 0 {
 		p.line("  Worthless so far: ", strings.Join(s.Worthless, ", ")+". No control made them fail, so that they pass proves little.")

@@ -64,7 +64,8 @@ func once(ctx context.Context, s *harness.Scenario, on carrier, quiet bool, dir 
 		}
 		cr, err := try(c.Name, fmt.Sprintf("%s-%d", dir, i+1), func(r *reports.Result) (bool, string) {
 			// Judged against a passing run: whether the unchanged one passed has a line of its own.
-			return harness.Right(assertions.Pass, unchanged.Plan, c, r.Findings)
+			v, why := harness.Right(assertions.Pass, unchanged.Plan, c, r.Findings)
+			return v == assertions.Pass, why
 		})
 		if cr == nil || err != nil {
 			return err
