@@ -102,18 +102,17 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		return c, fmt.Errorf("open the plane's log: %w", err)
 	}
 	c.watch()
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime) // see create
+	defer cancel()
+	if c.network, err = c.run.Network(whole); err != nil { // before the images: what stands of the run keeps Clean from them
+		return c, err
+	}
 	g, within := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		c.self, err = c.store.Self(within, agent.PlaneArgv0, agent.PodArgv0, agent.IdleArgv0, agent.HandsArgv0)
 		return err
 	})
-	g.Go(func() (err error) {
-		whole, cancel := context.WithTimeout(context.WithoutCancel(within), createTime) // see create
-		defer cancel()
-		c.network, err = c.run.Network(whole)
-		return err
-	})
-	for i := range spec.Services { // images are made while the network is
+	for i := range spec.Services {
 		g.Go(func() error {
 			_, err := c.image(within, &spec.Services[i])
 			return err

@@ -101,8 +101,8 @@ func check(spec *cluster.Spec) error {
 // Doctor tries an engine stage by stage.
 func Doctor(ctx context.Context) []engine.Stage { return engine.Doctor(ctx) }
 
-// Clean removes what topologies left whose harness is dead, and the images that this package made and nothing uses,
-// and returns their names. Where there is no engine, or none that this user may use, there is nothing to clean; one that does not answer
+// Clean removes what topologies left whose harness is dead, and, while none stands whose harness lives, the images that this package
+// made and nothing uses, and returns their names. Where there is no engine, or none that this user may use, there is nothing to clean; one that does not answer
 // is an error, for what is left there goes on.
 func Clean(ctx context.Context) (removed []string, err error) {
 	e, err := engine.Connect(ctx)
@@ -114,9 +114,13 @@ func Clean(ctx context.Context) (removed []string, err error) {
 		return nil, fmt.Errorf("look for what was left in containers: %w", err)
 	}
 	defer e.Close()
-	swept, err := e.Sweep(ctx)
+	removed, err = e.Sweep(ctx)
+	lives, livesErr := e.Lives(ctx)
+	if err = errors.Join(err, livesErr); lives || livesErr != nil {
+		return removed, err // a run that starts has its images before the containers that use them
+	}
 	old, cleanErr := images.New(e.API()).Clean(ctx)
-	return append(swept, old...), errors.Join(err, cleanErr)
+	return append(removed, old...), errors.Join(err, cleanErr)
 }
 
 // RemoveVolumes implements cluster.VolumeKeeper.

@@ -6,8 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +142,75 @@ func TestHarnessKilled(t *testing.T) {
 	_, err = living.Kill(t.Context(), "b")
 	require.NoError(t, err)
 	require.NoError(t, living.Start(t.Context(), "b"))
+}
+
+// TestCleanLeavesImagesToARunThatStarts: they are made, or found, before a container uses them.
+func TestCleanLeavesImagesToARunThatStarts(t *testing.T) {
+	e := connected(t)
+	path := filepath.Join(t.TempDir(), "unused")
+	b, err := os.ReadFile(program(t))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, append(b, unique()...), 0o755)) // no image is of it yet
+	starting := e.NewRun(unique())
+	_, err = starting.Network(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := starting.Remove(context.Background())
+		require.NoError(t, err)
+	})
+	image, err := images.New(e.API()).Program(t.Context(), path)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := e.API().ImageRemove(context.Background(), image, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+		require.NoError(t, err)
+	})
+	_, err = docker.Clean(t.Context())
+	require.NoError(t, err)
+	_, err = e.API().ImageInspect(t.Context(), image)
+	require.NoError(t, err)
+}
+
+// TestTheNetworkComesBeforeTheImages: from its first image on, something of a run stands that Clean sees.
+func TestTheNetworkComesBeforeTheImages(t *testing.T) {
+	e := connected(t)
+	socket, local := strings.CutPrefix(e.Host(), "unix://")
+	if !local {
+		t.Skipf("the engine at %s has no socket to stand before", e.Host())
+	}
+	asked := make(chan string, 100)
+	to := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}},
+		FlushInterval: -1,
+	}
+	between := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "/images/"):
+			asked <- r.URL.Path
+		case strings.HasSuffix(r.URL.Path, "/networks/create"):
+			select { // who does not wait for the answer asks for an image meanwhile
+			case path := <-asked:
+				asked <- path
+			case <-time.After(500 * time.Millisecond):
+			}
+			http.Error(w, `{"message": "not today"}`, http.StatusInternalServerError)
+			return
+		}
+		to.ServeHTTP(w, r)
+	}))
+	path := filepath.Join(t.TempDir(), "engine.sock")
+	var err error
+	between.Listener.Close()
+	between.Listener, err = net.Listen("unix", path)
+	require.NoError(t, err)
+	between.Start()
+	defer between.Close()
+	t.Setenv("DOCKER_HOST", "unix://"+path)
+	_, err = docker.New().Up(t.Context(), &cluster.Spec{Name: unique(), Services: []cluster.Service{serving("a", program(t))}}, cluster.Options{Dir: t.TempDir()})
+	require.ErrorContains(t, err, "not today")
+	require.Empty(t, asked)
 }
 
 // running lists the running containers of a topology with a role.

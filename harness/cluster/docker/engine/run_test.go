@@ -205,6 +205,9 @@ func TestSweep(t *testing.T) {
 	far.machine, far.boot = "elsewhere", "another"
 	put(dead, "dead")
 	put(far, "far")
+	lives, err := e.Lives(t.Context())
+	require.NoError(t, err)
+	assert.True(t, lives, "this process does")
 
 	removed, err := e.Sweep(t.Context())
 	require.NoError(t, err)
@@ -218,6 +221,22 @@ func TestSweep(t *testing.T) {
 	_, ns, err := e.list(t.Context(), theirs.filter())
 	require.NoError(t, err)
 	assert.Len(t, ns, 1)
+}
+
+func TestLiving(t *testing.T) {
+	me, dead, far := self(), self(), self()
+	dead.start = "1"
+	far.machine, far.boot = "elsewhere", "another"
+	of := func(labels ...string) (all []thing) {
+		for _, l := range labels {
+			all = append(all, thing{labels: map[string]string{LabelOwner: l}})
+		}
+		return all
+	}
+	assert.False(t, living(nil))
+	assert.False(t, living(of(dead.label(), "nobody", "")))
+	assert.True(t, living(of(dead.label(), me.label())))
+	assert.True(t, living(of(far.label())), "nothing is known of another machine's")
 }
 
 func TestOwner(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/moby/moby/client"
 )
@@ -45,6 +46,23 @@ func (e *Engine) Sweep(ctx context.Context) (removed []string, err error) {
 		}
 	}
 	return removed, errors.Join(errs...)
+}
+
+// Lives reports whether a container or a network stands of a run whose harness is not known to be dead.
+func (e *Engine) Lives(ctx context.Context) (bool, error) {
+	containers, networks, err := e.list(ctx, label(LabelOurs, "1"))
+	if err != nil {
+		return false, err
+	}
+	return living(containers) || living(networks), nil
+}
+
+// living reports whether one of the things has an owner who is not known to be dead.
+func living(all []thing) bool {
+	return slices.ContainsFunc(all, func(t thing) bool {
+		o, err := parseOwner(t.labels[LabelOwner])
+		return err == nil && !o.abandoned()
+	})
 }
 
 // abandoned returns the things whose owner is known to be dead.
