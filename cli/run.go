@@ -54,7 +54,7 @@ was done and judges what there is (130); a second one ends at once.`,
 	c.Flags().IntVar(&f.count, "count", 1, "run each scenario `N` times, the seed advancing by one")
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "draw everything random from this `SEED` (default: the scenario's own, or a new one)")
 	c.Flags().StringVar(&f.driver, "driver", "", "run the topology on this `DRIVER`: "+driverNames())
-	c.Flags().BoolVar(&f.keep, "keep", false, "keep what the nodes wrote to their volumes, in the run directory")
+	c.Flags().BoolVar(&f.keep, "keep", false, "keep what the nodes wrote to their volumes, in the run directory (driver sandbox: those of docker are the engine's)")
 	c.Flags().StringVar(&f.out, "out", "runs", "put the run directories below this `DIRECTORY`")
 	outputFlag(c, &f.format)
 	return c

@@ -103,7 +103,7 @@ type Options struct {
 	Unchanged *record.Run
 	// Dir is the run directory, which must not hold a run yet. Empty: runs/NAME-TIME below the current directory.
 	Dir      string
-	Keep     bool // keep the volumes of the topology, in DIR/volumes
+	Keep     bool // keep the volumes of the topology, in DIR/volumes; an error with a driver whose volumes are its engine's
 	Progress func(line string)
 	Args     []string // how the run was asked for, for the record
 }
@@ -134,6 +134,9 @@ func (s *Scenario) Run(ctx context.Context, opt Options) (*reports.Result, error
 	}
 	if err := Executable(p, driver); err != nil {
 		return nil, err
+	}
+	if _, keeps := driver.(cluster.VolumeKeeper); opt.Keep && keeps {
+		return nil, &InputError{fmt.Errorf("the driver %s has volumes in its engine, and none that could be kept in the run directory", driver.Name())}
 	}
 	spec, err := s.changed(ctx, p.Control)
 	if err != nil {

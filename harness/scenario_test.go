@@ -1,10 +1,12 @@
 package harness
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,4 +36,23 @@ func TestRunThatNeverBeganLeavesNoDirectory(t *testing.T) {
 	left, err := os.ReadDir(out)
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+// keeper is a driver whose volumes are not directories.
+type keeper struct{ cluster.Driver }
+
+func (keeper) RemoveVolumes(context.Context, string, ...string) error { return nil }
+
+func TestVolumesThatTheDriverKeepsCannotBeKept(t *testing.T) {
+	files := find(t, "no-fault")
+	s, err := Load(t.Context(), files[0])
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "run")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // where it is not refused nothing starts either
+	_, err = s.Run(ctx, Options{Driver: keeper{Drivers[0].New()}, Keep: true, Dir: dir})
+	require.ErrorContains(t, err, "has volumes in its engine, and none that could be kept in the run directory")
+	var input *InputError
+	require.ErrorAs(t, err, &input)
+	assert.NoDirExists(t, dir)
 }
