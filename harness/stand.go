@@ -58,12 +58,18 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 	if opt.Driver == nil {
 		opt.Driver = Drivers[0].New()
 	}
+	if opt.Progress == nil {
+		opt.Progress = func(string) {}
+	}
 	if opt.API == "" {
 		opt.API = DefaultAPI
 	}
 	spec, err := topology.Load(ctx, compose, topology.Option{})
 	if err != nil {
 		return nil, &InputError{err}
+	}
+	for _, w := range spec.Warnings {
+		opt.Progress("warning: " + w)
 	}
 	links, err := standingLinks(spec, opt.Toxic)
 	if err != nil {

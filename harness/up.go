@@ -40,6 +40,9 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, w := range spec.Warnings {
+		t.Log("warning: " + w)
+	}
 	if _, err := new(build.Builder).Build(ctx, spec, nil, filepath.Dir(compose), func(line string) { t.Log(line) }); err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,12 @@ package harness_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -33,6 +35,46 @@ func (d *idle) Up(_ context.Context, _ *cluster.Spec, opt cluster.Options) (clus
 type stopped struct{ testing.TB }
 
 func (stopped) Fatal(...any) { runtime.Goexit() }
+
+// told is a test that keeps what is logged.
+type told struct {
+	stopped
+	lines *[]string
+}
+
+func (t told) Log(args ...any) { *t.lines = append(*t.lines, fmt.Sprint(args...)) }
+
+// What a topology says that means nothing is told by whoever starts it by hand: no record has it.
+func TestWarningsOfATopologyAreTold(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+services:
+  a: {x-gauntlet: {exec: "true"}, environment: {NAME: "${SURELY_NOT_SET}"}, cpu_shares: 5}
+`), 0o644))
+	d := &idle{}
+	defer func(rows []harness.DriverRow) { harness.Drivers = rows }(harness.Drivers)
+	harness.Drivers = append(slices.Clone(harness.Drivers), harness.DriverRow{Name: "idle", New: func() cluster.Driver { return d }})
+	warned := func(lines []string) {
+		t.Helper()
+		all := strings.Join(lines, "\n")
+		assert.Regexp(t, `(?m)^warning: .*compose.yaml:3: the variable SURELY_NOT_SET is not set`, all)
+		assert.Regexp(t, `(?m)^warning: .*compose.yaml:3: services.a.cpu_shares has no effect`, all)
+	}
+
+	var lines []string
+	_, err := harness.Stand(t.Context(), file, harness.StandOptions{Driver: d, API: "127.0.0.1:0", Dir: t.TempDir(), Progress: func(line string) { lines = append(lines, line) }})
+	require.ErrorContains(t, err, "it starts nothing")
+	warned(lines)
+
+	lines = nil
+	done := make(chan struct{})
+	go func() { // Fatal ends it
+		defer close(done)
+		harness.Up(told{stopped{t}, &lines}, file, harness.WithDriver("idle"))
+	}()
+	<-done
+	warned(lines)
+}
 
 // What is asked for stream faults goes through the link core from the beginning, and nothing else does: there a refused
 // connection is accepted first.
