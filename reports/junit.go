@@ -55,12 +55,20 @@ type (
 func JUnit(w io.Writer, results []Result) error {
 	all := junitSuites{Name: "gauntlet"}
 	total := 0.0
+	named := map[string]int{}
 	for _, r := range results {
-		s, seconds := suite(r)
+		named[suiteName(r)]++
+	}
+	for _, r := range results {
+		name := suiteName(r)
+		if named[name] > 1 { // who compares suites by name would take one for the other
+			name += fmt.Sprintf(" (seed %d)", r.Run.Plan.Seed)
+		}
+		s, seconds := suite(name, r)
 		total += seconds
 		all.Suites = append(all.Suites, s)
 		if len(r.Controls) > 0 {
-			all.Suites = append(all.Suites, controlSuite(r))
+			all.Suites = append(all.Suites, controlSuite(name, r))
 		}
 	}
 	all.Time = fmt.Sprintf("%.3f", total)
@@ -98,13 +106,13 @@ func suiteName(r Result) string {
 	return r.Run.Plan.Name
 }
 
-func suite(r Result) (junitSuite, float64) {
+func suite(name string, r Result) (junitSuite, float64) {
 	seconds := 0.0
 	if n := len(r.Run.Events); n > 0 {
 		seconds = r.Run.Events[n-1].T.Seconds()
 	}
 	s := junitSuite{
-		Name: suiteName(r), Time: fmt.Sprintf("%.3f", seconds), Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05"),
+		Name: name, Time: fmt.Sprintf("%.3f", seconds), Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05"),
 		Properties: []junitProperty{
 			{"verdict", r.Verdict.String()}, {"seed", fmt.Sprint(r.Run.Plan.Seed)}, {"driver", r.Run.Meta.Driver},
 			{"tool", r.Run.Meta.Tool}, {"record", r.Run.Dir}, {"again", command(r)},
@@ -142,8 +150,8 @@ func suite(r Result) (junitSuite, float64) {
 	return s, seconds
 }
 
-func controlSuite(r Result) junitSuite {
-	s := junitSuite{Name: suiteName(r) + " controls", Time: "0", Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05")}
+func controlSuite(name string, r Result) junitSuite {
+	s := junitSuite{Name: name + " controls", Time: "0", Timestamp: r.Run.Meta.Start.UTC().Format("2006-01-02T15:04:05")}
 	for _, c := range r.Controls {
 		x := junitCase{Class: s.Name, Name: c.Name, Time: "0"}
 		unread := ""

@@ -125,6 +125,27 @@ func TestJUnitCounts(t *testing.T) {
 	assert.Equal(t, [3]int{14, 3, 3}, [3]int{all.Tests, all.Failures, all.Errors})
 }
 
+// Of one scenario with several seeds each run has suites of its own name.
+func TestJUnitTellsSeedsApart(t *testing.T) {
+	rs := []Result{passed().result(t), passed().result(t), failed().result(t)}
+	rs[0].Run.Plan.Seed, rs[1].Run.Plan.Seed = 18, 19
+	var out bytes.Buffer
+	require.NoError(t, JUnit(&out, rs))
+	var all junitSuites
+	require.NoError(t, xml.Unmarshal(out.Bytes(), &all))
+	var names []string
+	for _, s := range all.Suites {
+		names = append(names, s.Name)
+		for _, c := range s.Cases {
+			assert.Equal(t, s.Name, c.Class)
+		}
+	}
+	assert.Equal(t, []string{
+		"store-leader-kill (seed 18)", "store-leader-kill (seed 18) controls", "store-leader-kill (seed 19)", "store-leader-kill (seed 19) controls",
+		"cut with MYDB_VERSION=v1.0.0",
+	}, names)
+}
+
 func TestScore(t *testing.T) {
 	r := passed().result(t)
 	assert.Equal(t, Score{Killed: 1, Run: 2, Worthless: []string{"steady", "back"}}, ScoreOf(r))
