@@ -35,11 +35,10 @@ func overRuns(code *int, result func(context.Context, string) (*reports.Result, 
 			var errs []error
 			for _, dir := range args {
 				r, err := result(c.Context(), dir)
-				if err != nil {
-					errs = append(errs, err)
-					continue
+				errs = append(errs, err)
+				if r != nil { // it was judged, and cannot be written down
+					results = append(results, *r)
 				}
-				results = append(results, *r)
 			}
 			if len(results) > 0 {
 				*code = verdictCode(reports.Overall(results))
