@@ -48,8 +48,12 @@ the same.`,
 			if q.format != "text" && q.format != "json" {
 				return usage(c, "query prints text or json, not %q", q.format)
 			}
-			for _, f := range []string{"from", "to", "step"} {
-				if c.Flags().Changed("at") && c.Flags().Changed(f) {
+			for _, f := range []string{"at", "from", "to", "step"} {
+				switch {
+				case !c.Flags().Changed(f):
+				case len(args) == 1:
+					return usage(c, "--%s is about an expression, and none is given", f)
+				case f != "at" && c.Flags().Changed("at"):
 					return usage(c, "--at and --%s exclude each other", f)
 				}
 			}
