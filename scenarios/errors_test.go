@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -368,6 +369,15 @@ func TestFlagsOfAnImage(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
+}
+
+// Who leads alone has no follower.
+func TestFollowerOfOne(t *testing.T) {
+	src := strings.Replace(good, "pick: leader", "pick: follower", 1)
+	require.NoError(t, validated(src, reference()))
+	spec := reference()
+	spec.Services = slices.DeleteFunc(spec.Services, func(s cluster.Service) bool { return s.Name == "store-2" || s.Name == "store-3" })
+	require.ErrorContains(t, validated(src, spec), "x.yaml:17:32: group store has too few nodes for a follower: 1 of at least 2")
 }
 
 // Whatever is refused is reported once.
