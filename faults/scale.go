@@ -32,6 +32,10 @@ func (s *Scale) Targets() []plan.Target { return []plan.Target{{Service: s.Servi
 // Inject scales.
 func (s *Scale) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	before := s.count(env)
+	// What is noted here is what the undo brings back: the number that another fault left for a while would stay.
+	if planned := s.planned(env); before != planned {
+		return nil, fmt.Errorf("%s has %d replicas and its topology %d: another fault has changed it", s.Service, before, planned)
+	}
 	if before == s.Replicas {
 		return nil, fmt.Errorf("%s has %d replicas already", s.Service, before)
 	}
@@ -49,7 +53,17 @@ func (s *Scale) Inject(ctx context.Context, env *Env) (*Effect, error) {
 			return fmt.Sprintf("%s has %d replicas", s.Service, want), nil
 		}
 	}
-	return &Effect{Prove: counted(s.Replicas), Gone: counted(before)}, nil
+	return &Effect{Prove: counted(s.Replicas), Bitten: counted(s.Replicas), Gone: counted(before)}, nil
+}
+
+// planned is the number that the topology starts with.
+func (s *Scale) planned(env *Env) int {
+	for _, x := range env.Cluster.Spec().Services {
+		if x.Name == s.Service {
+			return x.Replicas
+		}
+	}
+	return 0
 }
 
 func (s *Scale) count(env *Env) (n int) {
