@@ -148,7 +148,7 @@ func (c *links) Exec(ctx context.Context, _ string, _ cluster.Process) (cluster.
 }
 
 // inject injects with a ctx and gives the undo.
-func inject(ctx context.Context, c *links, p Params) (*Effect, func(context.Context) error, error) {
+func inject(ctx context.Context, c cluster.Cluster, p Params) (*Effect, func(context.Context) error, error) {
 	var steps []func(context.Context) error
 	e, err := p.Inject(ctx, &Env{Cluster: c,
 		Resolve: func(_ context.Context, t plan.Target) ([]string, error) {

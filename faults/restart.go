@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
@@ -55,6 +56,13 @@ func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
 		with = r.With.Env
 	}
 	restart := func(n string) (string, error) {
+		// Of what another fault has stopped this would be the start, and the end of that fault before its time.
+		switch s, err := env.Cluster.Status(n); {
+		case err != nil:
+			return "", err
+		case s.State != cluster.StateRunning:
+			return "", fmt.Errorf("%s is %s: only what runs can be restarted", n, s.State)
+		}
 		begin := time.Now()
 		if err := env.Cluster.Restart(ctx, n, with); err != nil {
 			return "", err
