@@ -295,9 +295,10 @@ func (rd *round) env() Env {
 		Cluster: rd.cluster,
 		Record:  rd.w,
 		Round:   rd.plan.N,
-		RunID:   fmt.Sprintf("%x-%d", rd.Plan.Seed, rd.plan.N),
-		Ready:   rd.readiness.of,
-		Phase:   func() string { return *rd.phase.Load() },
+		// The same seed runs again, as controls do, and a service may keep what it was given longer than a run lasts.
+		RunID: fmt.Sprintf("%x-%x-%d", rd.Plan.Seed, rd.w.Start().UnixMicro(), rd.plan.N),
+		Ready: rd.readiness.of,
+		Phase: func() string { return *rd.phase.Load() },
 	}
 }
 

@@ -316,3 +316,20 @@ func TestTopologyThatDoesNotStartIsInTheRecord(t *testing.T) {
 	assert.Empty(t, d.c.notes)
 	assert.True(t, run.Complete)
 }
+
+func TestAnotherRunOfASeedHasAnotherID(t *testing.T) {
+	ids := map[string]bool{}
+	for range 2 {
+		d, w := newFake(), &worker{}
+		parts := working(d, w)
+		parts.Workload = func(_ plan.Workload, e Env) (Workload, error) {
+			ids[e.RunID] = true
+			return w, nil
+		}
+		p := withWorkload(planOf())
+		p.Seed = 7
+		_, err := jobWith(t, t.Context(), three(), parts, p)
+		require.NoError(t, err)
+	}
+	assert.Len(t, ids, 2)
+}

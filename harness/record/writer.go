@@ -150,6 +150,9 @@ func (w *Writer) snapshot() []flusher {
 // Dir is the run directory.
 func (w *Writer) Dir() string { return w.dir }
 
+// Start is the wall clock of offset 0, as meta.json has it.
+func (w *Writer) Start() time.Time { return w.wall }
+
 // Now is the offset of this moment.
 func (w *Writer) Now() time.Duration { return time.Since(w.start) }
 
