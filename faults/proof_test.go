@@ -34,6 +34,8 @@ type links struct {
 	rule            cluster.Rule
 	bytes           uint64 // that each link counted
 	removed         []cluster.RuleID
+	deaf            bool // the plane goes on with what was removed
+	silent          bool // the plane does not say what its rules have counted
 	states          map[string]cluster.State
 	pause           func(ctx context.Context, node string) error
 	resumed         []string
@@ -113,9 +115,15 @@ func (c *links) Remove(_ context.Context, id cluster.RuleID) error {
 	return nil
 }
 
-func (c *links) Counters(context.Context, cluster.RuleID) (cs []cluster.Counter, err error) {
+func (c *links) Counters(_ context.Context, id cluster.RuleID) (cs []cluster.Counter, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.silent {
+		return nil, errors.New("the plane does not answer")
+	}
+	if slices.Contains(c.removed, id) && !c.deaf {
+		return nil, &cluster.UnknownRuleError{ID: id}
+	}
 	for _, l := range c.applied {
 		cs = append(cs, cluster.Counter{Link: l, Packets: c.counted[l], Bytes: c.bytes, Probes: c.probed[l]})
 	}
@@ -294,6 +302,34 @@ func TestARuleThatWasRefusedHasNothingToRemove(t *testing.T) {
 	require.ErrorContains(t, err, "set a rule on a -> b: no such table")
 	require.NoError(t, undo(t.Context()))
 	assert.Empty(t, f.removed)
+}
+
+// A probe is answered also where the rule that may spare it is still there.
+func TestARuleThatSparesProbesIsGoneWhenThePlaneDoesNotKnowIt(t *testing.T) {
+	for _, c := range []struct{ kind, params string }{
+		{"latency", `{"from":"a","to":"b","latency":"100ms","toxicity":"30%"}`},
+		{"limit_data", `{"from":"a","to":"b","bytes":100000000}`},
+		{"http-error", `{"from":"a","to":"b","status":503}`},
+		{"grpc-error", `{"from":"a","to":"b","code":"UNAVAILABLE"}`},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			f := newLinks()
+			f.deaf = true
+			e, undo, err := inject(t.Context(), f, params(t, c.kind, c.params))
+			require.NoError(t, err)
+			require.NoError(t, undo(t.Context()))
+			gone := e.Healed(e.Links)
+			_, err = gone(t.Context())
+			require.ErrorContains(t, err, "the plane still has the rule on a -> b")
+			f.silent = true
+			_, err = gone(t.Context())
+			require.ErrorContains(t, err, "the plane does not answer")
+			f.deaf, f.silent = false, false
+			said, err := gone(t.Context())
+			require.NoError(t, err)
+			assert.Contains(t, said, "the plane has removed the rule; 1 of 1 probes were answered")
+		})
+	}
 }
 
 func TestPauseIsNotInterruptedAndOnlyWhatIsPausedIsResumed(t *testing.T) {

@@ -93,7 +93,7 @@ func (c Chosen) inject(ctx context.Context, env *Env, ends Ends, r cluster.Reply
 			return fmt.Sprintf("%s is set on %d links; the requests that it answers are its proof", what, len(links)), nil
 		},
 		Bitten: func(ctx context.Context) (string, error) { return f.replied(ctx, what) },
-		Healed: healed(env, answered),
+		Healed: healed(env, f.lifted),
 	}, nil
 }
 

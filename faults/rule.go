@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -112,6 +113,26 @@ func answered(env *Env, links []cluster.Link) proof {
 			worst = max(worst, s.connect+s.echo)
 		}
 		return fmt.Sprintf("%d of %d probes were answered, the slowest in %v", len(seen), len(seen), worst.Round(10*time.Microsecond)), nil
+	}
+}
+
+// lifted proves that the plane does not have the rule any more and that every link carries data, for a rule that a probe may be
+// spared by: its answer alone would say nothing.
+func (f *rule) lifted(env *Env, links []cluster.Link) proof {
+	carries := answered(env, links)
+	return func(ctx context.Context) (string, error) {
+		_, err := env.Cluster.Counters(ctx, f.id)
+		switch {
+		case err == nil:
+			return "", fmt.Errorf("the plane still has the rule on %s", describe(f.links))
+		case !errors.As(err, new(*cluster.UnknownRuleError)):
+			return "", fmt.Errorf("ask the plane whether the rule on %s is gone: %w", describe(f.links), err)
+		}
+		said, err := carries(ctx)
+		if err != nil {
+			return "", err
+		}
+		return "the plane has removed the rule; " + said, nil
 	}
 }
 

@@ -102,7 +102,7 @@ func (t ToxicEnds) inject(ctx context.Context, env *Env, x toxic) (*Effect, erro
 			}
 			return fmt.Sprintf("the toxic is on %d links; what it strikes is more than a probe can be", len(links)), nil
 		}
-		e.Healed = healed(env, answered)
+		e.Healed = healed(env, f.lifted)
 		return e, nil
 	}
 	e.Prove, e.Patience = x.prove(f), x.patience

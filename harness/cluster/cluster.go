@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -172,7 +173,8 @@ type Linker interface {
 	Apply(ctx context.Context, links []Link, r Rule) (RuleID, error)
 	Remove(ctx context.Context, id RuleID) error
 	// Counters returns, for each link of the rule, what it acted on so far. Of a delay it is an error when packets passed
-	// that could not be held back.
+	// that could not be held back. Of a rule that whoever carries it out does not have, or not any more, the error is an
+	// *UnknownRuleError.
 	Counters(ctx context.Context, id RuleID) ([]Counter, error)
 	// Reset ends live TCP connections between the two nodes of each link, idle ones too: both ends see a reset.
 	// It returns how many connections it found.
@@ -181,6 +183,11 @@ type Linker interface {
 
 // RuleID names a rule that was applied.
 type RuleID uint64
+
+// UnknownRuleError is the error of a rule that nobody carries out.
+type UnknownRuleError struct{ ID RuleID }
+
+func (e *UnknownRuleError) Error() string { return fmt.Sprintf("there is no rule %d", e.ID) }
 
 // Rule is what happens on a link. Exactly one field is set.
 type Rule struct {

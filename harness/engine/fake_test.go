@@ -240,9 +240,13 @@ func (f *fake) Remove(_ context.Context, id cluster.RuleID) error {
 func (f *fake) Counters(_ context.Context, id cluster.RuleID) ([]cluster.Counter, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	r, ok := f.rules[id]
+	if !ok {
+		return nil, &cluster.UnknownRuleError{ID: id}
+	}
 	f.next++
 	var cs []cluster.Counter
-	for _, l := range f.rules[id].links {
+	for _, l := range r.links {
 		cs = append(cs, cluster.Counter{Link: l, Packets: uint64(f.next), Probes: 1})
 	}
 	return cs, nil

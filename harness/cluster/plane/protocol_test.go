@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/plane/httpwire"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -144,6 +145,9 @@ func TestErrorsKeepTheirIdentity(t *testing.T) {
 		"timeout": func(context.Context, json.RawMessage, []*os.File) (any, []*os.File, error) {
 			return nil, nil, os.ErrDeadlineExceeded
 		},
+		"rule": func(context.Context, json.RawMessage, []*os.File) (any, []*os.File, error) {
+			return nil, nil, fmt.Errorf("plane: %w", &cluster.UnknownRuleError{ID: 7})
+		},
 		"panic": func(context.Context, json.RawMessage, []*os.File) (any, []*os.File, error) { panic("oh") },
 	})
 	_, err := c.Call(context.Background(), "errno", nil, nil)
@@ -154,6 +158,11 @@ func TestErrorsKeepTheirIdentity(t *testing.T) {
 	require.ErrorAs(t, err, &re)
 	_, err = c.Call(context.Background(), "timeout", nil, nil)
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.False(t, errors.As(err, new(*cluster.UnknownRuleError)))
+	_, err = c.Call(context.Background(), "rule", nil, nil)
+	var unknown *cluster.UnknownRuleError
+	require.ErrorAs(t, err, &unknown)
+	require.EqualValues(t, 7, unknown.ID)
 	_, err = c.Call(context.Background(), "panic", nil, nil)
 	require.ErrorContains(t, err, "panicked: oh")
 	_, err = c.Call(context.Background(), "nosuch", nil, nil)

@@ -473,7 +473,7 @@ func (ru *rule) delayOn(l AddrLink) *delayRule {
 func (r *Router) rule(id cluster.RuleID) (*rule, error) {
 	ru := r.rules.rules[id]
 	if ru == nil {
-		return nil, fmt.Errorf("plane: there is no rule %d", id)
+		return nil, fmt.Errorf("plane: %w", &cluster.UnknownRuleError{ID: id})
 	}
 	return ru, nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"syscall"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
 // kind is what an envelope carries.
@@ -27,14 +29,15 @@ type envelope struct {
 	Err  *wireError      `json:"e,omitempty"`
 }
 
-// wireError is an error on the wire. What callers match with errors.Is survives: the errno, and whether it was a
-// context or a deadline that ended the work.
+// wireError is an error on the wire. What callers match with errors.Is and errors.As survives: the errno, whether it was a
+// context or a deadline that ended the work, and that a rule is not known.
 type wireError struct {
-	Text     string        `json:"t"`
-	Errno    syscall.Errno `json:"errno,omitempty"`
-	Canceled bool          `json:"canceled,omitempty"`
-	Deadline bool          `json:"deadline,omitempty"` // of a context
-	Timeout  bool          `json:"timeout,omitempty"`  // of input and output
+	Text     string                    `json:"t"`
+	Errno    syscall.Errno             `json:"errno,omitempty"`
+	Canceled bool                      `json:"canceled,omitempty"`
+	Deadline bool                      `json:"deadline,omitempty"` // of a context
+	Timeout  bool                      `json:"timeout,omitempty"`  // of input and output
+	Rule     *cluster.UnknownRuleError `json:"rule,omitempty"`
 }
 
 func toWire(err error) *wireError {
@@ -48,11 +51,12 @@ func toWire(err error) *wireError {
 		Timeout:  errors.Is(err, os.ErrDeadlineExceeded),
 	}
 	errors.As(err, &w.Errno)
+	errors.As(err, &w.Rule)
 	return w
 }
 
 // RemoteError is an error that a handler of the plane returned. errors.Is finds the errno, context.Canceled,
-// context.DeadlineExceeded and os.ErrDeadlineExceeded in it, as on the other side.
+// context.DeadlineExceeded and os.ErrDeadlineExceeded in it, and errors.As a *cluster.UnknownRuleError, as on the other side.
 type RemoteError struct {
 	Method string
 	wire   wireError
@@ -74,6 +78,9 @@ func (e *RemoteError) Unwrap() []error {
 	}
 	if e.wire.Timeout {
 		errs = append(errs, os.ErrDeadlineExceeded)
+	}
+	if e.wire.Rule != nil {
+		errs = append(errs, e.wire.Rule)
 	}
 	return errs
 }

@@ -58,11 +58,9 @@ func (t *Topology) Remove(ctx context.Context, id cluster.RuleID) error {
 // Counters implements cluster.Linker.
 func (t *Topology) Counters(ctx context.Context, id cluster.RuleID) ([]cluster.Counter, error) {
 	t.mu.Lock()
-	links, ok := t.rules[id]
+	links := t.rules[id]
 	t.mu.Unlock()
-	if !ok {
-		return nil, fmt.Errorf("there is no rule %d", id)
-	}
+	// Of one that was removed, or never was, the plane is asked too: it has the word on what is gone.
 	counts, err := t.carrier.Counters(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("read the counters of rule %d: %w", id, err)
