@@ -177,7 +177,7 @@ type Linker interface {
 	// *UnknownRuleError.
 	Counters(ctx context.Context, id RuleID) ([]Counter, error)
 	// Reset ends live TCP connections between the two nodes of each link, idle ones too: both ends see a reset.
-	// It returns how many connections it found.
+	// It returns how many connections it found, without those of probes, that is to a Prober's listener.
 	Reset(ctx context.Context, links []Link) (int, error)
 }
 

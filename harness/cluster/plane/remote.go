@@ -17,6 +17,7 @@ const (
 	methodCounters  = "router.counters"
 	methodReset     = "router.reset"
 	methodRefuse    = "router.refuse"
+	methodProbed    = "router.probed"
 	methodProvoke   = "router.provoke"
 	methodRelease   = "router.release"
 	methodIntercept = "router.intercept"
@@ -82,6 +83,9 @@ func HandlersOf(router func() (*Router, error)) map[string]Handler {
 		methodRefuse: routed(router, func(ctx context.Context, r *Router, b linksBody) (any, error) {
 			id, err := r.refuse(ctx, b.Links)
 			return refusalBody{id}, err
+		}),
+		methodProbed: routed(router, func(ctx context.Context, r *Router, _ struct{}) (any, error) {
+			return r.probed(ctx)
 		}),
 		methodProvoke: routed(router, func(ctx context.Context, r *Router, b socketsBody) (any, error) {
 			return nil, r.provoke(ctx, b.Sockets)
@@ -172,6 +176,11 @@ func (r RemoteRouter) refuse(ctx context.Context, links []AddrLink) (uint64, err
 	var out refusalBody
 	_, err := r.Client.Call(ctx, methodRefuse, linksBody{links}, &out)
 	return out.ID, err
+}
+
+func (r RemoteRouter) probed(ctx context.Context) (at []netip.AddrPort, err error) {
+	_, err = r.Client.Call(ctx, methodProbed, struct{}{}, &at)
+	return at, err
 }
 
 func (r RemoteRouter) provoke(ctx context.Context, live []Socket) error {

@@ -39,7 +39,7 @@ func (s Socket) connection() Socket {
 type ListSockets func(ctx context.Context, links []AddrLink) ([]Socket, error)
 
 // Reset ends the live TCP connections between the two nodes of each link, idle ones too, so that both ends see a
-// reset. It returns how many connections it found, when all are gone.
+// reset. It returns how many connections it found, when all are gone. The harness's own probes go too, and are not counted.
 //
 // Nothing runs inside the nodes for it. While all packets between the two are refused, each end gets an ACK that it
 // does not expect, which it answers, and the refusal of the answer is a reset with the right sequence number.
@@ -62,6 +62,8 @@ type resetter interface {
 	refuse(ctx context.Context, links []AddrLink) (id uint64, err error)
 	provoke(ctx context.Context, live []Socket) error
 	release(ctx context.Context, id uint64) error
+	// probed returns where the harness listens for probes now.
+	probed(ctx context.Context) ([]netip.AddrPort, error)
 }
 
 // reset is Reset, wherever it runs.
@@ -71,13 +73,29 @@ func reset(ctx context.Context, r resetter, both []AddrLink, list ListSockets) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, resetDeadline)
 	defer cancel()
-	connections := map[Socket]bool{}
+	connections, probed := map[Socket]bool{}, map[netip.AddrPort]bool{}
+	ask := func() error {
+		at, err := r.probed(ctx)
+		for _, a := range at {
+			probed[a] = true
+		}
+		return err
+	}
 	find := func() ([]Socket, error) {
 		live, err := list(ctx, both)
+		if err == nil {
+			err = ask()
+		}
 		for _, s := range live {
-			connections[s.connection()] = true
+			if !probed[s.Local] && !probed[s.Remote] {
+				connections[s.connection()] = true
+			}
 		}
 		return live, err
+	}
+	// Asked before and after the sockets are listed: a probe that is found may have come or gone meanwhile.
+	if err := ask(); err != nil {
+		return 0, err
 	}
 	// Looked at before, for the count: the refusal itself ends those through the core.
 	if _, err := find(); err != nil {
@@ -175,6 +193,15 @@ func (r *Router) refuse(_ context.Context, links []AddrLink) (uint64, error) {
 	// The core resets its connections itself; what it has not connected yet counts as not made.
 	r.core.end(func(l AddrLink) bool { return slices.Contains(links, l) })
 	return r.lastRefusal, nil
+}
+
+// probed implements resetter.
+func (r *Router) probed(context.Context) (at []netip.AddrPort, err error) {
+	r.core.probes.Range(func(k, _ any) bool {
+		at = append(at, k.(netip.AddrPort))
+		return true
+	})
+	return at, nil
 }
 
 // release implements resetter.

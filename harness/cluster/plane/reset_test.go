@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,7 +15,10 @@ type liveEnds struct {
 	late     []Socket // are made between the first listing and the refusal
 	refusing bool
 	provoked []Socket
+	probes   []netip.AddrPort // where the harness listens
 }
+
+func (e *liveEnds) probed(context.Context) ([]netip.AddrPort, error) { return e.probes, nil }
 
 func (e *liveEnds) list(context.Context, []AddrLink) ([]Socket, error) { return e.live, nil }
 
@@ -51,4 +55,25 @@ func TestResetFindsWhatComesBeforeTheRefusal(t *testing.T) {
 	require.Equal(t, 3, n)
 	require.ElementsMatch(t, []Socket{oldClient, oldServer, halfClient, halfServer, newClient, newServer}, e.provoked)
 	require.False(t, e.refusing)
+}
+
+// TestResetDoesNotCountProbes has a probe between two nodes that have one connection, and then none; the listener of another is
+// closed as soon as its ends were listed.
+func TestResetDoesNotCountProbes(t *testing.T) {
+	a, b := netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2")
+	ends := func(from, to uint16) []Socket {
+		c, s := netip.AddrPortFrom(a, from), netip.AddrPortFrom(b, to)
+		return []Socket{{c, s}, {s, c}}
+	}
+	probe, ending, traffic := ends(1, 40000), ends(2, 40001), ends(3, 80)
+	for want, live := range [][]Socket{slices.Concat(probe, ending), slices.Concat(probe, ending, traffic)} {
+		e := &liveEnds{live: live, probes: []netip.AddrPort{netip.AddrPortFrom(b, 40000), netip.AddrPortFrom(b, 40001)}}
+		n, err := reset(t.Context(), e, bothWays([]AddrLink{{a, b}}), func(ctx context.Context, links []AddrLink) ([]Socket, error) {
+			e.probes = e.probes[:1]
+			return e.list(ctx, links)
+		})
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+		require.ElementsMatch(t, live, e.provoked, "they are reset all the same")
+	}
 }
