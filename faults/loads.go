@@ -141,10 +141,35 @@ func (s *surge) sent(since plan.LoadProgress) (now plan.LoadProgress, evidence s
 	return now, fmt.Sprintf("%d requests of %s sent in %v (%.4g/s), %d due, %d by the plan", sent, s.load, took.Round(time.Millisecond), rate, due, now.Planned-since.Planned), nil
 }
 
+// changed measures what was sent since the change. Of a rate above the planned one a request must have been due and sent: where
+// both are none, they are what the plan gives too.
+func (s *surge) changed() (now plan.LoadProgress, evidence string, err error) {
+	now, evidence, err = s.sent(s.from)
+	if err == nil && now.Rate > now.PlannedRate && (now.Due == s.from.Due || now.Sent == s.from.Sent) {
+		return now, "", NotYet("no request of %s was due and sent in %v: %.4g/s is one in %v", s.load, (now.At - s.from.At).D().Round(time.Millisecond), now.Rate, seconds(1/now.Rate))
+	}
+	return now, evidence, err
+}
+
 // proved says that the load sends what is due now.
 func (s *surge) proved(context.Context) (string, error) {
-	_, evidence, err := s.sent(s.from)
+	_, evidence, err := s.changed()
 	return evidence, err
+}
+
+// firstDue is when a load has its first request at the latest, whose rate goes from one to another over a time.
+func firstDue(from, to float64, over time.Duration) time.Duration {
+	o := over.Seconds()
+	if meanwhile := (from + to) / 2 * o; meanwhile < 1 {
+		return over + seconds((1-meanwhile)/to)
+	}
+	// from*t + (to-from)/(2*o)*t² = 1
+	return seconds(2 / (from + math.Sqrt(max(0, from*from+2*(to-from)/o))))
+}
+
+// seconds is a time of so many seconds, a day at most.
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, 86400) * float64(time.Second)).Round(time.Millisecond)
 }
 
 // undone says that the load sends what its plan says. One that has ended sends nothing more.

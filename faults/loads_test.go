@@ -15,9 +15,10 @@ import (
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
-// oneLoad is a load of 100/s that sends a share of what is due.
+// oneLoad is a load, of 100/s unless it says otherwise, that sends a share of what is due.
 type oneLoad struct {
 	mu      sync.Mutex
+	plan    float64
 	share   float64
 	change  plan.RateChange
 	backed  int
@@ -30,20 +31,20 @@ type oneLoad struct {
 }
 
 func newOneLoad() *oneLoad {
-	return &oneLoad{share: 1, change: plan.RateChange{Times: 1}, at: time.Now()}
+	return &oneLoad{plan: 100, share: 1, change: plan.RateChange{Times: 1}, at: time.Now()}
 }
 
 func (l *oneLoad) rate() float64 {
 	if len(l.change.Stages) > 0 {
 		return l.change.Stages[0].To
 	}
-	return 100 * l.change.Times
+	return l.plan * l.change.Times
 }
 
 func (l *oneLoad) goOn() {
 	d := time.Since(l.at).Seconds()
 	l.at = time.Now()
-	l.planned += 100 * d
+	l.planned += l.plan * d
 	l.due += l.rate() * d
 	if !l.ended {
 		l.sent += l.rate() * l.share * d
@@ -74,7 +75,7 @@ func (l *oneLoad) Progress(string) (plan.LoadProgress, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.goOn()
-	return plan.LoadProgress{At: plan.Duration(l.planned / 100 * 1e9), Due: uint64(l.due), Planned: uint64(l.planned), Sent: uint64(l.sent), Rate: l.rate(), PlannedRate: 100, Ended: l.ended}, nil
+	return plan.LoadProgress{At: plan.Duration(l.planned / l.plan * 1e9), Due: uint64(l.due), Planned: uint64(l.planned), Sent: uint64(l.sent), Rate: l.rate(), PlannedRate: l.plan, Ended: l.ended}, nil
 }
 
 func inflictLoad(t *testing.T, l Loads, kind, params string) (*Effect, func() error, error) {
@@ -146,6 +147,41 @@ func TestASpikeThatIsNotSentIsNoSpike(t *testing.T) {
 		_, err = soon(t, e.Gone)
 		require.ErrorContains(t, err, "not the planned 100/s")
 	})
+}
+
+func TestASpikeWithoutARequestIsNoSpike(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ kind, params string }{
+			{"spike", `{"load":"web","rate":"3x"}`},
+			{"ramp", `{"load":"web","from":"2x","to":"4x","over":"2s"}`},
+		} {
+			l := newOneLoad()
+			l.plan = 0.1
+			e, undo, err := inflictLoad(t, l, c.kind, c.params)
+			require.NoError(t, err)
+			time.Sleep(2 * time.Second)
+			for _, asked := range []func(context.Context) (string, error){e.Prove, e.Bitten} {
+				_, err = asked(t.Context())
+				require.ErrorIs(t, err, ErrNotYet, c.kind)
+				assert.ErrorContains(t, err, "no request of web was due and sent in 2s")
+			}
+			time.Sleep(e.Patience) // from when it began, and a little more
+			_, err = e.Prove(t.Context())
+			require.NoError(t, err)
+			_, err = e.Bitten(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, undo())
+			_, err = soon(t, e.Gone)
+			require.NoError(t, err, "no request of the planned rate is due for long")
+		}
+	})
+}
+
+func TestTheFirstRequestOfARate(t *testing.T) {
+	assert.Equal(t, 2*time.Second, firstDue(0.5, 0.5, 0))
+	assert.Equal(t, 10*time.Second, firstDue(0, 2, 100*time.Second))
+	assert.Equal(t, 7*time.Second, firstDue(0, 0.2, 4*time.Second), "0.4 of it is due after the ramp's 4s, and the rest in 3s")
+	assert.Equal(t, 10*time.Millisecond, firstDue(100, 100, time.Second))
 }
 
 func TestASpikeThatChangesNothing(t *testing.T) {

@@ -58,8 +58,8 @@ func (r *Ramp) Inject(_ context.Context, env *Env) (*Effect, error) {
 	if err := g.begin(plan.RateChange{Stages: []plan.Stage{{For: plan.Duration(r.Over.D()), From: from, To: to}}}); err != nil {
 		return nil, err
 	}
-	return &Effect{Prove: g.proved, Gone: g.undone, Bitten: func(context.Context) (string, error) {
-		now, evidence, err := g.sent(g.from)
+	return &Effect{Prove: g.proved, Patience: firstDue(from, to, r.Over.D()), Gone: g.undone, Bitten: func(context.Context) (string, error) {
+		now, evidence, err := g.changed()
 		if took := (now.At - g.from.At).D(); err == nil && took < r.Over.D() {
 			return "", NotYet("it was undone after %v, at %.4g/s of %.4g/s", took.Round(time.Millisecond), now.Rate, to)
 		}

@@ -54,5 +54,5 @@ func (s *Spike) Inject(_ context.Context, env *Env) (*Effect, error) {
 	if err := g.begin(change); err != nil {
 		return nil, err
 	}
-	return &Effect{Prove: g.proved, Bitten: g.proved, Gone: g.undone}, nil
+	return &Effect{Prove: g.proved, Patience: firstDue(rate, rate, 0), Bitten: g.proved, Gone: g.undone}, nil
 }
