@@ -20,14 +20,18 @@ type Delay struct {
 	Distribution string    `json:"distribution,omitempty"` // uniform (the default) | normal | pareto
 }
 
-// maxDelay is far above any delay that a service is meant to survive, and below what TCP gives up at.
-const maxDelay = 30 * time.Second
+const (
+	// minDelay is above what a probe takes over a link without a delay: of a shorter one nobody sees that it is gone.
+	minDelay = time.Millisecond
+	// maxDelay is far above any delay that a service is meant to survive, and below what TCP gives up at.
+	maxDelay = 30 * time.Second
+)
 
 // Validate returns every error.
 func (d *Delay) Validate() error {
 	errs := []error{d.validate()}
-	if d.Time.D() <= 0 || time.Duration(d.Time.Hi) > maxDelay {
-		errs = append(errs, fmt.Errorf("time %v: more than 0 and at most %v", d.Time, maxDelay))
+	if time.Duration(d.Time.Lo) < minDelay || time.Duration(d.Time.Hi) > maxDelay {
+		errs = append(errs, fmt.Errorf("time %v: at least %v and at most %v", d.Time, minDelay, maxDelay))
 	}
 	if d.Jitter.Hi > d.Time.Lo {
 		errs = append(errs, fmt.Errorf("jitter %v is above the delay of %v: a packet cannot leave before it came", d.Jitter, d.Time))

@@ -18,7 +18,7 @@ var Table = []Kind{
 	{Name: "reset", Layer: "packets", Needs: []cluster.Capability{cluster.PacketRules}, New: func() Params { return &Reset{} },
 		Doc: "Ends the live TCP connections of a link, idle ones too, with a reset at both ends."},
 	{Name: "delay", Layer: "packets", Undo: true, Needs: []cluster.Capability{cluster.PacketDelay}, New: func() Params { return &Delay{} },
-		Doc: "Holds the packets of a link back, one way, in netem's words: time, jitter, distribution."},
+		Doc: "Holds the packets of a link back, one way, in netem's words: time (1ms to 30s), jitter, distribution."},
 	{Name: "partition", Layer: "packets", Undo: true, Needs: []cluster.Capability{cluster.PacketRules}, New: func() Params { return &Partition{} },
 		Doc: "Cuts nodes off from the rest of their group or from all nodes, both ways or one, by dropping packets."},
 	{Name: "latency", Layer: "stream", Undo: true, Needs: []cluster.Capability{cluster.Toxics}, New: func() Params { return &Latency{} },

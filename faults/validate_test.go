@@ -22,6 +22,8 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 		{"drop", `{"from":"a","to":"a"}`, "both a"},
 		{"drop", `{"from":"a","to":"b","direction":"in"}`, `direction "in"`},
 		{"delay", `{"from":"a","to":"b"}`, "time 0s"},
+		{"delay", `{"from":"a","to":"b","time":"100us"}`, "time 100µs: at least 1ms"},
+		{"delay", `{"from":"a","to":"b","time":"100us..5ms"}`, "at least 1ms"},
 		{"delay", `{"from":"a","to":"b","time":"1h"}`, "at most 30s"},
 		{"delay", `{"from":"a","to":"b","time":"5ms","jitter":"6ms"}`, "jitter 6ms is above"},
 		{"delay", `{"from":"a","to":"b","time":"5ms","distribution":"gamma"}`, `distribution "gamma"`},

@@ -123,7 +123,7 @@ func TestErrors(t *testing.T) {
 		{"bad pick", "pick: leader", "pick: chief", `17:32: pick "chief": one of all, leader, follower, majority, minority, a number (2), a range (1..3), a share (50%)`},
 		{"two targets", "group: store, pick: leader", "group: store, node: store-1", `17:11: name only one of node, service, group, zone`},
 		{"link end", "from: client, to: gateway", "from: client, to: gatway", `21:31: the topology has no node, service or group called "gatway"; did you mean "gateway"?`},
-		{"parameter value", "time: 50ms", "time: 0s", `21:46: time 0s: more than 0 and at most 30s`},
+		{"parameter value", "time: 50ms", "time: 0s", `21:46: time 0s: at least 1ms and at most 30s`},
 		{"for and until", "    for: 2s\n", "    for: 2s\n    until: {when: {tcp: \"store-1:2379\"}}\n", `17:5: for and until: give one of them`},
 		{"for of an action", "    kill: {group: store, pick: leader}", "    do: {exec: [ls]}", "16:5: do ends by itself; it takes no for"},
 		{"for 0", "for: 2s", "for: 0s", `16:10: a fault of 0s is none; leave for out to let it hold to the end of the fault phase`},
