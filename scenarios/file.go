@@ -171,7 +171,7 @@ type Require struct {
 type Fault struct {
 	ID     string   `json:"id" jsonschema:"required" desc:"What other entries and assertions call it."`
 	At     *Trigger `json:"at" desc:"When it begins, from the start of the fault phase. Default 0s."`
-	For    *Lasting `json:"for" desc:"How long it holds: a time, a range, or end (held until the topology comes down). Left out: to the end of the fault phase."`
+	For    *Lasting `json:"for" desc:"How long it holds at least: a time, a range, or end (held until the topology comes down). It is not undone before its effect is proved: a drop of 100ms lasts until its probes have waited 400ms. Left out: to the end of the fault phase."`
 	Until  *Trigger `json:"until" desc:"What ends it, in place of for."`
 	Repeat *Repeat  `json:"repeat" desc:"Does it again and again."`
 	AtMost *Share   `json:"at-most" desc:"The share of a group that faults may hold at once."`

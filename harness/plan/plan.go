@@ -99,7 +99,7 @@ type Fault struct {
 // Occurrence is one injection of a fault.
 type Occurrence struct {
 	Offset Duration `json:"offset"`        // from the fault's trigger
-	For    Duration `json:"for,omitempty"` // how long the fault stays in effect; 0 with neither Until nor Held: until the end of the fault phase
+	For    Duration `json:"for,omitempty"` // how long the fault stays in effect at least, and until that is proved; 0 with neither Until nor Held: until the end of the fault phase
 	Seed   uint64   `json:"seed"`          // for draws among what is only known at run time, such as live members
 	// Params are the parameters of the kind, in the words of the scenario file, ranges replaced by drawn values.
 	Params json.RawMessage `json:"params"`
