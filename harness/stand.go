@@ -43,7 +43,7 @@ type Standing struct {
 	Proxies int // links that can have toxics
 
 	driver     cluster.Driver
-	volumes    string
+	volumes    string // their directory, once it was tried to start the topology
 	forwarders []*forwarder
 	server     *http.Server
 	served     chan struct{}
@@ -80,8 +80,7 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 	if err != nil {
 		return nil, &InputError{fmt.Errorf("speak toxiproxy's API: %w; choose another address, such as 127.0.0.1:0", err)}
 	}
-	s = &Standing{API: api.Addr().String(), Proxies: len(links), served: make(chan struct{}),
-		driver: opt.Driver, volumes: filepath.Join(opt.Dir, "volumes")}
+	s = &Standing{API: api.Addr().String(), Proxies: len(links), served: make(chan struct{}), driver: opt.Driver}
 	defer func() {
 		if err == nil {
 			return
@@ -95,6 +94,7 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 	if _, err := new(build.Builder).Build(ctx, spec, nil, filepath.Dir(compose), opt.Progress); err != nil {
 		return s, &InputError{err}
 	}
+	s.volumes = filepath.Join(opt.Dir, "volumes")
 	s.Cluster, err = opt.Driver.Up(ctx, spec, cluster.Options{
 		Dir: opt.Dir, Volumes: s.volumes, Observe: opt.Observe, Progress: opt.Progress, Toxic: links,
 	})
@@ -151,11 +151,15 @@ func (s *Standing) Close(ctx context.Context) (left []string, err error) {
 	for _, f := range s.forwarders {
 		f.close()
 	}
-	if s.Cluster == nil {
-		return nil, err
+	if s.Cluster != nil {
+		var derr error
+		left, derr = s.Cluster.Down(ctx)
+		err = errors.Join(err, derr)
 	}
-	left, derr := s.Cluster.Down(ctx)
-	return left, errors.Join(err, derr, engine.RemoveVolumes(ctx, s.driver, s.volumes))
+	if s.volumes != "" { // a topology that did not come up may have made some
+		err = errors.Join(err, engine.RemoveVolumes(ctx, s.driver, s.volumes))
+	}
+	return left, err
 }
 
 // standingLinks are the links that were asked for, or all.

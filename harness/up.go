@@ -63,6 +63,13 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 		}
 	}
 	volumes := filepath.Join(t.TempDir(), "volumes")
+	t.Cleanup(func() { // also of a topology that did not come up
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := engine.RemoveVolumes(ctx, driver, volumes); err != nil {
+			t.Errorf("remove the volumes: %v", err)
+		}
+	})
 	c, err := driver.Up(ctx, spec, cluster.Options{
 		Dir: dir, Volumes: volumes, Observe: func(cluster.Event) {}, Progress: func(line string) { t.Log(line) },
 		Toxic: links, Replied: links,
@@ -81,9 +88,6 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 		}
 		for _, l := range left {
 			t.Errorf("left behind: %s", l)
-		}
-		if err := engine.RemoveVolumes(ctx, driver, volumes); err != nil {
-			t.Errorf("remove the volumes: %v", err)
 		}
 	})
 	return top

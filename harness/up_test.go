@@ -67,13 +67,56 @@ services:
 	warned(lines)
 
 	lines = nil
+	up(told{stopped{t}, &lines}, file, harness.WithDriver("idle"))
+	warned(lines)
+}
+
+// up is Up that does not come to its end.
+func up(t testing.TB, file string, opts ...harness.Option) {
 	done := make(chan struct{})
 	go func() { // Fatal ends it
 		defer close(done)
-		harness.Up(told{stopped{t}, &lines}, file, harness.WithDriver("idle"))
+		harness.Up(t, file, opts...)
 	}()
 	<-done
-	warned(lines)
+}
+
+// keeper is a driver that makes volumes, of its own and in the directory, and then starts nothing.
+type keeper struct {
+	idle
+	removed []string // directories
+}
+
+func (k *keeper) Up(ctx context.Context, s *cluster.Spec, opt cluster.Options) (cluster.Cluster, error) {
+	if err := os.MkdirAll(filepath.Join(opt.Volumes, "data"), 0o755); err != nil {
+		return nil, err
+	}
+	return k.idle.Up(ctx, s, opt)
+}
+
+func (k *keeper) RemoveVolumes(_ context.Context, dir string, _ ...string) error {
+	k.removed = append(k.removed, dir)
+	return nil
+}
+
+func TestVolumesOfATopologyThatDoesNotComeUpAreRemoved(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "compose.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("services: {a: {x-gauntlet: {exec: \"true\"}, volumes: [\"data:/data\"]}}\nvolumes: {data: {}}\n"), 0o644))
+	defer func(rows []harness.DriverRow) { harness.Drivers = rows }(harness.Drivers)
+	for name, start := range map[string]func(*testing.T, *keeper){
+		"up": func(t *testing.T, k *keeper) { up(stopped{t}, file, harness.WithDriver("keeper")) },
+		"stand": func(t *testing.T, k *keeper) {
+			_, err := harness.Stand(t.Context(), file, harness.StandOptions{Driver: k, API: "127.0.0.1:0", Dir: t.TempDir(), Progress: func(string) {}})
+			require.EqualError(t, err, "it starts nothing")
+			require.NoDirExists(t, k.asked.Volumes)
+		},
+	} {
+		k := &keeper{}
+		harness.Drivers = []harness.DriverRow{{Name: "keeper", New: func() cluster.Driver { return k }}}
+		t.Run(name, func(t *testing.T) { start(t, k) })
+		require.NotEmpty(t, k.asked.Volumes)
+		require.Equal(t, []string{k.asked.Volumes}, k.removed)
+	}
 }
 
 // What is asked for stream faults goes through the link core from the beginning, and nothing else does: there a refused
@@ -89,14 +132,7 @@ services:
 	defer func(rows []harness.DriverRow) { harness.Drivers = rows }(harness.Drivers)
 	harness.Drivers = append(slices.Clone(harness.Drivers), harness.DriverRow{Name: "idle", New: func() cluster.Driver { return d }})
 	asked := func(opts ...harness.Option) cluster.Options {
-		t.Run("up", func(t *testing.T) {
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				harness.Up(stopped{t}, file, append(opts, harness.WithDriver("idle"))...)
-			}()
-			<-done
-		})
+		t.Run("up", func(t *testing.T) { up(stopped{t}, file, append(opts, harness.WithDriver("idle"))...) })
 		return d.asked
 	}
 	none := asked()
