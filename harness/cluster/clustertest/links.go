@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -111,6 +112,25 @@ func links(t *testing.T, top *topology) {
 			top.resets(t, ctx, p.from, p.to)
 		})
 	}
+	check(t, "a probe is reset and not counted", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		_, err := top.Reset(ctx, []cluster.Link{ab}) // what is left of earlier checks
+		require.NoError(t, err)
+		l, err := top.Listen(ctx, "b")
+		require.NoError(t, err)
+		defer l.Close()
+		k := top.dial(t, ctx, "a", l.Addr().String())
+		c, err := l.Accept()
+		require.NoError(t, err)
+		defer c.Close()
+		n, err := top.Reset(ctx, []cluster.Link{ab})
+		require.NoError(t, err)
+		require.Zero(t, n)
+		for _, end := range []net.Conn{k, c} {
+			require.NoError(t, end.SetReadDeadline(time.Now().Add(patience)))
+			_, err = end.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		}
+	})
 	delays(t, top)
 	check(t, "precedence", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		reject := top.rule(t, ctx, cluster.Rule{Reject: true}, ab)
