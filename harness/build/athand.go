@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
+	"golang.org/x/sys/unix"
 )
 
 // atHand builds a package without a version: of the module that dir is in, or the current directory, or one that these
@@ -161,8 +162,8 @@ func (b *Builder) local(ctx context.Context, dir, pkg, name string, tell func(st
 	prune(cache)
 	place := filepath.Join(cache, "local", key)
 	stage, whole := filepath.Join(place, name), filepath.Join(place, "whole")
-	if err := os.MkdirAll(place, 0o755); err != nil {
-		return "", fmt.Errorf("making the cache of built programs: %w", err)
+	if err := occupy(ctx, cache, place); err != nil {
+		return "", err
 	}
 	// The go command leaves an output alone that carries the right build ID. Half of one may carry it too, so one that
 	// was not seen whole is not kept.
@@ -182,11 +183,33 @@ func (b *Builder) local(ctx context.Context, dir, pkg, name string, tell func(st
 	if err := os.WriteFile(whole, nil, 0o644); err != nil {
 		return "", fmt.Errorf("building %s: %w", name, err)
 	}
-	return publish(cache, stage, name)
+	return publish(ctx, cache, stage, name)
+}
+
+// occupy makes a directory of the cache, or marks it as used for prune.
+func occupy(ctx context.Context, cache, dir string) error {
+	release, err := use(ctx, cache)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making the cache of built programs: %w", err)
+	}
+	now := time.Now()
+	if err := os.Chtimes(dir, now, now); err != nil {
+		return fmt.Errorf("making the cache of built programs: %w", err)
+	}
+	return nil
 }
 
 // publish copies a program to a place named by its content.
-func publish(cache, file, name string) (string, error) {
+func publish(ctx context.Context, cache, file, name string) (string, error) {
+	release, err := use(ctx, cache)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	in, err := os.Open(file)
 	if err != nil {
 		return "", fmt.Errorf("keeping the program built: %w", err)
@@ -225,8 +248,16 @@ func publish(cache, file, name string) (string, error) {
 const keep = 7 * 24 * time.Hour
 
 // prune removes results of packages at hand that nothing used for long: each change of a source makes another. What
-// cannot be removed stays.
+// cannot be removed stays, and all of it while somebody looks for a result: what is old now is marked as used a moment later.
 func prune(cache string) {
+	f, err := openLock(cache, pruning)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return
+	}
 	for _, sub := range []string{"bin", "local"} {
 		entries, err := os.ReadDir(filepath.Join(cache, sub))
 		if err != nil {
