@@ -1,7 +1,6 @@
 package sandbox_test
 
 import (
-	"bufio"
 	"bytes"
 	"os"
 	"strings"
@@ -13,13 +12,13 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
-// burn is a program that burns processor time itself, in a child that ends, and in an orphan that ends, and then says
-// how much the first two took. The orphan burns as much as the child.
+// burn is a program that burns processor time itself, in a child that ends, and in an orphan that ends, and says how much each took:
+// the same work takes more or less of it from one moment to the next.
 const burn = `loop() { i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; }
 loop
 ( loop )
 times
-( ( loop; echo done ) & )
+( ( loop; times; echo done ) & )
 exec sleep 1000`
 
 func TestUsage(t *testing.T) {
@@ -29,12 +28,12 @@ func TestUsage(t *testing.T) {
 	c := up(t, cluster.Options{}, shell("burn", burn), idle, other)
 	u, ok := c.(cluster.Usager)
 	require.True(t, ok)
-	self, children := burnt(t, c)
+	said := awaitLine(t, c, "burn", "done")
 
 	usage, err := u.Usage(t.Context())
 	require.NoError(t, err)
 	require.Len(t, usage, 5)
-	want := self + 2*children
+	want := burnt(t, said, 2)
 	require.InEpsilon(t, want.Seconds(), usage["burn"].CPU.Seconds(), 0.10, "burnt %v, seen %v", want, usage["burn"].CPU)
 	require.Less(t, usage["idle"].CPU, 100*time.Millisecond)
 	require.Equal(t, uint64(1), usage["idle"].Threads)
@@ -52,13 +51,14 @@ func TestUsage(t *testing.T) {
 	_, err = c.Kill(t.Context(), "burn")
 	require.NoError(t, err)
 	var out bytes.Buffer
-	e, err := c.Exec(t.Context(), "burn", cluster.Process{Argv: []string{"/bin/sh", "-c", strings.Split(burn, "\n")[0] + "\nloop"}, Stdout: &out})
+	e, err := c.Exec(t.Context(), "burn", cluster.Process{Argv: []string{"/bin/sh", "-c", strings.Split(burn, "\n")[0] + "\nloop; times"}, Stdout: &out})
 	require.NoError(t, err)
 	_, err = e.Wait()
 	require.NoError(t, err)
 	usage, err = u.Usage(t.Context())
 	require.NoError(t, err)
-	require.InEpsilon(t, (before + self).Seconds(), usage["burn"].CPU.Seconds(), 0.15)
+	more := burnt(t, out.String(), 1)
+	require.InEpsilon(t, (before + more).Seconds(), usage["burn"].CPU.Seconds(), 0.10, "burnt %v after %v", more, before)
 	require.Zero(t, usage["burn"].RSS)
 	require.Zero(t, usage["burn"].Restarts)
 	require.NoError(t, c.Start(t.Context(), "burn"))
@@ -148,17 +148,16 @@ func awaitLine(t *testing.T, c cluster.Cluster, node, word string) string {
 	}
 }
 
-// burnt waits for the end of what burn does and returns what it said.
-func burnt(t *testing.T, c cluster.Cluster) (self, children time.Duration) {
+// burnt is what n shells said that they and their children took.
+func burnt(t *testing.T, said string, n int) (sum time.Duration) {
 	t.Helper()
-	var times []time.Duration
-	for s := bufio.NewScanner(strings.NewReader(awaitLine(t, c, "burn", "done"))); s.Scan(); {
-		for _, f := range strings.Fields(s.Text()) {
-			if d, err := time.ParseDuration(f); err == nil && strings.HasSuffix(f, "s") {
-				times = append(times, d)
-			}
+	times := 0
+	for _, f := range strings.Fields(said) {
+		if d, err := time.ParseDuration(f); err == nil && strings.HasSuffix(f, "s") {
+			sum += d
+			times++
 		}
 	}
-	require.Len(t, times, 4, "what times said")
-	return times[0] + times[1], times[2] + times[3]
+	require.Equal(t, 4*n, times, "what times said")
+	return sum
 }
