@@ -42,6 +42,7 @@ func TestSurroundings(t *testing.T) {
 		"broken by its own load":          {spoilt, Fail, Pass, Fail, 1.9, 0.1, 20, ""},
 		"beside one busy half of a core":  {spoilt, Fail, Pass, Fail, 1.4, 0.5, 5, ""},
 		"beside another run":              {spoilt, Invalid, Invalid, Invalid, 1.4, 0.6, 7.5, "other programs took 30 % of the machine, and its threads waited 5.4 times"},
+		"it fills the machine itself":     {spoilt, Fail, Pass, Fail, 1.5, 0.4, 12, ""},
 		"others take much, nothing waits": {spoilt, Fail, Pass, Fail, 0.5, 1.0, 0.6, ""},
 		"not known":                       {spoilt, Fail, Fail, Fail, 0, 0, 0, ""},
 	} {
@@ -88,7 +89,7 @@ func TestSurroundingsExcuseNoLoss(t *testing.T) {
 	assert.Equal(t, "other programs took 0 % of the machine under load", fs["surroundings"].Summary, fmt.Sprint(fs["surroundings"].Evidence))
 }
 
-// A service was starved by a wait of starvedWait or more behind others, in samples that lie within the time under load. Where a sample
+// A service was starved by a wait of starvedWait or more behind others that took more than foreignShare, in samples that lie within the time under load. Where a sample
 // says nothing of that nobody is excused.
 func TestTheBoundsOfStarvation(t *testing.T) {
 	second := func(from, others, waited time.Duration) record.Surroundings {
@@ -102,7 +103,7 @@ func TestTheBoundsOfStarvation(t *testing.T) {
 		others, waited time.Duration
 		starved        bool
 	}{
-		{time.Second, 2400 * ms, true}, {time.Second - 1, 2400 * ms, false}, {time.Second, 2400*ms - 1, false}, {500 * ms, 4800 * ms, true},
+		{time.Second, 2400 * ms, true}, {time.Second - 1, 2400 * ms, false}, {time.Second, 2400*ms - 1, false}, {500 * ms, 9 * time.Second, false}, {500*ms + 1, 9 * time.Second, true},
 	} {
 		why, seen := look(newStory(), second(time.Second, c.others, c.waited))
 		require.Equal(t, c.starved, why != "", "%v", c)
