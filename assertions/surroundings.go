@@ -14,7 +14,7 @@ import (
 //
 // On a machine of its own the reference topology waits 2 to 3 times as long as it runs, for its programs wake each other all the time.
 // Beside a program that keeps one of two cores busy half of the time a second run waits 0.9 s behind it at most, and the verdicts are right;
-// two runs side by side wait 1.2 to 2.6 s behind each other, and most of their verdicts are wrong.
+// two runs side by side wait 1.2 to 4.1 s behind each other, and most of their verdicts are wrong.
 //
 // Others that took no more than foreignShare of the machine are not what starved it: a run that fills the machine waits 7 to 9 times as long
 // as it runs for itself, and the engine of its containers, which is not of the run, takes 20 % of the machine for it.
