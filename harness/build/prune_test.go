@@ -17,12 +17,18 @@ func unused(t *testing.T, dir string) {
 	require.NoError(t, os.Chtimes(dir, old, old))
 }
 
-func TestWhatIsLookedForIsNotPruned(t *testing.T) {
-	cache := t.TempDir()
-	file := filepath.Join(t.TempDir(), "program")
+// published is a program in a cache of its own: the cache, the program and where it was published.
+func published(t *testing.T) (cache, file, out string) {
+	t.Helper()
+	cache, file = t.TempDir(), filepath.Join(t.TempDir(), "program")
 	require.NoError(t, os.WriteFile(file, []byte("x"), 0o755))
 	out, err := publish(t.Context(), cache, file, "program")
 	require.NoError(t, err)
+	return cache, file, out
+}
+
+func TestWhatIsLookedForIsNotPruned(t *testing.T) {
+	cache, _, out := published(t)
 	unused(t, filepath.Dir(out))
 	release, err := use(t.Context(), cache)
 	require.NoError(t, err)
@@ -35,11 +41,7 @@ func TestWhatIsLookedForIsNotPruned(t *testing.T) {
 
 // A prune has found a result that is old, and removes it: whoever asks for it meanwhile gets one that is there.
 func TestAResultThatIsBeingPrunedIsNotGivenOut(t *testing.T) {
-	cache := t.TempDir()
-	file := filepath.Join(t.TempDir(), "program")
-	require.NoError(t, os.WriteFile(file, []byte("x"), 0o755))
-	out, err := publish(t.Context(), cache, file, "program")
-	require.NoError(t, err)
+	cache, file, out := published(t)
 	place := filepath.Join(cache, "local", "k")
 	release, err := take(t.Context(), cache, pruning, unix.LOCK_EX, func() {})
 	require.NoError(t, err)
