@@ -54,6 +54,19 @@ func (r *running) listen(path string) (lines <-chan stockLine, broken func() boo
 	return out, func() bool { return failed != nil }
 }
 
+// next is the stream's next line.
+func next(t *testing.T, lines <-chan stockLine) (l stockLine) {
+	t.Helper()
+	more := false
+	select {
+	case l, more = <-lines:
+		require.True(t, more, "the stream has ended")
+	case <-time.After(soon):
+		require.Fail(t, "the stream's next line does not come")
+	}
+	return l
+}
+
 func (r *running) order(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, func() bool {
@@ -78,12 +91,14 @@ func TestStreamCut(t *testing.T) {
 		g.waitReady()
 		g.order(t, 0)
 		lines, broken := g.listen("/stream/stock/a")
+		first := next(t, lines) // the level when the stream has begun; what is ordered from now on is a line each
+		require.Equal(t, store.InitialStock("a")-1, first.Level)
 		made := 1
 		for _, name := range []string{"inventory", "orders"} {
 			g.order(t, made)
 			made++
-			next := start(t, name, etcd.URLs(), set, defects...)
-			next.waitReady()
+			other := start(t, name, etcd.URLs(), set, defects...)
+			other.waitReady()
 			eventually(t, func() bool { return len(entries(t, etcd.Client(), name)) == 2 }, "the second replica is not found")
 			err := replicas[name].stop()
 			if wrong {
@@ -97,16 +112,15 @@ func TestStreamCut(t *testing.T) {
 			g.order(t, made)
 			made++
 		}
-		want := store.InitialStock("a") - 1
-		var last int64
-		for range made {
-			l := <-lines
+		want, last := first.Level-1, first.Revision
+		for range made - 1 {
+			l := next(t, lines)
 			assert.Equal(t, want, l.Level)
 			assert.Greater(t, l.Revision, last)
 			want, last = want-1, l.Revision
 		}
 		require.NoError(t, g.stop())
-		end := <-lines
+		end := next(t, lines)
 		assert.NotEmpty(t, end.End)
 		assert.Equal(t, last, end.After)
 		_, more := <-lines
@@ -117,7 +131,7 @@ func TestStreamCut(t *testing.T) {
 		other.waitReady()
 		lines, _ = other.listen(fmt.Sprint("/stream/stock/a?after=", end.After))
 		other.order(t, made)
-		assert.Equal(t, want, (<-lines).Level, "the next change, and not one that was seen")
+		assert.Equal(t, want, next(t, lines).Level, "the next change, and not one that was seen")
 	})
 }
 
@@ -132,15 +146,11 @@ func TestStreamLives(t *testing.T) {
 	e.waitReady()
 	e.order(t, 0)
 	lines, broken := e.listen("/stream/stock/a")
-	first := <-lines
+	first := next(t, lines)
 	time.Sleep(readTimeout + 500*time.Millisecond) // that long, and not until anything
 	e.order(t, 1)
-	select {
-	case l := <-lines:
-		assert.Equal(t, first.Level-1, l.Level, "broken: %v", l.End)
-	case <-time.After(soon):
-		t.Fatal("the change does not come")
-	}
+	l := next(t, lines)
+	assert.Equal(t, first.Level-1, l.Level, "broken: %v", l.End)
 	assert.False(t, broken())
 }
 

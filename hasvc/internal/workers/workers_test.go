@@ -69,11 +69,18 @@ func TestBoundAndLine(t *testing.T) {
 func TestWhoLeavesIsNotWorkedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := New(config.Config{Workers: 1}, prometheus.NewRegistry())
-		after, how := ends(t, p, 5, 1500*time.Millisecond, order)
-		// One is served, one is cut off at its work, and three leave the line.
-		require.Equal(t, map[time.Duration]int{time.Second: 1, 1500 * time.Millisecond: 4}, after)
-		require.Equal(t, 3, how[codes.DeadlineExceeded])
-		require.Equal(t, 1, how[codes.OK])
+		at := make(chan error, 1)
+		go func() {
+			_, err := p.Unary(t.Context(), nil, order, job(time.Second))
+			at <- err
+		}()
+		synctest.Wait() // it is at work, and leaves nothing for the others at the moment at which they go
+		after, how := ends(t, p, 4, 500*time.Millisecond, order)
+		require.Equal(t, map[time.Duration]int{500 * time.Millisecond: 4}, after)
+		require.Equal(t, map[codes.Code]int{codes.DeadlineExceeded: 4}, how, "they leave the line")
+		require.NoError(t, <-at)
+		after, _ = ends(t, p, 1, time.Minute, order)
+		require.Equal(t, map[time.Duration]int{time.Second: 1}, after, "and take no place with them")
 	})
 }
 
