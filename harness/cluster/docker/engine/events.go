@@ -18,8 +18,6 @@ const (
 	Started   EventKind = "start"
 	Died      EventKind = "die"
 	OOM       EventKind = "oom"
-	Paused    EventKind = "pause"
-	Unpaused  EventKind = "unpause"
 	Healthy   EventKind = "health_status: healthy"
 	Unhealthy EventKind = "health_status: unhealthy"
 )
@@ -55,8 +53,9 @@ func (r *Run) Events(ctx context.Context) (<-chan Event, <-chan error) {
 		fail(err)
 		return out, errs
 	}
+	// It is not asked for pauses: where it is slow, it tells of each twice.
 	f := r.filter().Add("type", string(events.ContainerEventType)).
-		Add("event", "start", "die", "oom", "pause", "unpause", "health_status")
+		Add("event", "start", "die", "oom", "health_status")
 	in := r.e.api.Events(ctx, client.EventsListOptions{Since: since.Format(time.RFC3339Nano), Filters: f})
 	go func() {
 		// What happens while it subscribes comes twice: once as past, once as present. A run has few events: all are kept.
@@ -90,7 +89,7 @@ func read(m events.Message) (Event, bool) {
 	switch ev.Kind {
 	case Died:
 		ev.Code, _ = strconv.Atoi(m.Actor.Attributes["exitCode"]) // the engine always says it
-	case Started, OOM, Paused, Unpaused, Healthy, Unhealthy:
+	case Started, OOM, Healthy, Unhealthy:
 	default:
 		return Event{}, false
 	}

@@ -34,8 +34,6 @@ func TestEvents(t *testing.T) {
 
 	c := started(t, r, Spec{Node: "store", Role: "program"})
 	started(t, other, Spec{}) // not of this run
-	require.NoError(t, c.Pause(ctx))
-	require.NoError(t, c.Unpause(ctx))
 	require.NoError(t, c.Stop(ctx, "SIGTERM", time.Minute))
 	startReady(t, c)
 	require.NoError(t, c.Kill(ctx, "SIGKILL"))
@@ -46,7 +44,7 @@ func TestEvents(t *testing.T) {
 	for _, want := range []struct {
 		kind EventKind
 		code int
-	}{{Started, 0}, {Paused, 0}, {Unpaused, 0}, {Died, 7}, {Started, 0}, {Died, 137}} {
+	}{{Started, 0}, {Died, 7}, {Started, 0}, {Died, 137}} {
 		ev := next(t, ctx, events)
 		assert.Equal(t, want.kind, ev.Kind)
 		assert.Equal(t, want.code, ev.Code)
