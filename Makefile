@@ -4,7 +4,7 @@ N ?= 20
 FUZZTIME ?= 1m
 SAMPLE ?= 0
 
-.PHONY: help build images test starts lint bench soak verdicts fuzz mutate generate
+.PHONY: help build images test starts lint bench soak rolling verdicts fuzz mutate generate
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ bench: ## the figures that performance is measured by, each with its peer
 
 soak: build ## every shipped scenario and its controls N times (N=20), with a table at the end
 	$(GO) run ./ci/soak -n $(N)
+
+rolling: ## rolling restarts of every role at 500 requests a second, N times (N=20), on an idle machine
+	$(GO) run ./ci/soak -n $(N) -busy=false -no-fault=false ci/rolling/*.yaml
 
 verdicts: ## docs/verdicts.md: the soak on every driver (N=20)
 	$(GO) run ./ci/soak -n $(N) -driver sandbox,docker -table docs/verdicts.md

@@ -40,26 +40,25 @@ const (
 
 // Server is the edge, an http.Handler. Close it.
 type Server struct {
-	cfg      config.Config
-	pool     *pool
-	checks   *checker
-	forward  *forward
-	proxy    *httputil.ReverseProxy
-	draining func() bool
-	metrics  *requests.Metrics
-	guard    *recovery.Guard
-	limiter  *limit.Limiter
-	tracer   *trace.Tracer
-	access   logs.Access
-	mux      *http.ServeMux
+	cfg     config.Config
+	pool    *pool
+	checks  *checker
+	forward *forward
+	proxy   *httputil.ReverseProxy
+	metrics *requests.Metrics
+	guard   *recovery.Guard
+	limiter *limit.Limiter
+	tracer  *trace.Tracer
+	access  logs.Access
+	mux     *http.ServeMux
 
 	departing context.Context // ends the streams
 	depart    context.CancelFunc
 }
 
 // New returns an edge without gateways; routes may add paths that it serves itself.
-func New(cfg config.Config, draining func() bool, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, draining: draining, tracer: tracer, mux: http.NewServeMux(),
+func New(cfg config.Config, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, tracer: tracer, mux: http.NewServeMux(),
 		access:  logs.Access{Log: log, Defects: cfg.Defects},
 		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg)}
 	s.departing, s.depart = context.WithCancel(context.Background())
@@ -109,9 +108,6 @@ func (s *Server) Close() {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.draining() {
-		w.Header().Set("Connection", "close") // as the gateway does, and for the same reason
-	}
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -92,7 +92,7 @@ func startEdge(t *testing.T, change func(*config.Config), replicas ...*replica) 
 	tracer, err := trace.New("", "edge", "test", cfg.Defects)
 	require.NoError(t, err)
 	core, seen := observer.New(zap.InfoLevel)
-	s := New(cfg, func() bool { return false }, reg, tracer, zap.New(core), func(*http.ServeMux) {})
+	s := New(cfg, reg, tracer, zap.New(core), func(*http.ServeMux) {})
 	front := httptest.NewServer(s)
 	t.Cleanup(func() {
 		front.Close()

@@ -34,21 +34,20 @@ type Server struct {
 	// Streams, when not nil, ends when the replica is about to stop, and its streams with it. Set it before the first request.
 	Streams context.Context //nolint:containedctx // it is the streams' life, not a request's
 
-	cfg      config.Config
-	orders   ordersv1.OrdersClient
-	draining func() bool
-	metrics  *requests.Metrics
-	tracer   *trace.Tracer
-	access   logs.Access
-	guard    *recovery.Guard
-	limiter  *limit.Limiter
-	shedder  *shed.Limiter
-	mux      *http.ServeMux
+	cfg     config.Config
+	orders  ordersv1.OrdersClient
+	metrics *requests.Metrics
+	tracer  *trace.Tracer
+	access  logs.Access
+	guard   *recovery.Guard
+	limiter *limit.Limiter
+	shedder *shed.Limiter
+	mux     *http.ServeMux
 }
 
-// New returns the API on top of orders. draining says whether the replica is about to stop; routes may add more.
-func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
-	s := &Server{cfg: cfg, orders: orders, draining: draining, tracer: tracer, mux: http.NewServeMux(),
+// New returns the API on top of orders; routes may add more.
+func New(cfg config.Config, orders ordersv1.OrdersClient, reg prometheus.Registerer, tracer *trace.Tracer, log *zap.Logger, routes func(*http.ServeMux)) *Server {
+	s := &Server{cfg: cfg, orders: orders, tracer: tracer, mux: http.NewServeMux(),
 		access:  logs.Access{Log: log, Defects: cfg.Defects},
 		metrics: requests.NewMetrics(reg), guard: recovery.New(cfg, reg, log), limiter: limit.New(cfg, reg), shedder: shed.New(cfg, reg)}
 	s.mux.HandleFunc("POST /orders", s.handle("create_order", s.createOrder))
@@ -71,11 +70,6 @@ func New(cfg config.Config, orders ordersv1.OrdersClient, draining func() bool, 
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.draining() {
-		// http.Server.Shutdown closes idle connections under the feet of clients that are about to use them; told
-		// beforehand, they open new ones elsewhere.
-		w.Header().Set("Connection", "close")
-	}
 	s.mux.ServeHTTP(w, r)
 }
 

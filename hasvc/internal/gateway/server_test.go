@@ -71,7 +71,7 @@ func (f *fake) WatchStock(ctx context.Context, _ *ordersv1.WatchStockRequest, _ 
 	return nil, f.end(ctx)
 }
 
-func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server {
+func serve(t testing.TB, f *fake, defects ...defect.Name) *Server {
 	t.Helper()
 	cfg, err := config.Parse(nil, ":0")
 	require.NoError(t, err)
@@ -80,7 +80,7 @@ func serve(t testing.TB, f *fake, draining bool, defects ...defect.Name) *Server
 	for _, d := range defects {
 		cfg.Defects[d] = true
 	}
-	return New(cfg, f, func() bool { return draining }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	return New(cfg, f, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 }
 
 func tracerOf(t testing.TB, cfg config.Config) *trace.Tracer {
@@ -151,7 +151,7 @@ func TestAPI(t *testing.T) {
 				}
 			}
 			w := httptest.NewRecorder()
-			serve(t, &test.fake, false).ServeHTTP(w, r)
+			serve(t, &test.fake).ServeHTTP(w, r)
 			resp := w.Result()
 			got := want{}
 			require.NoError(t, json.NewDecoder(resp.Body).Decode(&got))
@@ -173,7 +173,7 @@ func TestAPI(t *testing.T) {
 
 func TestWhatOrdersIsAsked(t *testing.T) {
 	f := &fake{}
-	s := serve(t, f, false)
+	s := serve(t, f)
 	send := func(method, path, body string, headers ...string) {
 		r := httptest.NewRequest(method, path, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
@@ -203,21 +203,13 @@ func TestWhatOrdersIsAsked(t *testing.T) {
 	assert.Equal(t, "r1", f.request)
 }
 
-func TestDrainingClosesConnections(t *testing.T) {
-	for _, draining := range []bool{false, true} {
-		w := httptest.NewRecorder()
-		serve(t, &fake{}, draining).ServeHTTP(w, httptest.NewRequest("GET", "/orders/x", nil))
-		assert.Equal(t, draining, w.Result().Header.Get("Connection") == "close")
-	}
-}
-
 func TestNoDeadline(t *testing.T) {
 	for _, test := range []struct {
 		defects []defect.Name
 		ends    bool
 	}{{nil, true}, {[]defect.Name{defect.NoDeadline}, false}} {
 		f := &gate{open: make(chan struct{})}
-		s := serve(t, &fake{}, false, test.defects...)
+		s := serve(t, &fake{}, test.defects...)
 		s.orders = f
 		done := make(chan int, 1)
 		go func() {
@@ -283,7 +275,7 @@ func FuzzRequest(f *testing.F) {
 		r.Header.Set("Request-Timeout", timeout)
 		r.Header.Set("Idempotency-Key", key)
 		w := httptest.NewRecorder()
-		serve(t, &fake{}, false).ServeHTTP(w, r)
+		serve(t, &fake{}).ServeHTTP(w, r)
 		if w.Code >= 400 {
 			require.Less(t, w.Code, 500+5)
 			require.True(t, json.Valid(w.Body.Bytes()), w.Body.String())
@@ -294,7 +286,7 @@ func FuzzRequest(f *testing.F) {
 // A request that panics is answered, and the next one too.
 func TestPoison(t *testing.T) {
 	for _, defects := range [][]defect.Name{nil, {defect.NoRecover}} {
-		s := serve(t, &fake{}, false, defects...)
+		s := serve(t, &fake{}, defects...)
 		s.cfg.Poison = "bad"
 		ask := func(sku string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest("POST", "/orders", strings.NewReader(`{"sku":"`+sku+`","quantity":1}`))
@@ -325,7 +317,7 @@ func TestLimit(t *testing.T) {
 		for _, d := range defects {
 			cfg.Defects[d] = true
 		}
-		s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+		s := New(cfg, &fake{}, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 		var last *http.Response
 		for range 3 {
 			w := httptest.NewRecorder()
@@ -349,7 +341,7 @@ func TestLimit(t *testing.T) {
 func TestDeadlineOfWaiting(t *testing.T) {
 	cfg, err := config.Parse([]string{"HASVC_LIMIT=leaky", "HASVC_LIMIT_RATE=0.1", "HASVC_LIMIT_BURST=5"}, ":0")
 	require.NoError(t, err)
-	s := New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	s := New(cfg, &fake{}, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 	ask := func(ctx context.Context, timeout string) int {
 		r := httptest.NewRequest("GET", "/orders/x", nil).WithContext(ctx)
 		r.Header.Set("Request-Timeout", timeout)
@@ -368,7 +360,7 @@ func TestDeadlineOfWaiting(t *testing.T) {
 func TestBodyThatDoesNotCome(t *testing.T) {
 	cfg, err := config.Parse([]string{"HASVC_SHED=on", fmt.Sprint("HASVC_SHED_LIMIT=", config.ShedLeast), "HASVC_DEADLINE=20s"}, ":0")
 	require.NoError(t, err)
-	s := httptest.NewServer(New(cfg, &fake{}, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {}))
+	s := httptest.NewServer(New(cfg, &fake{}, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {}))
 	defer s.Close()
 	var answers []*bufio.Reader
 	for range 2 * config.ShedLeast {
@@ -406,7 +398,7 @@ func TestLimitOfStreams(t *testing.T) {
 	cfg, err := config.Parse([]string{"HASVC_LIMIT=token", "HASVC_LIMIT_RATE=0.5", "HASVC_LIMIT_BURST=2"}, ":0")
 	require.NoError(t, err)
 	f := &fake{err: status.Error(codes.InvalidArgument, "bad")}
-	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	s := New(cfg, f, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 	for _, want := range []int{http.StatusBadRequest, http.StatusBadRequest, http.StatusTooManyRequests} {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest("GET", "/stream/stock/a", nil))
@@ -439,7 +431,7 @@ func (q *quiet) Recv() (*ordersv1.Stock, error) {
 // A stream on which nothing changed for long is resumed as any other.
 func TestQuietStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, q := serve(t, &fake{}, false), &quiet{}
+		s, q := serve(t, &fake{}), &quiet{}
 		s.orders = q
 		assert.PanicsWithValue(t, http.ErrAbortHandler, func() {
 			s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/stream/stock/a?after=1", nil))
@@ -453,7 +445,7 @@ func TestShed(t *testing.T) {
 	f := &gate{open: make(chan struct{})}
 	cfg, err := config.Parse([]string{"HASVC_SHED=on", "HASVC_DEADLINE=20s"}, ":0")
 	require.NoError(t, err)
-	s := New(cfg, f, func() bool { return false }, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
+	s := New(cfg, f, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {})
 	ask := func(priority string) int {
 		r := httptest.NewRequest("GET", "/orders/x", nil)
 		r.Header.Set("X-Priority", priority)

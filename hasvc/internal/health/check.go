@@ -38,9 +38,6 @@ func (c *Checker) Started() { c.started.Store(true) }
 // Drain makes the replica unready for good.
 func (c *Checker) Drain() { c.draining.Store(true) }
 
-// Draining reports whether Drain was called.
-func (c *Checker) Draining() bool { return c.draining.Load() }
-
 // Report is the outcome of a probe.
 type Report struct {
 	OK       bool

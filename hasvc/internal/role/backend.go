@@ -115,7 +115,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	early.Wait()
 	err = departure{cfg: cfg, check: b.check, log: log,
 		deregister: registrar.Deregister,
-		endStreams: streams.Drain,
+		depart:     streams.Drain,
 		finish:     gs.finish,
 		abort:      gs.abort,
 	}.leave()

@@ -44,7 +44,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	server := edge.New(cfg, check.Draining, reg, tracer, log, func(mux *http.ServeMux) {
+	server := edge.New(cfg, reg, tracer, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
 		mux.Handle("GET /metrics", exposed(reg, cfg.Defects))
 	})
@@ -81,7 +81,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
-		endStreams: server.EndStreams,
+		depart:     func() { hs.depart(); server.EndStreams() },
 		finish:     hs.finish,
 		abort:      hs.abort,
 	}.leave()

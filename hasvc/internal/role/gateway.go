@@ -60,7 +60,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	}
 	run, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), check.Draining, reg, tracer, log, func(mux *http.ServeMux) {
+	api := gateway.New(cfg, ordersv1.NewOrdersClient(conn), reg, tracer, log, func(mux *http.ServeMux) {
 		check.Routes(mux)
 		mux.Handle("GET /metrics", exposed(reg, cfg.Defects))
 	})
@@ -93,7 +93,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
-		endStreams: endStreams,
+		depart:     func() { hs.depart(); endStreams() },
 		finish:     hs.finish,
 		abort:      hs.abort,
 	}.leave()

@@ -58,12 +58,12 @@ func advertised(cfg config.Config, l net.Listener) (string, error) {
 	return net.JoinHostPort(host, fmt.Sprint(addr.Port)), nil
 }
 
-func listen(addr string) (net.Listener, error) {
+func listen(addr string) (*net.TCPListener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
 	}
-	return l, nil
+	return l.(*net.TCPListener), nil //nolint:forcetypeassert // "tcp" has no other
 }
 
 // instance names the replica in the registry. The address is unique where the host's name need not be.

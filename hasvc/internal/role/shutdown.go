@@ -20,7 +20,7 @@ type departure struct {
 	log   *zap.Logger
 
 	deregister func(ctx context.Context) error // leaves the registry
-	endStreams func()                          // tells streams to go on elsewhere, where there are any: to wait for them would be in vain
+	depart     func()                          // tells clients and streams to go on elsewhere: to wait for streams would be in vain
 	finish     func(ctx context.Context) error // stops to take requests and waits for those in flight
 	abort      func()                          // closes every connection
 }
@@ -36,14 +36,14 @@ func (d departure) leave() error {
 	ctx, cancel := context.WithTimeout(context.Background(), d.cfg.Drain+d.cfg.Shutdown)
 	defer cancel()
 	if d.cfg.Defects.Has(defect.LateDeregister) {
-		d.streams()
+		d.depart()
 		err := d.finish(ctx)
 		d.check.Drain()
 		d.out(ctx)
 		return err
 	}
 	d.check.Drain()
-	d.streams()
+	d.depart()
 	d.log.Info("draining", zap.Duration("for", d.cfg.Drain))
 	var gone sync.WaitGroup
 	gone.Go(func() { d.out(ctx) }) // the drain delay runs meanwhile, also when the registry is away
@@ -52,12 +52,6 @@ func (d departure) leave() error {
 	gone.Wait()
 	d.log.Info("stopped", zap.Duration("after", time.Since(begin)))
 	return err
-}
-
-func (d departure) streams() {
-	if d.endStreams != nil {
-		d.endStreams()
-	}
 }
 
 // out leaves the registry. That the registry is away at this moment is no reason to fail: the lease runs out.
