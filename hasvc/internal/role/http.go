@@ -63,7 +63,6 @@ func (s *httpServer) depart() { s.departing.Store(true) }
 
 // finish answers what has come, and waits for requests in flight.
 func (s *httpServer) finish(ctx context.Context) error {
-	s.depart()
 	s.conns.leave()
 	select {
 	case <-s.done:
