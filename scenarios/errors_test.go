@@ -81,6 +81,9 @@ func TestErrors(t *testing.T) {
 		{"not a number", "baseline: 3s", "seed: -3", `12:7: seed is a whole number of zero or more, not "-3"`},
 		{"too long", "baseline: 3s", "baseline: 30000h", `12:11: baseline: 30000h0m0s is more than a day`},
 		{"not a bool", "    to: gateway\n    rate", "    keepalive: yes\n    to: gateway\n    rate", `6:16: keepalive is true or false, not "yes"`},
+		{"idle", "rate: 200/s", "rate: 200/s\n    idle: 0s", `8:11: an idle time of 0s keeps none; write keepalive: false`},
+		{"idle and a new connection each", "rate: 200/s", "rate: 200/s\n    keepalive: false\n    idle: 1s", `9:5: with keepalive: false no connection is ever idle; give one of them`},
+		{"idle of gRPC", "rate: 200/s", "rate: 200/s\n    grpc: {}\n    idle: 1s", `9:5: gRPC calls share one connection to each replica, which is kept to the end; leave idle out`},
 		{"warm-up", "baseline: 3s", "warmup: soon", `12:9: warmup: "soon" is no time; write it as 2s, 150ms or 0s..2s`},
 		{"timeout", "baseline: 3s", "timeout: 0s", `12:10: a timeout of 0s leaves no time`},
 		// Load and workloads.

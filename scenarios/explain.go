@@ -102,7 +102,7 @@ func (x *explainer) baseline() {
 			how = "one kind of request"
 		}
 		x.row("from 0s", "load %s: %s to %s, %s; timeout %s%s", l.Name, stages(l.Stages), l.To, how, short(l.Timeout),
-			map[bool]string{false: ", a new connection each", true: ""}[l.KeepAlive])
+			connections(l))
 		for _, r := range l.Requests {
 			what := r.Method + " " + r.Path
 			if l.GRPC != nil {
@@ -121,6 +121,17 @@ func (x *explainer) baseline() {
 	}
 	x.required(plan.PhaseBaseline)
 	x.line("")
+}
+
+// connections says what becomes of a load's connections, where that is not the default.
+func connections(l plan.Load) string {
+	switch {
+	case !l.KeepAlive:
+		return ", a new connection each"
+	case l.Idle > 0:
+		return fmt.Sprintf(", connections are closed when idle for %s", short(l.Idle))
+	}
+	return ""
 }
 
 func stages(ss []plan.Stage) string {

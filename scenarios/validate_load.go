@@ -105,6 +105,15 @@ func (v *validator) loads() {
 		if has("timeout") && l.Timeout <= 0 {
 			v.at(sub(at, "timeout"), "a timeout of %v leaves no time", l.Timeout)
 		}
+		switch {
+		case !has("idle"):
+		case l.GRPC != nil:
+			v.key(sub(at, "idle"), "gRPC calls share one connection to each replica, which is kept to the end; leave idle out")
+		case l.KeepAlive != nil && !*l.KeepAlive:
+			v.key(sub(at, "idle"), "with keepalive: false no connection is ever idle; give one of them")
+		case l.Idle <= 0:
+			v.at(sub(at, "idle"), "an idle time of %v keeps none; write keepalive: false", l.Idle)
+		}
 		switch given(has("rate"), has("stages")) {
 		case 0:
 			v.key(at, "load %s: how much? give it rate: 200/s, or stages", name)

@@ -117,7 +117,7 @@ func New(l plan.Load, e Env) (*Generator, error) {
 		return nil, fmt.Errorf("load %s: %w", l.Name, err)
 	}
 	if l.GRPC == nil {
-		g.tr = newTransport(g.src, set, g.load.Timeout.D(), l.KeepAlive)
+		g.tr = newTransport(g.src, set, g.load)
 		return g, nil
 	}
 	if g.tr, err = newCalls(g.load, g.src.(*templates), set); err != nil {

@@ -318,6 +318,31 @@ func TestConnectionsAreKeptOrNot(t *testing.T) {
 	}
 }
 
+// A client closes a connection itself that it has had no use for, and one that it uses again in time it keeps.
+func TestIdleConnectionsAreKeptFor(t *testing.T) {
+	const every = time.Second // of each client, at one request a second from each
+	for _, c := range []struct {
+		idle  time.Duration
+		dials int
+	}{{0, lanes}, {every + time.Millisecond, lanes}, {every - time.Millisecond, 5 * lanes}} {
+		synctest.Test(t, func(t *testing.T) {
+			top := replicastest.New(t)
+			top.Service("api", 1, answer(200, "ok"))
+			l := web(lanes)
+			l.Idle = plan.Duration(c.idle)
+			reqs, _ := run(t, top, l, 5*every-1, nil)
+			require.Equal(t, 5*lanes, len(reqs))
+			for _, r := range reqs {
+				require.True(t, r.OK, r.Error)
+			}
+			synctest.Wait()
+			n := top.Node(top.Nodes()[0].Name)
+			assert.Equal(t, c.dials, n.Dials(), "idle for %v", c.idle)
+			assert.Zero(t, n.Open())
+		})
+	}
+}
+
 func TestNewConnectionsGoToReadyReplicas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		top := replicastest.New(t)

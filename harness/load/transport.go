@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster/replicas"
+	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
@@ -65,7 +66,8 @@ type sender interface {
 	close()
 }
 
-func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAlive bool) *transport {
+func newTransport(src source, set *replicas.Set, l plan.Load) *transport {
+	timeout := l.Timeout.D()
 	t := &transport{src: src, pool: set.Pool(timeout), timeout: timeout, host: set.Host(), calls: map[uint64]*call{}}
 	_, port, err := net.SplitHostPort(t.host)
 	if err != nil {
@@ -76,7 +78,8 @@ func newTransport(src source, set *replicas.Set, timeout time.Duration, keepAliv
 	}
 	t.base = http.Transport{
 		DialContext:         t.pool.Dial,
-		DisableKeepAlives:   !keepAlive,
+		DisableKeepAlives:   !l.KeepAlive,
+		IdleConnTimeout:     l.Idle.D(),
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 1 << 20,
 	}

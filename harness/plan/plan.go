@@ -192,6 +192,7 @@ type Load struct {
 	Stages    []Stage   `json:"stages"`         // the last one's rate holds until the end of recovery
 	Timeout   Duration  `json:"timeout"`
 	KeepAlive bool      `json:"keepalive"`
+	Idle      Duration  `json:"idle,omitempty"` // how long a connection that nothing uses is kept; 0: to the end
 	Requests  []Request `json:"requests,omitempty"`
 	Targets   string    `json:"targets,omitempty"` // a file in vegeta's HTTP format, a path that can be opened; instead of Requests
 	Seed      uint64    `json:"seed"`
