@@ -3,6 +3,7 @@
 //
 //	go run ./ci/soak -n 20
 //	go run ./ci/soak -n 5 -driver sandbox,docker -results soak.jsonl -table docs/verdicts.md
+//	go run ./ci/soak -n 20 -fill -results soak.jsonl     goes on where an earlier soak was stopped
 //	go run ./ci/soak -from soak.jsonl,more.jsonl -table docs/verdicts.md      runs nothing
 package main
 
@@ -30,6 +31,7 @@ type settings struct {
 	busy    bool
 	quiet   bool     // run the control no-fault too
 	results string   // file that each verdict is appended to; empty: none
+	fill    bool     // count the verdicts that are in that file already
 	from    []string // files of verdicts to make the table of, without running anything
 	table   string   // file that the table is written to as a page; empty: none
 	names   []string // of scenarios; none: the shipped ones
@@ -47,6 +49,7 @@ func main() {
 	flag.BoolVar(&s.busy, "busy", true, "keep a core busy half of the time")
 	flag.BoolVar(&s.quiet, "no-fault", true, "run each scenario without its faults too, as a control")
 	flag.StringVar(&s.results, "results", "", "append each verdict to this `FILE`, as a line of JSON, when it comes")
+	flag.BoolVar(&s.fill, "fill", false, "run only what is missing to -n in the file of -results, and show all of it")
 	flag.StringVar(&from, "from", "", "run nothing, and make the table of these `FILES` of -results, with commas between them")
 	flag.StringVar(&s.table, "table", "", "write the table to this `FILE`, as Markdown")
 	flag.Parse()
@@ -71,6 +74,16 @@ func run(ctx context.Context, s settings, stdout io.Writer) error {
 		}
 		_, err = s.show(results, stdout)
 		return err
+	}
+	var results []result
+	if s.fill {
+		if s.results == "" {
+			return errors.New("-fill needs -results FILE, which has the verdicts so far")
+		}
+		var err error
+		if results, err = readResults([]string{s.results}); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	all, err := load(ctx, s.names)
 	if err != nil {
@@ -108,10 +121,14 @@ func run(ctx context.Context, s settings, stdout io.Writer) error {
 		}
 		defer stopBusy()
 	}
-	var results []result
+	have := tally{}
+	for _, r := range results {
+		have.add(r)
+	}
 	note := func(r result) error {
 		r.Kernel = kernel
 		results = append(results, r)
+		have.add(r)
 		word := "right"
 		if !r.Right {
 			word = "WRONG"
@@ -122,7 +139,7 @@ func run(ctx context.Context, s settings, stdout io.Writer) error {
 		}
 		return nil
 	}
-	runErr := s.turns(ctx, all, on, dir, note)
+	runErr := s.turns(ctx, all, on, dir, have, note)
 	wrong, err := s.show(results, stdout)
 	if err := errors.Join(runErr, err); err != nil {
 		return err
@@ -134,15 +151,22 @@ func run(ctx context.Context, s settings, stdout io.Writer) error {
 }
 
 // turns goes turn by turn over all scenarios, and over the drivers in each, so that an early end has seen all of them.
-func (s settings) turns(ctx context.Context, all []*harness.Scenario, on []carrier, dir string, note func(result) error) error {
-	for turn := range s.n {
+func (s settings) turns(ctx context.Context, all []*harness.Scenario, on []carrier, dir string, have tally, note func(result) error) error {
+	for range s.n {
 		for _, sc := range all {
 			for _, c := range on {
 				if ctx.Err() != nil {
 					return nil // run reports it
 				}
-				if err := once(ctx, sc, c, s.quiet, dir, turn, note); err != nil {
+				turn := have[verdict{c.Name(), sc.Name(), ""}]
+				p, err := sc.Plan(sc.Seed(nil), "")
+				if err != nil {
 					return err
+				}
+				if missing := have.missing(s.n, c.Name(), p, s.quiet); len(missing) > 0 {
+					if err := once(ctx, sc, c, missing, dir, turn, note); err != nil {
+						return err
+					}
 				}
 			}
 		}

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness"
 	"github.com/hasvc/gauntlet/harness/cluster"
-	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 	"github.com/hasvc/gauntlet/reports"
 )
@@ -33,8 +33,9 @@ func newCarrier(ctx context.Context, name string) (carrier, error) {
 	return c, err
 }
 
-// once runs a scenario and its controls, each with a seed of its own for each turn; the control no-fault only when quiet is asked for.
-func once(ctx context.Context, s *harness.Scenario, on carrier, quiet bool, dir string, turn int, note func(result) error) error {
+// once runs a scenario and those of its controls that are missing, with a seed of its own for each turn. The scenario itself is run for
+// its controls too, which are the same run with a change.
+func once(ctx context.Context, s *harness.Scenario, on carrier, missing []string, dir string, turn int, note func(result) error) error {
 	seed := s.Seed(nil) + uint64(turn)
 	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", s.Name(), on.Name(), turn+1))
 	var unchanged *record.Run
@@ -59,7 +60,7 @@ func once(ctx context.Context, s *harness.Scenario, on carrier, quiet bool, dir 
 	}
 	unchanged = r.Run
 	for i, c := range r.Run.Plan.Controls {
-		if c.Name == plan.NoFaultControl && !quiet {
+		if !slices.Contains(missing, c.Name) {
 			continue
 		}
 		cr, err := try(c.Name, fmt.Sprintf("%s-%d", dir, i+1), func(r *reports.Result) (bool, string) {
