@@ -305,9 +305,11 @@ func (a *Breaker) probes(w *watch, node string, l *life) part {
 	x := part{name: "probes"}
 	all := l.episodes(w.start)
 	whole := 0
+	most := 0.0 // that one may have let through, where several lie between two scrapes
 	for _, e := range all {
-		per := float64(begunIn(l.calls, e.From, e.To)) / float64(e.episodes)
-		x.value = max(x.value, per)
+		n := float64(begunIn(l.calls, e.From, e.To))
+		x.value = max(x.value, n/float64(e.episodes))
+		most = max(most, n-float64(e.episodes-1))
 		if !e.hidden {
 			whole++
 		}
@@ -317,6 +319,9 @@ func (a *Breaker) probes(w *watch, node string, l *life) part {
 		x.verdict, x.text = Invalid, fmt.Sprintf("%s was not half-open once", node)
 	case !a.Probes.Holds(x.value):
 		x.verdict, x.text = Fail, fmt.Sprintf("%s let %s calls through in a half-open episode, wanted %s", node, number(x.value), a.Probes)
+	case !a.Probes.Holds(most):
+		x.verdict = Invalid
+		x.text = fmt.Sprintf("%s let %s calls through in half-open episodes between two scrapes, perhaps as many in one, wanted %s", node, number(most), a.Probes)
 	case whole == 0:
 		x.verdict = Invalid
 		x.text = fmt.Sprintf("%s closed within one scrape of being half-open: its probes cannot be told from the calls that came after", node)
@@ -362,7 +367,7 @@ func (a *Breaker) closes(w *watch, node string, l *life) part {
 // staysClosed: no other state at any scrape, and no transition counted.
 func (a *Breaker) staysClosed(w *watch, node string, l *life) part {
 	x := part{name: "stays-closed", verdict: Pass}
-	made := begunIn(l.calls, w.start, w.end)
+	made := begunIn(l.calls, w.start, w.undone)
 	when, away := l.away(w.start, w.end)
 	switch {
 	case away:
@@ -370,9 +375,9 @@ func (a *Breaker) staysClosed(w *watch, node string, l *life) part {
 		x.text = fmt.Sprintf("%s opened between %s and %s after the start, and should not have", node, seconds(max(0, when.From-w.start)), seconds(when.To-w.start))
 	case made == 0:
 		x.verdict = Invalid
-		x.text = node + " made no call that could have opened it"
+		x.text = fmt.Sprintf("%s made no call in %s that could have opened it", node, orAll(a.Fault))
 	default:
-		x.text = fmt.Sprintf("%s stayed closed for %s under %s", node, seconds(w.end-w.start), plural(made, "call"))
+		x.text = fmt.Sprintf("%s stayed closed for %s under %s", node, seconds(w.end-w.start), plural(begunIn(l.calls, w.start, w.end), "call"))
 		if !w.counted {
 			x.text += " as far as scrapes tell"
 		}
@@ -393,7 +398,11 @@ func (a *Breaker) transitions(w *watch, node string, l *life) part {
 		x.text = fmt.Sprintf("%s was seen to change its state %s times, wanted %s", node, number(n), a.Transitions)
 	}
 	x.verdict = between(a.Transitions, n, hi)
-	if x.verdict == Invalid {
+	switch {
+	case x.verdict == Pass && n == 0 && begunIn(l.calls, w.start, w.undone) == 0:
+		x.verdict = Invalid
+		x.text = fmt.Sprintf("%s made no call in %s that could have changed it", node, orAll(a.Fault))
+	case x.verdict == Invalid:
 		x.text += ": without a counter of transitions there may have been more"
 	}
 	return x

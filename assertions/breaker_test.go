@@ -183,6 +183,14 @@ func TestBreaker(t *testing.T) {
 			g.call("orders-2", 3900*ms)
 			g.calls[len(g.calls)-1].Path = "/grpc.health.v1.Health/Check"
 		}, nil, Pass, ""},
+		"a health check over HTTP": {whileOpen("= 0"), func(g *guarded) {
+			g.call("orders-2", 3900*ms)
+			g.calls[len(g.calls)-1].Path = "/readyz?verbose"
+		}, nil, Pass, ""},
+		"a call that only begins like one": {whileOpen("= 0"), func(g *guarded) {
+			g.call("orders-2", 3900*ms)
+			g.calls[len(g.calls)-1].Path = "/readyzone"
+		}, nil, Fail, ""},
 		"a question about the service": {whileOpen("= 0"), func(g *guarded) {
 			g.call("orders-2", 3900*ms)
 			g.calls[len(g.calls)-1].Path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -202,6 +210,13 @@ func TestBreaker(t *testing.T) {
 
 		"too many probes that failed": {probes("<= 3"), func(g *guarded) { g.call("orders-2", 5504*ms) }, nil, Fail, "orders-2 let 4 calls through in a half-open episode, wanted <= 3"},
 		"two episodes in one interval": {probes("<= 3"), func(g *guarded) {
+			l := g.lives["orders-2"]
+			g.lives["orders-2"] = slices.Insert(l, 4, change{4550 * ms, halfOpen}, change{4560 * ms, opened})
+			for i := range 3 {
+				g.call("orders-2", 4550*ms+time.Duration(i)*ms)
+			}
+		}, nil, Invalid, "orders-2 let 5 calls through in half-open episodes between two scrapes, perhaps as many in one, wanted <= 3"},
+		"two episodes in one interval, and calls enough for one": {probes("<= 5"), func(g *guarded) {
 			l := g.lives["orders-2"]
 			g.lives["orders-2"] = slices.Insert(l, 4, change{4550 * ms, halfOpen}, change{4560 * ms, opened})
 			for i := range 3 {
@@ -269,6 +284,14 @@ func TestBreaker(t *testing.T) {
 		"changes seen, not counted":       {transitions("<= 20"), nil, without(hasvcTransitions), Invalid, "there may have been more"},
 		"too many seen, though uncounted": {transitions("<= 2"), nil, without(hasvcTransitions), Fail, "was seen to change its state 3 times"},
 		"none seen, not counted":          {transitions("<= 2"), quiet, without(hasvcTransitions), Pass, "0 times"},
+		"nothing that could change it": {transitions("<= 2"), func(g *guarded) {
+			quiet(g)
+			g.only(func(c record.Call) bool { return c.Begin < 3*time.Second || c.Begin > 7100*ms })
+		}, nil, Invalid, "made no call in kill that could have changed it"},
+		"a counter that is not there": {b(func(a *Breaker) { a.Transitions, a.Metrics.Transitions = bound(t, "<= 20"), "moves_total" }), nil, nil, Invalid, "no metric moves_total was scraped"},
+		"a counter without the label": {b(func(a *Breaker) { a.Transitions, a.Metrics.Transitions = bound(t, "<= 20"), "moves_total" }), nil, func(g *guarded) {
+			g.scrape.gauge("moves_total", "orders-1", map[string]string{"name": "inventory"}, 50*ms, 13*time.Second, func(time.Duration) float64 { return 1 })
+		}, Invalid, "moves_total has no label service"},
 
 		"rejects fast":   {rejects(BreakerRejects{P95: bound(t, "<= 5ms"), Status: []int{200}}), nil, nil, Pass, "p95 5ms of 320 requests due while open, wanted <= 5ms"},
 		"rejects slowly": {rejects(BreakerRejects{P95: bound(t, "<= 5ms")}), func(g *guarded) { g.each(3500*ms, 7*time.Second, func(q *record.Request) { q.Done = q.Due + 6*ms }) }, nil, Fail, "p95 6ms"},

@@ -90,7 +90,18 @@ func (a *Breaker) watch(r *record.Round) (*watch, error) {
 		return nil, err
 	}
 	moves := map[string][]scrape{}
-	if w.counted = m.Transitions != "" && slices.Contains(names, m.Transitions); w.counted {
+	w.counted = m.Transitions != "" && slices.Contains(names, m.Transitions)
+	if !w.counted && a.Metrics.Transitions != "" {
+		return nil, fmt.Errorf("no metric %s was scraped, which counts the transitions of a breaker; there are %d others", m.Transitions, len(names))
+	}
+	if w.counted {
+		all, err := run.Metrics.Range(m.Transitions, w.base.From, w.end, w.interval)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", m.Transitions, err)
+		}
+		if len(all) > 0 && !slices.ContainsFunc(all, func(s record.Series) bool { return s.Labels[m.Label] != "" }) {
+			return nil, fmt.Errorf("%s has no label %s, by which its breakers are told apart", m.Transitions, m.Label)
+		}
 		if moves, err = scrapes(run, m.Transitions+selector, true, w.base.From, w.end); err != nil {
 			return nil, err
 		}

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -48,8 +47,11 @@ func pathNamed(pattern string) error {
 	return nil
 }
 
-// onLink returns the calls from one end to the other whose path matches, in the order in which they began. Health checks and
-// reflection of gRPC are no calls of a user's and never among them.
+// checks are the paths by which a service is asked how it is: gRPC's, and those that the field has over HTTP.
+var checks = regexp.MustCompile(`^/(grpc\.(health|reflection)\.|(healthz?|readyz?|livez?|startupz?|-/healthy|-/ready)(\?|/|$))`)
+
+// onLink returns the calls from one end to the other whose path matches, in the order in which they began. Checks of health, and
+// reflection of gRPC, are no calls of a user's and never among them.
 func onLink(r *record.Round, ends plan.LinkEnds, pattern string) ([]record.Call, error) {
 	path, err := regexp.Compile(pattern)
 	if err != nil {
@@ -66,7 +68,7 @@ func onLink(r *record.Round, ends plan.LinkEnds, pattern string) ([]record.Call,
 	var out []record.Call
 	for i := range all {
 		c := &all[i]
-		if strings.HasPrefix(c.Path, "/grpc.health.") || strings.HasPrefix(c.Path, "/grpc.reflection.") {
+		if checks.MatchString(c.Path) {
 			continue
 		}
 		if from(c.From) && to(c.To) && path.MatchString(c.Path) {

@@ -161,6 +161,13 @@ func (a *Leaks) Judge(_ context.Context, p *plan.Plan, r *record.Round) Finding 
 		}
 		f.Evidence = append(f.Evidence, ev)
 	}
+	anew := startedAnew(r, nodes, Window{base.From, after.To})
+	switch {
+	case len(anew) > 0 && len(anew) == len(nodes):
+		why = append(why, fmt.Sprintf("%s ended between the baseline and the end, and what it held is gone with it", list(anew)))
+	case len(anew) > 0:
+		said = append(said, list(anew)+" ended in between, so that what it held before is not seen")
+	}
 	if len(nodes) == 0 {
 		why = append(why, "no node belongs to "+a.Nodes)
 	}
@@ -170,6 +177,15 @@ func (a *Leaks) Judge(_ context.Context, p *plan.Plan, r *record.Round) Finding 
 	}
 	f.Summary = strings.Join(said, "; ")
 	return f
+}
+
+// startedAnew are the nodes whose program ended in a window.
+func startedAnew(r *record.Round, nodes []string, w Window) []string {
+	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool {
+		return !slices.ContainsFunc(r.Events, func(e record.Event) bool {
+			return e.Kind == record.NodeExited && e.Node == n && e.T > w.From && e.T < w.To
+		})
+	})
 }
 
 // windows are the baseline, and the time from within after the last fault was gone to the end of recovery.

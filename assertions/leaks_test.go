@@ -113,7 +113,11 @@ func TestLeaks(t *testing.T) {
 		"memory": {ask(), func(_ *story, g *gauges) {
 			g.value["process_resident_memory_bytes"] = leveled(20<<20, 53<<20, 3*time.Second, time.Hour)
 		}, Fail, "store-2 holds 33 MiB memory more"},
-		"of one node": {&Leaks{Nodes: "store-1", Goroutines: bound(t, "<= 10"), Within: plan.Duration(time.Second)}, func(_ *story, g *gauges) { g.value["go_goroutines"] = leveled(50, 500, 3*time.Second, time.Hour) }, Pass, ""},
+		"of one node":            {&Leaks{Nodes: "store-3", Goroutines: bound(t, "<= 10"), Within: plan.Duration(time.Second)}, func(_ *story, g *gauges) { g.value["go_goroutines"] = leveled(50, 500, 3*time.Second, time.Hour) }, Pass, ""},
+		"of one that was killed": {&Leaks{Nodes: "store-1", Goroutines: bound(t, "<= 10"), Within: plan.Duration(time.Second)}, nil, Invalid, "store-1 ended between the baseline and the end, and what it held is gone with it"},
+		"of the same, had it not been killed": {&Leaks{Nodes: "store-1", Goroutines: bound(t, "<= 10"), Within: plan.Duration(time.Second)}, func(s *story, _ *gauges) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.NodeExited && e.Node == "store-1" })
+		}, Pass, "at most 0 above"},
 		"another metric": {&Leaks{Nodes: "store", Descriptors: bound(t, "<= 5"), Within: plan.Duration(time.Second), Metrics: LeakMetrics{Descriptors: "gauntlet_node_fds"}}, func(_ *story, g *gauges) {
 			g.value["gauntlet_node_fds"] = leveled(9, 15, 3*time.Second, time.Hour)
 		}, Fail, "6 descriptors more"},
@@ -237,7 +241,7 @@ func TestLeaks(t *testing.T) {
 			f := s.want(t, c.want, c.says)
 			switch name {
 			case "above it":
-				assert.Equal(t, "store-2 holds 11 goroutines more than in the baseline (50, then 61), wanted <= 10; memory at most 0 MiB above the baseline, wanted <= 32", f.Summary)
+				assert.Equal(t, "store-2 holds 11 goroutines more than in the baseline (50, then 61), wanted <= 10; memory at most 0 MiB above the baseline, wanted <= 32; store-1 ended in between, so that what it held before is not seen", f.Summary)
 			case "no such node":
 				assert.Equal(t, "no node belongs to orders", f.Summary)
 			}

@@ -51,6 +51,8 @@ type terms struct {
 	// tells says of a request that a server which had taken it would have a line of it, so that none is proof.
 	tells   func(*record.Request) bool
 	repeats func(*record.Request) repetition
+	// expected says of a request that was answered that the status of the answer is one that is good.
+	expected func(*record.Request) bool
 }
 
 // ledger joins the requests of a load with the lines of the servers by the request's id. Every request is in it once.
@@ -79,7 +81,7 @@ func (e *entry) settle(by terms) {
 	case record.Deadline:
 		e.fate, e.why = lost, "no answer came in time"
 	default:
-		e.fate, e.why = answered(e.req, by.logged && !taken && by.tells(e.req))
+		e.fate, e.why = answered(e.req, by.logged && !taken && by.tells(e.req), by.expected(e.req))
 		e.unlogged = by.logged && !taken && e.fate == served
 	}
 	again := by.repeats(e.req)
@@ -97,10 +99,14 @@ func (e *entry) settle(by terms) {
 // keyUntold ends a sentence about a request that must not be done twice, unless it has a key by which it may.
 const keyUntold = "; the record does not say whether it has an idempotency key"
 
-// answered is what an answer means. untaken is that no server took the request, by proof of the logs.
-func answered(q *record.Request, untaken bool) (fate, string) {
+// answered is what an answer means. untaken is that no server took the request, by proof of the logs; expected that its status is a
+// good one.
+func answered(q *record.Request, untaken, expected bool) (fate, string) {
 	if q.OK {
 		return served, "answered"
+	}
+	if expected {
+		return lost, "answered as if it were well, without what was asked for"
 	}
 	if q.GRPC != nil {
 		// https://grpc.io/docs/guides/status-codes/: which codes the service itself decides on, and which say that it could not.
@@ -171,7 +177,7 @@ func (e *entry) effects(again repetition) {
 		e.twice = "stored as " + strings.Join(by, " and as ")
 		return
 	}
-	if len(made) == 1 || again == repeatable {
+	if again == repeatable {
 		return
 	}
 	type place struct{ service, route string }
@@ -198,6 +204,14 @@ func (e *entry) effects(again repetition) {
 		default:
 			did[p] = append(did[p], l.node)
 		}
+	}
+	if len(made) == 1 { // it says by itself that its effect was made once, but not what a replica did that fell silent
+		for _, l := range e.lines {
+			if n := open[l.node]; n > 0 && l.node != made[0].node {
+				e.ambiguous = "stored by " + made[0].node + ", and " + l.node + " never said how an attempt of its own ended"
+			}
+		}
+		return
 	}
 	for _, l := range e.lines { // in the order of the lines, so that the same ledger comes out every time
 		p := place{l.service, l.route}
@@ -234,6 +248,22 @@ func repeatableIn(l plan.Load) func(*record.Request) repetition {
 		}
 	}
 	return func(q *record.Request) repetition { return by[q.Request] }
+}
+
+// expectedIn says of which answered requests of a load the status is one that is good, whatever the rest of the answer is.
+func expectedIn(l plan.Load) func(*record.Request) bool {
+	good := map[string]plan.Expect{}
+	for _, q := range l.Requests {
+		good[q.ID] = q.Expect
+	}
+	return func(q *record.Request) bool {
+		x := good[q.Request]
+		if q.GRPC == nil {
+			return len(x.Status) == 0 && q.Code >= 200 && q.Code <= 299 || slices.Contains(x.Status, q.Code)
+		}
+		code := *q.GRPC
+		return len(x.Codes) == 0 && code == 0 || code >= 0 && code < len(plan.GRPCCodes) && slices.Contains(x.Codes, plan.GRPCCodes[code])
+	}
 }
 
 func idempotent(method string) bool {

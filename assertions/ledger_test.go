@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
@@ -49,7 +50,7 @@ func readsRepeat(q *record.Request) repetition {
 }
 
 // logging are the terms where every server logs every request.
-var logging = terms{true, func(*record.Request) bool { return true }, readsRepeat}
+var logging = terms{true, func(*record.Request) bool { return true }, readsRepeat, expectedIn(plan.Load{})}
 
 // No request is counted twice or left out, whatever clients and servers say: each has one entry, in its place, with one fate.
 func TestTheLedgerHasEachRequestOnce(t *testing.T) {

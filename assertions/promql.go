@@ -166,8 +166,14 @@ func (a *PromQL) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding
 		return invalid("%v", err)
 	}
 	least := leastScrapes * m.Interval()
-	if d := length(ws); d < least {
-		return invalid("%s is %s long, less than four scrapes, %s", when, seconds(d), seconds(least))
+	for i, w := range ws {
+		if d := w.To - w.From; d < least {
+			which := when
+			if len(ws) > 1 {
+				which = fmt.Sprintf("%s, time %d of %d,", when, i+1, len(ws))
+			}
+			return invalid("%s is %s long, less than four scrapes, %s", which, seconds(d), seconds(least))
+		}
 	}
 	t := tally{bound: a.Is}
 	for _, w := range ws {
@@ -188,7 +194,7 @@ func (a *PromQL) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding
 	case few != "":
 		f = invalid("%s: %s in %s", a.Query, few, when)
 	case a.Within > 0:
-		f.Verdict, f.Summary = a.reached(&t, ws[0].From)
+		f = a.reached(&t, ws[0].From)
 	default:
 		f.Verdict, f.Summary = a.held(&t, when)
 	}
@@ -229,14 +235,24 @@ func (a *PromQL) held(t *tally, when string) (Verdict, string) {
 		a.Query, number(b.value), seconds(b.at), b.whose, a.Is, when, len(t.bad), len(t.at), between)
 }
 
-// reached is that there was a moment at which all values met the bound.
-func (a *PromQL) reached(t *tally, from time.Duration) (Verdict, string) {
+// reached is that there was a moment at which all values met the bound, and none was missing.
+func (a *PromQL) reached(t *tally, from time.Duration) Finding {
+	holed := time.Duration(-1)
 	for _, at := range slices.Sorted(maps.Keys(t.at)) {
-		if !t.bad[at] {
-			return Pass, fmt.Sprintf("%s was %s %s after %s, wanted within %s", a.Query, a.Is, seconds(at-from), a.After, a.Within)
+		switch {
+		case t.bad[at]:
+		case t.holes(at) != "":
+			if holed < 0 {
+				holed = at
+			}
+		default:
+			return Finding{Verdict: Pass, Summary: fmt.Sprintf("%s was %s %s after %s, wanted within %s", a.Query, a.Is, seconds(at-from), a.After, a.Within)}
 		}
 	}
-	return Fail, fmt.Sprintf("%s never was %s within %s of %s: it was between %s and %s", a.Query, a.Is, a.Within, a.After, number(t.least), number(t.greatest))
+	if holed >= 0 {
+		return invalid("%s was %s only where a value was missing, first %s after %s%s", a.Query, a.Is, seconds(holed-from), a.After, t.holes(holed))
+	}
+	return Finding{Verdict: Fail, Summary: fmt.Sprintf("%s never was %s within %s of %s: it was between %s and %s", a.Query, a.Is, a.Within, a.After, number(t.least), number(t.greatest))}
 }
 
 // atEnd looks at one moment.
@@ -328,10 +344,11 @@ type tally struct {
 
 	values          int // NaN apart
 	moments         int // at which it was evaluated
-	series          map[string]bool
-	at              map[time.Duration]bool // moments with a value
-	bad             map[time.Duration]bool // of these, those with one that breaks the bound
-	first           breach                 // the earliest of these
+	step            time.Duration
+	series          map[string][]time.Duration // the moments of each with a value, in order
+	at              map[time.Duration]bool     // moments with a value
+	bad             map[time.Duration]bool     // of these, those with one that breaks the bound
+	first           breach                     // the earliest of these
 	least, greatest float64
 }
 
@@ -344,8 +361,9 @@ type breach struct {
 
 func (t *tally) add(series []record.Series, w Window, step time.Duration) {
 	if t.series == nil {
-		t.series, t.at, t.bad = map[string]bool{}, map[time.Duration]bool{}, map[time.Duration]bool{}
+		t.series, t.at, t.bad = map[string][]time.Duration{}, map[time.Duration]bool{}, map[time.Duration]bool{}
 	}
+	t.step = step
 	t.moments += int((w.To-w.From)/step) + 1
 	for _, s := range series {
 		whose := labelled(s.Labels)
@@ -358,7 +376,8 @@ func (t *tally) add(series []record.Series, w Window, step time.Duration) {
 			}
 			t.values++
 			t.least, t.greatest = min(t.least, p.Value), max(t.greatest, p.Value)
-			t.series[whose], t.at[p.T] = true, true
+			t.series[whose] = append(t.series[whose], p.T)
+			t.at[p.T] = true
 			if t.bound.Holds(p.Value) {
 				continue
 			}
@@ -368,6 +387,22 @@ func (t *tally) add(series []record.Series, w Window, step time.Duration) {
 			t.bad[p.T] = true
 		}
 	}
+}
+
+// holes names a series that has no value at a moment and is not over: it has one later, or had one fewer than leastScrapes scrapes ago.
+// One scrape that failed hides what the series was.
+func (t *tally) holes(at time.Duration) string {
+	for _, whose := range slices.Sorted(maps.Keys(t.series)) {
+		all := t.series[whose]
+		i, has := slices.BinarySearch(all, at)
+		if has || i == 0 {
+			continue // not begun yet
+		}
+		if i < len(all) || at-all[i-1] < leastScrapes*t.step {
+			return whose
+		}
+	}
+	return ""
 }
 
 // tooFew says why the values do not bear a verdict.

@@ -117,6 +117,17 @@ func TestPromQL(t *testing.T) {
 		"only later":                 {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 9*s+100*ms, 9), "b": always(1)}, nil, nil, Fail, "never was = 1 within 2s of kill.undone: it was between 1 and 9"},
 		"at its last moment":         {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(0, 9*s, 9)}, nil, nil, Pass, "2s after kill.undone"},
 
+		"met only while one is missing": {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"),
+			nodes{"a": func(t time.Duration) (float64, bool) { return 9, t != 7*s+400*ms }, "b": always(1)}, nil, nil, Invalid, "in_flight was = 1 only where a value was missing, first 400ms after kill.undone on a"},
+		"met at the end, where one has just gone": {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(0, 8*s+500*ms, 9), "b": always(1)}, nil, nil, Invalid, "first 1.6s after kill.undone on a"},
+		"met after one has ended":                 {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(0, 7*s+100*ms, 9), "b": always(1)}, nil, nil, Pass, "was = 1 800ms after kill.undone"},
+		"met before one has begun":                {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(8*s, 13*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 0s after kill.undone"},
+		"one of several times is too short": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"a": always(1)}, nil, func(st *story) {
+			for i, k := range []record.EventKind{record.FaultStarted, record.FaultInEffect, record.FaultUndone, record.FaultGone} {
+				st.event(record.Event{T: 8*s + []time.Duration{0, 0, 200 * ms, 200 * ms}[i], Kind: k, Fault: "kill", Occurrence: 2})
+			}
+		}, Invalid, "kill, time 2 of 2, is 200ms long, less than four scrapes, 800ms"},
+
 		"gaps are stated": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": always(1)},
 			[]record.Gap{{Node: "gateway-1", From: 6 * s, To: 8 * s}, {Node: "gateway-1", From: 1 * s, To: 2 * s}}, nil, Pass, "; 1 gap without a scrape, 2s at most"},
 		"NaN is no value": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": span(7*s, 9*s, math.NaN())}, nil, nil, Pass, "(16 values of 1 series)"},

@@ -62,14 +62,17 @@ func signals(r *record.Round, ws []Window) []signal {
 }
 
 // count counts the requests in hand: at the node, by the connection of their client or by the node's own log, or, where neither
-// can say, anywhere. One of which nothing was sent is in nobody's hand; that its client chose the node all the same tells that clients
+// can say, anywhere. They can say where they do of any replica of its service: then a node of which nothing is told had none. One of which nothing was sent is in nobody's hand; that its client chose the node all the same tells that clients
 // go there by themselves.
-func (s *signal) count(reqs []*record.Request, logs *serverLog) {
-	known := slices.ContainsFunc(reqs, func(q *record.Request) bool { return q.Node == s.node })
-	for _, ls := range logs.byID {
-		known = known || slices.ContainsFunc(ls, func(l *logLine) bool { return l.node == s.node && l.what == accepted && l.timed })
+func (s *signal) count(reqs []*record.Request, logs *serverLog, nodes []record.Node) {
+	known := false
+	if s.node != "" {
+		service := serviceOf(s.node, nodes)
+		known = slices.ContainsFunc(reqs, func(q *record.Request) bool { return q.Node != "" && serviceOf(q.Node, nodes) == service })
+		for _, ls := range logs.byID {
+			known = known || slices.ContainsFunc(ls, func(l *logLine) bool { return l.service == service && l.what == accepted && l.timed })
+		}
 	}
-	known = known && s.node != "" // a request whose node is not known is of no node
 	for _, q := range reqs {
 		switch end := ending(q); {
 		case end == record.Refused || end == record.Missed:

@@ -79,10 +79,10 @@ func (a *ZeroDrop) Judge(ctx context.Context, p *plan.Plan, r *record.Round) Fin
 		return invalid("%v", err)
 	}
 	b := balance{asked: a, load: load, reqs: reqs, logs: logs, logged: logs.tells(), windows: ws}
-	b.entries = ledger(reqs, logs.byID, terms{b.logged, logs.tellsOf(r, load.To), repeatableIn(load)})
+	b.entries = ledger(reqs, logs.byID, terms{b.logged, logs.tellsOf(r, load.To), repeatableIn(load), expectedIn(load)})
 	b.signals = signals(r, ws)
 	for i := range b.signals {
-		b.signals[i].count(reqs, logs)
+		b.signals[i].count(reqs, logs, r.Run().Meta.Nodes)
 	}
 	return b.finding(r)
 }
@@ -206,9 +206,12 @@ func (b *balance) finding(r *record.Round) Finding {
 	}
 	f := Finding{Evidence: b.evidence(s, r)}
 	f.Summary = fmt.Sprintf("%d %s in hand %s: %d served, %d safely refused, %d lost", n, a.source(), a.when(), s.fates[served], s.fates[safelyRefused], s.fates[lost])
-	if b.logged {
+	switch {
+	case b.tellsTwice():
 		f.Summary += fmt.Sprintf(", %d duplicated; by their clients and the logs of %s", s.twice, list(b.telling()))
-	} else {
+	case b.logged:
+		f.Summary += fmt.Sprintf("; by their clients and the logs of %s, which do not say when a request was done, so that duplicates cannot be seen", list(b.telling()))
+	default:
 		f.Summary += "; by their clients alone: no server logs requests, so that duplicates cannot be seen"
 	}
 	broken := b.broken(r, s)
@@ -226,6 +229,9 @@ func (b *balance) finding(r *record.Round) Finding {
 	}
 	return f
 }
+
+// tellsTwice reports whether a request that was done twice would show.
+func (b *balance) tellsTwice() bool { return b.logged && b.logs.said[done]+b.logs.said[stored] > 0 }
 
 // telling are the services whose logs tell of requests.
 func (b *balance) telling() []string {
@@ -246,6 +252,14 @@ func (b *balance) broken(r *record.Round, s sum) []string {
 	if !b.logged {
 		return why
 	}
+	if b.asked.Log != nil {
+		for _, x := range b.asked.Log.patterns() {
+			// In a good run nothing is aborted.
+			if x.text != "" && x.what != aborted && b.logs.said[x.what] == 0 {
+				why = append(why, fmt.Sprintf("the pattern of log for %s matches none of the %s of %s that the patterns before it (stored, accepted, done, aborted) leave", x.what, plural(b.logs.lines, "line"), list(b.logs.nodes)))
+			}
+		}
+	}
 	switch {
 	case s.named < len(b.entries):
 		why = append(why, fmt.Sprintf("%s in hand, and %d different ids: they cannot be told apart in logs", plural(len(b.entries), "request"), s.named))
@@ -264,8 +278,12 @@ func (b *balance) undecided(s sum) []string {
 	if s.fates[unsent] > 0 {
 		why = append(why, fmt.Sprintf("%s were never sent", plural(s.fates[unsent], "request")))
 	}
-	if !b.logged && !b.asked.Duplicated.IsZero() {
+	switch {
+	case b.asked.Duplicated.IsZero():
+	case !b.logged:
 		why = append(why, "no server logs requests, and without that no duplicate can be seen")
+	case !b.tellsTwice():
+		why = append(why, "no server logs when a request was done or stored, and without that no duplicate can be seen")
 	}
 	if s.ambiguous > 0 {
 		why = append(why, fmt.Sprintf("%s may have been done twice", plural(s.ambiguous, "request")))
@@ -273,10 +291,16 @@ func (b *balance) undecided(s sum) []string {
 	if s.unlogged > 0 {
 		why = append(why, fmt.Sprintf("%s were served and no server logged that it took them: the logs are not whole", plural(s.unlogged, "request")))
 	}
+	then := 0
 	for i := range b.signals {
-		if x := &b.signals[i]; x.until == 0 {
+		x := &b.signals[i]
+		then += x.then
+		if x.until == 0 {
 			why = append(why, fmt.Sprintf("%s had no request in hand when %s at %s: that it dropped none shows nothing", x.node, x.what, seconds(x.at.From)))
 		}
+	}
+	if len(b.signals) > 0 && then == 0 && len(why) == 0 {
+		why = append(why, fmt.Sprintf("at none of %s, such as when %s at %s, was a request in hand: those that came after it were told", plural(len(b.signals), "moment"), b.signals[0].what, seconds(b.signals[0].at.From)))
 	}
 	return why
 }

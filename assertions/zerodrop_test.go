@@ -171,9 +171,12 @@ func TestZeroDrop(t *testing.T) {
 		want  Verdict
 		says  []string
 	}{
-		"nothing is lost":     {kill(), nil, Pass, []string{"1001 requests of orders in hand in kill: 1001 served, 0 safely refused, 0 lost, 0 duplicated; by their clients and the logs of edge, orders"}},
-		"around all faults":   {&ZeroDrop{Load: "orders"}, nil, Pass, []string{"1021 requests of orders in hand around the faults"}},
-		"one kind of request": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, nil, Pass, []string{"250 requests of orders (create)"}},
+		"nothing is lost":   {kill(), nil, Pass, []string{"1001 requests of orders in hand in kill: 1001 served, 0 safely refused, 0 lost, 0 duplicated; by their clients and the logs of edge, orders"}},
+		"around all faults": {&ZeroDrop{Load: "orders"}, nil, Pass, []string{"1021 requests of orders in hand around the faults"}},
+		"one kind of request": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, func(s *story) {
+			s.each(2900*ms, 3*time.Second, func(q *record.Request) { q.Done = max(q.Done, 3004*ms) })
+		}, Pass, []string{" requests of orders (create)"}},
+		"none of the kind in hand at the signal": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, nil, Invalid, []string{"at none of 1 moment, such as when it was sent SIGTERM at 3s, was a request in hand"}},
 
 		"one is reset": {kill(), func(s *story) {
 			q := s.at(3100 * ms)
@@ -293,6 +296,11 @@ func TestZeroDrop(t *testing.T) {
 			s.says(q, "orders-1", 2*ms, "accepted", nil)
 			s.says(q, "orders-1", 3*ms, "done", nil)
 		}, Fail, []string{"1 duplicated"}},
+		"stored by one, and another fell silent": {kill(), func(s *story) { s.says(s.at(3100*ms), "orders-2", 2*ms, "accepted", nil) }, Invalid, []string{"1 request may have been done twice"}},
+		"stored by one, where another fell silent that may repeat it": {kill(), func(s *story) {
+			s.plan.Loads[0].Requests[0].Headers = map[string]string{"idempotency-key": "{{.ID}}"}
+			s.says(s.at(3100*ms), "orders-2", 2*ms, "accepted", nil)
+		}, Pass, nil},
 		"done by two replicas, and stored once": {kill(), func(s *story) {
 			q := s.at(3100 * ms)
 			s.says(q, "orders-2", 2*ms, "accepted", nil)
@@ -384,6 +392,10 @@ func TestZeroDrop(t *testing.T) {
 			stop(s, 5*time.Second)
 			elsewhere := of(s.at(7010*ms), "", "orders-2")
 			s.silence(func(l storyLine) bool { return l.node == "orders-2" && !elsewhere(l) })
+		}, Invalid, []string{"orders-2 had no request in hand"}},
+		"a node that logged none, where its siblings log": {kill(), func(s *story) {
+			stop(s, 5*time.Second)
+			s.silence(func(l storyLine) bool { return l.node == "orders-2" })
 		}, Invalid, []string{"orders-2 had no request in hand"}},
 		// Of such a node nobody can say what it had in hand.
 		"a node that nobody sees": {kill(), func(s *story) {
@@ -486,8 +498,12 @@ func TestZeroDrop(t *testing.T) {
 			inJSON(s)
 			s.shift("edge-2", 24*time.Hour)
 		}, Invalid, []string{"edge-2 logs by another clock"}},
-		"no sane patterns":            {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{}}, nil, Invalid, []string{"log has neither accepted nor done"}},
-		"patterns that match nothing": {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, nil, Invalid, []string{"the patterns of log match none of the"}},
+		"a pattern for done that matches nothing":           {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{Accepted: patterns.Accepted, Done: `OOT (?P<id>\S+)`}}, printed("200"), Invalid, []string{"the pattern of log for done matches none of the"}},
+		"a pattern for stored that matches nothing":         {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{Accepted: patterns.Accepted, Done: patterns.Done, Stored: `KEPT (?P<id>\S+)`}}, printed("400"), Invalid, []string{"the pattern of log for order stored matches none of the"}},
+		"no pattern for done":                               {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{Accepted: patterns.Accepted}}, printed("200"), Pass, []string{"which do not say when a request was done, so that duplicates cannot be seen"}},
+		"no pattern for done, and duplicates are asked for": {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{Accepted: patterns.Accepted}, Duplicated: bound(t, "= 0")}, printed("200"), Invalid, []string{"no server logs when a request was done or stored"}},
+		"no sane patterns":                                  {&ZeroDrop{Load: "orders", During: "kill", Log: &LogPatterns{}}, nil, Invalid, []string{"log has neither accepted nor done"}},
+		"patterns that match nothing":                       {&ZeroDrop{Load: "orders", During: "kill", Log: patterns}, nil, Invalid, []string{"the patterns of log match none of the"}},
 
 		"UNAVAILABLE with a word": {kill(), func(s *story) {
 			q := s.at(3105 * ms)
@@ -495,7 +511,13 @@ func TestZeroDrop(t *testing.T) {
 		}, Pass, []string{"1 safely refused"}},
 		"UNAVAILABLE without": {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 503, status(14) }, Fail, []string{"1 lost"}},
 		"INTERNAL":            {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 500, status(13) }, Fail, []string{"1 lost"}},
-		"NOT_FOUND":           {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 404, status(5) }, Pass, []string{"1001 served"}},
+		"OK without all that was asked for": {kill(), func(s *story) {
+			q := s.at(3105 * ms)
+			q.OK, q.Code, q.Error, q.GRPC = false, 200, "4 messages, not 11", status(0)
+		}, Fail, []string{"1 lost"}},
+		"200 with another body":            {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.Error = false, 200, "the body does not match" }, Fail, []string{"1 lost"}},
+		"a plain no that was not expected": {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code = false, 404 }, Pass, []string{"1001 served"}},
+		"NOT_FOUND":                        {kill(), func(s *story) { q := s.at(3105 * ms); q.OK, q.Code, q.GRPC = false, 404, status(5) }, Pass, []string{"1001 served"}},
 
 		"a premise does not hold": {kill(), func(s *story) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.FaultInEffect })
