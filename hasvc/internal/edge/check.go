@@ -46,6 +46,7 @@ func (c *checker) watch(g *gateway) (stop func()) {
 			if g.ready.Swap(ready) != ready {
 				c.log.Info("a gateway changed", zap.String("addr", g.addr), zap.Bool("ready", ready))
 			}
+			g.doubt.Store(false)
 			select {
 			case <-ctx.Done():
 				return

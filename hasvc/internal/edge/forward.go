@@ -75,7 +75,7 @@ func (f *forward) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Context().Err() != nil {
 			return nil, err
 		}
-		g.ready.Store(false) // until its next check; the check itself may be up to a second away
+		g.doubt.Store(true) // until its next check, which may be up to a second away
 		logs.From(r.Context()).Warn("a gateway could not be reached", zap.String("addr", g.addr), zap.Error(err))
 		if !unsent(err) && !repeatable(r) {
 			return nil, err

@@ -11,7 +11,8 @@ import (
 // gateway is a replica behind the edge.
 type gateway struct {
 	addr     string
-	ready    atomic.Bool
+	ready    atomic.Bool // by its last check
+	doubt    atomic.Bool // a connection to it failed since
 	inFlight atomic.Int64
 	stop     func() // ends its checks
 }
@@ -50,7 +51,7 @@ func (p *pool) set(addrs []string) {
 	p.all = next
 }
 
-// ready returns the gateways that may get a request.
+// ready returns the gateways that may get a request, those in doubt too.
 func (p *pool) ready() []*gateway {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,9 +67,13 @@ func (p *pool) ready() []*gateway {
 	return out
 }
 
-// take chooses a ready gateway that the request has not been sent to, and counts it there; nil: there is none.
+// take chooses a ready gateway that the request has not been sent to, and counts it there; nil: there is none. One in doubt is better
+// than none: a connection that broke says little of the next one, and where all are in doubt the trouble may be on the way to them.
 func (p *pool) take(tried []*gateway) *gateway {
 	from := slices.DeleteFunc(p.ready(), func(g *gateway) bool { return slices.Contains(tried, g) })
+	if sure := slices.DeleteFunc(slices.Clone(from), func(g *gateway) bool { return g.doubt.Load() }); len(sure) > 0 && !p.noChecks {
+		from = sure
+	}
 	if len(from) == 0 {
 		return nil
 	}

@@ -220,8 +220,39 @@ func TestUnsent(t *testing.T) {
 			assert.Equal(t, "the body", a.body)
 		}
 		assert.EqualValues(t, 4*(i+1), a.calls.Load())
-		assert.False(t, gone.ready.Load(), "it is left out at once")
+		assert.True(t, gone.doubt.Load(), "it is left out at once")
 	}
+}
+
+// One in doubt gets nothing while there is another, and its share where all are in doubt; what its check says clears it.
+func TestDoubt(t *testing.T) {
+	p := &pool{choose: choosers["round_robin"], check: func(*gateway) func() { return func() {} }}
+	p.set([]string{"a:1", "b:1"})
+	a, b := p.all[0], p.all[1]
+	took := func(tried ...*gateway) map[*gateway]int {
+		n := map[*gateway]int{}
+		for range 4 {
+			n[p.take(tried)]++
+		}
+		return n
+	}
+	a.ready.Store(true)
+	b.ready.Store(true)
+	a.doubt.Store(true)
+	assert.Equal(t, map[*gateway]int{b: 4}, took())
+	assert.Equal(t, map[*gateway]int{a: 4}, took(b), "rather than nobody")
+	b.doubt.Store(true)
+	assert.Equal(t, map[*gateway]int{a: 2, b: 2}, took())
+	b.ready.Store(false)
+	assert.Equal(t, map[*gateway]int{a: 4}, took(), "what a check says is no doubt")
+	assert.Equal(t, map[*gateway]int{nil: 4}, took(a))
+
+	r := startReplica(t)
+	e := startEdge(t, nil, r)
+	e.waitReady(1)
+	e.pool.all[0].doubt.Store(true)
+	require.NoError(t, e.Ping(t.Context()))
+	require.Eventually(t, func() bool { return !e.pool.all[0].doubt.Load() }, soon, 5*time.Millisecond)
 }
 
 // What was sent and not answered goes to another replica only when that does no harm.
