@@ -9,8 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/plan"
 )
 
 func TestShipped(t *testing.T) {
@@ -23,6 +26,32 @@ func TestShipped(t *testing.T) {
 		require.Equal(t, e.Name, f.Name, "a shipped scenario is called like its file: the command line finds it by that name")
 		_, err = os.Stat(f.TopologyPath())
 		require.NoError(t, err)
+	}
+}
+
+// TestShippedAreShort: a shipped scenario takes 15 s by its plan, which is what one waits for.
+func TestShippedAreShort(t *testing.T) {
+	for _, e := range Shipped() {
+		p := loaded(t, e.File, 1)
+		begin, end := map[string]time.Duration{}, map[string]time.Duration{}
+		var longest time.Duration
+		for _, f := range p.Rounds[0].Faults { // each after those that it waits for, as they are written
+			require.Nil(t, f.At.When, "%s: when it begins is not known", f.ID)
+			at := f.At.Offset.D() + f.At.Plus.D()
+			if a := f.At.After; a != nil {
+				require.Contains(t, begin, a.Fault, e.Name)
+				at += begin[a.Fault]
+				if a.Event == plan.Undone || a.Event == plan.Gone {
+					at += end[a.Fault] - begin[a.Fault]
+				}
+			}
+			last := f.Occurrences[len(f.Occurrences)-1]
+			begin[f.ID], end[f.ID] = at, at+last.Offset.D()+last.For.D()
+			longest = max(longest, end[f.ID])
+		}
+		took := p.Baseline.AtLeast.D() + longest + p.Recovery.D()
+		require.LessOrEqual(t, took, 15*time.Second, e.Name)
+		require.GreaterOrEqual(t, took, 4*time.Second, e.Name)
 	}
 }
 
