@@ -15,12 +15,13 @@ import (
 // the baseline is a job that has done its work.
 type Exits struct {
 	Allow []string `json:"allow,omitempty" desc:"Nodes or services whose programs may end by themselves."`
+	Clean []string `json:"clean,omitempty" desc:"Nodes or services whose programs end with status 0 when they are told to stop (SIGTERM) under load: within their grace, and with nothing cut off."`
 }
 
 // Validate returns every error.
 func (a *Exits) Validate(s Scope) error {
 	var errs []error
-	for _, n := range a.Allow {
+	for _, n := range slices.Concat(a.Allow, a.Clean) {
 		if !slices.ContainsFunc(s.Services, func(svc string) bool { return belongs(n, svc) }) {
 			errs = append(errs, oneOf("node or service", n, s.Services))
 		}
@@ -38,8 +39,60 @@ func belongs(node, service string) bool {
 	return ok && ordinal != "" && strings.Trim(ordinal, "0123456789") == ""
 }
 
-// Judge looks for deaths that nobody announced.
-func (a *Exits) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
+// ended is how a program ended.
+func ended(e record.Event) string {
+	switch {
+	case e.Signal != "":
+		return "by " + e.Signal
+	case e.ExitCode != nil:
+		return fmt.Sprintf("with status %d", *e.ExitCode)
+	}
+	return "with an unknown status"
+}
+
+// unclean looks at the programs that were told to stop under load and must end with status 0: those that did not, and why nothing was
+// shown.
+func (a *Exits) unclean(r *record.Round) (bad []string, ev []Evidence, why string) {
+	w, err := loaded(r)
+	if err != nil {
+		return nil, nil, err.Error()
+	}
+	told := map[string]bool{} // since the start of its program
+	n := map[string]int{}     // by whom clean names
+	for _, e := range r.Events {
+		switch {
+		case e.Kind == record.NodeStarted:
+			told[e.Node] = false
+		case e.Kind == record.NodeSignalled && e.Signal == "SIGTERM" && e.T >= w.From && e.T < w.To:
+			told[e.Node] = true
+		case e.Kind == record.NodeExited && told[e.Node]:
+			i := slices.IndexFunc(a.Clean, func(n string) bool { return belongs(e.Node, n) })
+			if i < 0 {
+				continue
+			}
+			n[a.Clean[i]]++
+			if e.Signal != "" || e.ExitCode == nil || *e.ExitCode != 0 {
+				bad = append(bad, fmt.Sprintf("%s was told to stop and ended %s", e.Node, ended(e)))
+				ev = append(ev, Evidence{What: "a program that did not end with status 0", File: record.EventsFile(), Nodes: []string{e.Node}, Detail: fmt.Sprintf("%s ended %s at %s", e.Node, ended(e), seconds(e.T))})
+			}
+		}
+	}
+	ev = ev[:min(len(ev), maxDetails)]
+	for _, c := range a.Clean {
+		if n[c] == 0 {
+			return bad, ev, fmt.Sprintf("%s was not told to stop under load, or did not end", c)
+		}
+	}
+	return bad, ev, ""
+}
+
+// hasFaults reports whether a round has faults, by its plan.
+func hasFaults(p *plan.Plan, n int) bool {
+	return slices.ContainsFunc(p.Rounds, func(pr plan.Round) bool { return pr.N == n && len(pr.Faults) > 0 })
+}
+
+// Judge looks for deaths that nobody announced, and for ends that were not clean.
+func (a *Exits) Judge(_ context.Context, p *plan.Plan, r *record.Round) Finding {
 	began, _, loaded := r.Phase(plan.PhaseBaseline)
 	var announced, allowed, jobs, started int
 	var nodes []string
@@ -53,13 +106,7 @@ func (a *Exits) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding 
 		default:
 			continue
 		}
-		how := "by " + e.Signal
-		if e.Signal == "" {
-			how = "with an unknown status"
-			if e.ExitCode != nil {
-				how = fmt.Sprintf("with status %d", *e.ExitCode)
-			}
-		}
+		how := ended(e)
 		switch {
 		case e.Announced:
 			announced++
@@ -94,6 +141,20 @@ func (a *Exits) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding 
 		if allowed+jobs > 0 {
 			f.Summary = fmt.Sprintf("%s started, %s announced, %d allowed, %s", plural(started, "program"), plural(announced, "death"), allowed, plural(jobs, "finished job"))
 		}
+	}
+	if len(a.Clean) == 0 || f.Verdict == Invalid {
+		return f
+	}
+	bad, ev, why := a.unclean(r)
+	f.Evidence = append(f.Evidence, ev...)
+	switch {
+	case len(bad) > 0:
+		f.Verdict = Fail
+		f.Summary = strings.Join(bad, "; ") + "; " + f.Summary
+	case why != "" && f.Verdict == Pass && hasFaults(p, r.N):
+		f.Verdict, f.Reason = Invalid, why
+	case why == "":
+		f.Summary += "; who was told to stop under load ended with status 0"
 	}
 	return f
 }

@@ -627,6 +627,54 @@ func TestExits(t *testing.T) {
 	}
 }
 
+// Who is told to stop under load ends with status 0, in its grace; that nobody was told shows nothing.
+func TestExitsClean(t *testing.T) {
+	stop := func(s *story, at time.Duration, signal string, by string, code *int) {
+		s.event(record.Event{T: at, Kind: record.NodeSignalled, Node: "gateway-1", Signal: signal})
+		s.event(record.Event{T: at + 300*ms, Kind: record.NodeExited, Node: "gateway-1", Signal: by, ExitCode: code, Announced: true})
+	}
+	for name, c := range map[string]struct {
+		spoil func(*story)
+		want  Verdict
+		says  string
+	}{
+		"clean":             {func(s *story) { stop(s, 5*time.Second, "SIGTERM", "", status(0)) }, Pass, "; who was told to stop under load ended with status 0"},
+		"with an error":     {func(s *story) { stop(s, 5*time.Second, "SIGTERM", "", status(1)) }, Fail, "gateway-1 was told to stop and ended with status 1; "},
+		"too late":          {func(s *story) { stop(s, 5*time.Second, "SIGTERM", "SIGKILL", nil) }, Fail, "gateway-1 was told to stop and ended by SIGKILL"},
+		"of unknown status": {func(s *story) { stop(s, 5*time.Second, "SIGTERM", "", nil) }, Fail, "with an unknown status"},
+		"once of two": {func(s *story) {
+			stop(s, 5*time.Second, "SIGTERM", "", status(1))
+			s.event(record.Event{T: 6 * time.Second, Kind: record.NodeStarted, Node: "gateway-1"})
+			stop(s, 7*time.Second, "SIGTERM", "", status(0))
+		}, Fail, "gateway-1 was told to stop and ended with status 1; "},
+		"not told": {nil, Invalid, "gateway was not told to stop under load"},
+		"killed":   {func(s *story) { stop(s, 5*time.Second, "SIGKILL", "SIGKILL", nil) }, Invalid, "gateway was not told to stop under load"},
+		"killed after that": {func(s *story) {
+			stop(s, 5*time.Second, "SIGTERM", "", status(0))
+			s.event(record.Event{T: 6 * time.Second, Kind: record.NodeStarted, Node: "gateway-1"})
+			stop(s, 7*time.Second, "SIGKILL", "SIGKILL", nil)
+		}, Pass, ""},
+		"not under load": {func(s *story) { stop(s, 12500*ms, "SIGTERM", "", status(1)) }, Invalid, "gateway was not told to stop under load"},
+		"nothing was broken": {func(s *story) {
+			s.plan.Rounds[0].Faults = nil
+			s.drop(func(e record.Event) bool { return e.Fault != "" })
+		}, Pass, ""},
+		"and a crash": {func(s *story) {
+			stop(s, 5*time.Second, "SIGTERM", "", status(0))
+			s.event(record.Event{T: 5 * time.Second, Kind: record.NodeExited, Node: "store-2", Signal: "SIGSEGV"})
+		}, Fail, "store-2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStory()
+			s.ask(t, "exits", Exits{Clean: []string{"gateway"}})
+			if c.spoil != nil {
+				c.spoil(s)
+			}
+			s.want(t, c.want, c.says)
+		})
+	}
+}
+
 // early moves the beginning of the baseline to 10 ms.
 func early(s *story) { begin(s, plan.PhaseBaseline, 10*ms) }
 
