@@ -61,16 +61,26 @@ func (l *conns) Accept() (net.Conn, error) {
 func (l *conns) leave() {
 	l.leaving.Store(true)
 	_ = l.SetDeadline(time.Now())
-	l.mu.Lock()
-	all := slices.Collect(maps.Keys(l.open))
-	l.mu.Unlock()
-	for _, c := range all {
+	for _, c := range l.all() {
 		c.part()
 	}
 }
 
+// all are those that are open.
+func (l *conns) all() []*conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.open))
+}
+
+// silentFor is how long a connection that never sent anything is waited for at the end: a request that is on its way on a new connection
+// comes within that, on a busy machine too. Who only connects, as a client does that wants one ready for later, would hold up the end.
+const silentFor = 250 * time.Millisecond
+
 // gone waits until the last connection is closed.
 func (l *conns) gone(ctx context.Context) error {
+	silent := time.NewTimer(silentFor)
+	defer silent.Stop()
 	for {
 		l.mu.Lock()
 		n := len(l.open)
@@ -80,6 +90,11 @@ func (l *conns) gone(ctx context.Context) error {
 		}
 		select {
 		case <-l.less:
+		case <-silent.C:
+			for _, c := range l.all() {
+				c.partUnused()
+			}
+			silent.Reset(silentFor)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -101,6 +116,7 @@ func (l *conns) state(nc net.Conn, s http.ConnState) {
 	c := nc.(*conn)
 	switch s {
 	case http.StateActive:
+		c.used.Store(true)
 		c.idle.Store(false)
 	case http.StateIdle:
 		c.begun.Store(false)
@@ -117,6 +133,7 @@ type conn struct {
 	of    *conns
 	idle  atomic.Bool // between two requests
 	begun atomic.Bool // something of the next one has been read
+	used  atomic.Bool // there was a first one
 }
 
 // Read implements net.Conn.
@@ -126,6 +143,13 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.begun.Store(true)
 	}
 	return n, err
+}
+
+// partUnused closes it if nothing has ever come on it.
+func (c *conn) partUnused() {
+	if !c.used.Load() && !c.begun.Load() && !readable(c.TCPConn) {
+		_ = c.Close()
+	}
 }
 
 // part closes it, unless it is in use: a request has come, or has begun to.

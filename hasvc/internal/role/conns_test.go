@@ -119,6 +119,24 @@ func TestDepartAndFinish(t *testing.T) {
 	require.Error(t, err)
 }
 
+// Who connects and says nothing does not hold up the end, for he has nothing in flight; who says something soon is answered.
+func TestFinishParts(t *testing.T) {
+	s, addr := answering(t)
+	silent, slow := dial(t, addr), dial(t, addr)
+	eventually(t, func() bool { return s.count(func(*conn) bool { return true }) == 2 }, "the connections are not accepted")
+	ctx, cancel := context.WithTimeout(t.Context(), headerTimeout/2)
+	defer cancel()
+	finished := make(chan error, 1)
+	go func() { finished <- s.finish(ctx) }()
+	eventually(t, s.conns.leaving.Load, "it does not leave")
+	slow.send(posted[:1])
+	silent.closed()
+	slow.send(posted[1:])
+	assert.False(t, slow.answered(), "nobody told it to leave")
+	slow.closed()
+	require.NoError(t, <-finished)
+}
+
 func TestFinishDoesNotWaitForEver(t *testing.T) {
 	s, addr := answering(t)
 	c := dial(t, addr)

@@ -115,11 +115,12 @@ type picker struct {
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	now := time.Now()
 	tried := triedOf(info.Ctx)
+	check := info.FullMethodName == grpc_health_v1.Health_Check_FullMethodName
 	from := make([]*endpoint, 0, len(p.ready))
 	for _, e := range p.ready {
-		switch ejected, due := e.outlier.state(now); {
+		switch ejected, due := e.outlier.state(now, !check); {
 		case due:
-			return e.take(tried), nil
+			return e.take(tried, check), nil
 		case !ejected:
 			from = append(from, e)
 		}
@@ -130,20 +131,20 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if fresh := tried.without(from); len(fresh) > 0 {
 		from = fresh
 	}
-	if info.FullMethodName == grpc_health_v1.Health_Check_FullMethodName {
+	if check {
 		// It takes no turn: with two requests between each two of them, one replica of three would get nothing else.
-		return from[rand.IntN(len(from))].take(tried), nil
+		return from[rand.IntN(len(from))].take(tried, check), nil
 	}
-	return p.choose(p.n.Add(1), from).take(tried), nil
+	return p.choose(p.n.Add(1), from).take(tried, check), nil
 }
 
-// take sends a request to the endpoint.
-func (e *endpoint) take(t *tried) balancer.PickResult {
+// take sends a request to the endpoint, or a check of its health.
+func (e *endpoint) take(t *tried, check bool) balancer.PickResult {
 	t.add(e.addr)
 	e.inFlight.Add(1)
 	return balancer.PickResult{SubConn: e.conn, Done: func(d balancer.DoneInfo) {
 		e.inFlight.Add(-1)
-		e.outlier.saw(d, time.Now())
+		e.outlier.saw(d, check, time.Now())
 	}}
 }
 

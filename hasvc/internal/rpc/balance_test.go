@@ -140,6 +140,41 @@ func TestOutlier(t *testing.T) {
 	})
 }
 
+// A replica that fails all requests and says that it is well is left out as long as any other; checks do not try it again in the place
+// of a request. That it says nothing counts.
+func TestOutlierSaysItIsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPicker("round_robin", 3)
+		const bad = "replica-1"
+		check := func(answer func(string) balancer.DoneInfo) string {
+			r, err := p.Pick(balancer.PickInfo{Ctx: t.Context(), FullMethodName: grpc_health_v1.Health_Check_FullMethodName})
+			require.NoError(t, err)
+			addr := r.SubConn.(*conn).addr
+			r.Done(answer(addr))
+			return addr
+		}
+		requests := 0
+		for range 240 {
+			for range 5 {
+				check(good)
+			}
+			if pick(t.Context(), t, p, stopped(bad)) == bad {
+				requests++
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		assert.Equal(t, ejectAfter+2, requests, "tried again after 0.5 and 1 s more")
+
+		p = newPicker("round_robin", 3)
+		for range 100 {
+			check(stopped(bad))
+		}
+		for range 10 {
+			assert.NotEqual(t, bad, pick(t.Context(), t, p, good), "it did not even say that it is well")
+		}
+	})
+}
+
 // When most replicas fail the fault is not theirs, and leaving them out would only move the load.
 func TestOutliersAreFew(t *testing.T) {
 	p := newPicker("round_robin", 3)
@@ -163,9 +198,9 @@ func TestNoOutlier(t *testing.T) {
 	} {
 		var o outlier
 		for range 10 {
-			o.saw(d, time.Now())
+			o.saw(d, false, time.Now())
 		}
-		ejected, _ := o.state(time.Now())
+		ejected, _ := o.state(time.Now(), true)
 		assert.False(t, ejected, "%v", d)
 	}
 }

@@ -25,15 +25,15 @@ type outlier struct {
 	span  time.Duration
 }
 
-// state is where the endpoint stands: in use, ejected, or due for one request that tries it again. Asking takes that
+// state is where the endpoint stands: in use, ejected, or due for one request that tries it again. Asking for one takes that
 // request: the next one finds it ejected for a longer span.
-func (o *outlier) state(now time.Time) (ejected, due bool) {
+func (o *outlier) state(now time.Time, try bool) (ejected, due bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
 	case o.span == 0:
 		return false, false
-	case now.Before(o.until):
+	case !try, now.Before(o.until):
 		return true, false
 	}
 	o.span = min(2*o.span, ejectMost)
@@ -41,13 +41,17 @@ func (o *outlier) state(now time.Time) (ejected, due bool) {
 	return true, true
 }
 
-func (o *outlier) saw(d balancer.DoneInfo, now time.Time) {
+// saw counts an outcome. That a replica says that it is well is no outcome: one that fails all requests may say so all the time.
+func (o *outlier) saw(d balancer.DoneInfo, check bool, now time.Time) {
 	if status.Code(d.Err) == codes.Canceled {
 		return // the caller went away: that says nothing
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !failed(d) {
+		if check {
+			return
+		}
 		o.row, o.span = 0, 0
 		return
 	}

@@ -72,7 +72,11 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 	case r.defects.Has(defect.NoDeadline):
 		return call(ctx, opts...) // no attempt ever ends, so there is no second one
 	}
-	r.budget.request()
+	// Checks of health come whether there are requests or not: paid in, they would buy retries for a load that is none.
+	free := method == grpc_health_v1.Health_Check_FullMethodName
+	if !free {
+		r.budget.request()
+	}
 	if !may {
 		return call(ctx, opts...)
 	}
@@ -83,7 +87,7 @@ func (r *retrier) unary(ctx context.Context, method string, req, reply any, cc *
 		if err == nil || !again || n == r.tries {
 			return err
 		}
-		if !r.budget.retry() {
+		if !free && !r.budget.retry() {
 			r.metrics.overspent()
 			return err
 		}

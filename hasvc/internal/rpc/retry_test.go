@@ -7,10 +7,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -167,6 +169,23 @@ func TestNoDeadlineMakesOneAttempt(t *testing.T) {
 		require.Error(t, err)
 		assert.Equal(t, 1, s.count())
 	})
+}
+
+// Checks of health come whether there are requests or not: they neither pay into the budget nor spend it.
+func TestChecksAreFree(t *testing.T) {
+	r := newRetrier(config.Config{Try: time.Second, Tries: 3, Budget: 0.5}, NewMetrics(prometheus.NewRegistry()))
+	attempts := 0
+	away := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error {
+		attempts++
+		return status.Error(codes.Unavailable, "")
+	}
+	r.budget.tokens = 2
+	require.Error(t, r.unary(t.Context(), grpc_health_v1.Health_Check_FullMethodName, nil, nil, nil, away))
+	assert.Equal(t, 3, attempts)
+	assert.EqualValues(t, 2, r.budget.tokens)
+	require.Error(t, r.unary(t.Context(), get, nil, nil, nil, away))
+	assert.Equal(t, 6, attempts)
+	assert.EqualValues(t, 0.5, r.budget.tokens)
 }
 
 // However many fail, retries stay a share of the requests.

@@ -20,6 +20,8 @@ func Code(err error) codes.Code {
 		return codes.FailedPrecondition
 	case errors.Is(err, context.Canceled): // the caller has gone, and says nothing about the store, whatever that left open
 		return codes.Canceled
+	case errors.As(err, new(hurried)):
+		return codes.DeadlineExceeded
 	case errors.Is(err, ErrAway), errors.Is(err, ErrOverwritten):
 		return codes.Unavailable
 	case errors.Is(err, context.DeadlineExceeded):

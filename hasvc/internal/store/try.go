@@ -19,6 +19,13 @@ const (
 	mostWait  = 100 * time.Millisecond
 )
 
+// hurried is ErrAway of a store that had no time to answer: the request's own was over before that of an attempt. The store may be as
+// well as ever, and what was asked may have been done.
+type hurried struct{ error }
+
+func (hurried) Is(target error) bool { return target == ErrAway }
+func (h hurried) Unwrap() error      { return h.error }
+
 // try calls op, each time with a timeout of its own, until it gives an answer or ctx ends; then the error is ErrAway and ctx's. op
 // must be harmless when repeated, also when an attempt that timed out takes effect later. An attempt goes to a member that
 // those before did not try: one that is cut off swallows what it gets.
@@ -28,12 +35,17 @@ func (s *Store) try(ctx context.Context, op func(ctx context.Context) error) err
 	}
 	ctx = rpc.Attempts(ctx)
 	wait := firstWait
+	away := false // an attempt had its time, or was turned down
 	for {
 		err := s.once(ctx, op)
 		if err == nil || !passing(err) {
 			return err
 		}
+		away = away || ctx.Err() == nil
 		if sleep(ctx, rand.N(wait)) != nil {
+			if !away {
+				return hurried{fmt.Errorf("the time was over before the store answered: %w: %w", ctx.Err(), err)}
+			}
 			return fmt.Errorf("%w: %w: %w", ErrAway, ctx.Err(), err)
 		}
 		wait = min(2*wait, mostWait)
