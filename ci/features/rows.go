@@ -13,7 +13,7 @@ var rows = []row{
 	{2, "liveness and readiness", []string{"ready-lies", "live-checks-deps"}},
 	{3, "graceful shutdown", []string{"no-drain", "late-deregister"}},
 	{4, "deadlines", []string{"no-deadline"}},
-	{5, "gRPC between services: balancing, retries, streams", []string{"retry-storm", "retry-non-idempotent", "pick-first", "stream-cut"}},
+	{5, "gRPC between services: balancing, retries, streams", []string{"retry-storm", "retry-non-idempotent", "pick-first", "no-outlier", "stream-cut"}},
 	{6, "circuit breaker", []string{"breaker-off", "breaker-sticky", "breaker-counts-cancel"}},
 	{7, "fallback", []string{"no-fallback"}},
 	{8, "logs", []string{"log-no-trace"}},

@@ -18,6 +18,7 @@ const (
 	RetryStorm          Name = "retry-storm"
 	RetryNonIdempotent  Name = "retry-non-idempotent"
 	PickFirst           Name = "pick-first"
+	NoOutlier           Name = "no-outlier"
 	LeaseLeak           Name = "lease-leak"
 	NoEndpointCache     Name = "no-endpoint-cache"
 	WatchStuck          Name = "watch-stuck"
@@ -52,16 +53,17 @@ type Defect struct {
 
 // Table is all of them, grouped by mechanism.
 var Table = []Defect{
-	{SlowStart, "fast start", "edge, gateway, orders", "takes 3 s longer to start"},
+	{SlowStart, "fast start", "edge, gateway, orders, inventory", "takes 3 s longer to start"},
 	{StickyState, "stateless replicas", "orders", "keeps orders and registers in the memory of the replica"},
-	{ReadyLies, "readiness", "edge, gateway, orders", "is ready whatever its dependencies say"},
-	{LiveChecksDeps, "liveness", "edge, gateway, orders", "is not alive while a dependency is away"},
-	{NoDrain, "graceful shutdown", "edge, gateway, orders", "closes its connections as soon as it is told to stop"},
-	{LateDeregister, "graceful shutdown", "edge, gateway, orders", "stops serving first, and only then says that it is not ready and leaves the registry"},
-	{NoDeadline, "deadlines", "edge, gateway, orders", "waits for as long as it takes"},
+	{ReadyLies, "readiness", "edge, gateway, orders, inventory", "is ready whatever its dependencies say"},
+	{LiveChecksDeps, "liveness", "edge, gateway, orders, inventory", "is not alive while a dependency is away"},
+	{NoDrain, "graceful shutdown", "edge, gateway, orders, inventory", "closes its connections as soon as it is told to stop"},
+	{LateDeregister, "graceful shutdown", "edge, gateway, orders, inventory", "stops serving first, and only then says that it is not ready and leaves the registry"},
+	{NoDeadline, "deadlines", "edge, gateway, orders, inventory", "waits for as long as it takes"},
 	{RetryStorm, "retries", "gateway", "retries everything up to 20 times, at once and without a budget"},
 	{RetryNonIdempotent, "retries", "gateway", "retries writes that may take effect twice"},
 	{PickFirst, "balancing", "gateway", "sends every request to the first endpoint"},
+	{NoOutlier, "balancing", "gateway, orders", "goes on sending a replica its share whatever its answers are"},
 	{BreakerOff, "circuit breaker", "gateway, orders", "goes on calling a service that does not answer"},
 	{BreakerSticky, "circuit breaker", "gateway, orders", "never calls a service again once the breaker is open"},
 	{BreakerCountsCancel, "circuit breaker", "gateway, orders", "takes calls that the caller gave up for failures of the service"},
@@ -76,11 +78,11 @@ var Table = []Defect{
 	{GoroutineLeak, "resources", "gateway, orders", "leaves a goroutine behind for each call that fails"},
 	{FDLeak, "resources", "gateway, orders", "leaves a descriptor open for each call that fails"},
 	{EdgeNoChecks, "balancing at the edge", "edge", "sends requests to gateways that are not ready"},
-	{LeaseLeak, "registry", "edge, gateway, orders", "registers for an hour and never takes the entry back"},
-	{NoEndpointCache, "registry", "edge, gateway", "forgets its endpoints when the registry is away"},
-	{WatchStuck, "registry", "edge, gateway", "does not read the registry again when its watch ends"},
-	{RegisterEarly, "registry", "edge, gateway, orders", "registers before its dependencies have answered"},
-	{SingleEndpoint, "store client", "edge, gateway, orders", "knows only the store's member that led when it started"},
+	{LeaseLeak, "registry", "edge, gateway, orders, inventory", "registers for an hour and never takes the entry back"},
+	{NoEndpointCache, "registry", "edge, gateway, orders", "forgets its endpoints when the registry is away"},
+	{WatchStuck, "registry", "edge, gateway, orders", "does not read the registry again when its watch ends"},
+	{RegisterEarly, "registry", "edge, gateway, orders, inventory", "registers before its dependencies have answered"},
+	{SingleEndpoint, "store client", "edge, gateway, orders, inventory", "knows only the store's member that led when it started"},
 	{AckEarly, "durability", "orders", "acknowledges a write before the store has committed it"},
 	{StaleRead, "durability", "orders", "reads from any member of the store without asking the leader"},
 	{NoIdempotency, "idempotency", "orders", "makes a new order for each attempt with the same idempotency key"},

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
@@ -134,6 +137,24 @@ func TestPickFirst(t *testing.T) {
 			require.Equal(t, http.StatusOK, g.status("/orders/x"))
 		}
 		assert.Equal(t, 1, used())
+	})
+}
+
+// A replica that fails all its calls gets no more of them than it takes to find out.
+func TestNoOutlier(t *testing.T) {
+	each(t, defect.NoOutlier, func(t *testing.T, etcd *etcdtest.Cluster, wrong bool, defects []defect.Name) {
+		client := etcd.Client()
+		bad := startFake(t, client, func(context.Context) error { return status.Error(codes.Unavailable, "") })
+		fakes := []*fakeOrders{bad, startFake(t, client, nil), startFake(t, client, nil)}
+		g := start(t, "gateway", etcd.URLs(), nil, defects...)
+		g.waitReady()
+		eventually(t, func() bool {
+			return g.status("/orders/x") == http.StatusOK && !slices.ContainsFunc(fakes, func(f *fakeOrders) bool { return f.seen() == 0 })
+		}, "not every replica is used")
+		for range 60 {
+			require.Equal(t, http.StatusOK, g.status("/orders/x"))
+		}
+		assert.Equal(t, wrong, bad.seen() > 10, "it got %d calls", bad.seen())
 	})
 }
 

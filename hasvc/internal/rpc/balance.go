@@ -22,13 +22,20 @@ var policies = map[string]func(n uint64, from []*endpoint) *endpoint{
 	"random":        func(_ uint64, from []*endpoint) *endpoint { return from[rand.IntN(len(from))] },
 }
 
-// balancerName is the policy's name in a service config.
-func balancerName(policy string) string { return "hasvc_" + policy }
+// balancerName is the policy's name in a service config; blind is the defect no-outlier.
+func balancerName(policy string, blind bool) string {
+	if blind {
+		return "hasvc_blind_" + policy
+	}
+	return "hasvc_" + policy
+}
 
 // gRPC reads its table of balancers without a lock, so they have to be there before anything dials: it asks for init.
 func init() {
 	for name, choose := range policies {
-		balancer.Register(builder{name: balancerName(name), choose: choose})
+		for _, blind := range []bool{false, true} {
+			balancer.Register(builder{name: balancerName(name, blind), choose: choose, blind: blind})
+		}
 	}
 }
 
@@ -36,12 +43,13 @@ func init() {
 type builder struct {
 	name   string
 	choose func(n uint64, from []*endpoint) *endpoint
+	blind  bool
 }
 
 func (b builder) Name() string { return b.name }
 
 func (b builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	pickers := &pickers{choose: b.choose, known: map[string]*endpoint{}}
+	pickers := &pickers{choose: b.choose, blind: b.blind, known: map[string]*endpoint{}}
 	return flat{base.NewBalancerBuilder(b.name, pickers, base.Config{}).Build(cc, opts), pickers}
 }
 
@@ -64,6 +72,7 @@ func (f flat) UpdateClientConnState(s balancer.ClientConnState) error {
 // pickers makes a picker whenever the set of ready endpoints changes; what is known of an endpoint survives that.
 type pickers struct {
 	choose func(n uint64, from []*endpoint) *endpoint
+	blind  bool
 	mu     sync.Mutex
 	known  map[string]*endpoint
 }
@@ -74,7 +83,7 @@ func (p *pickers) Build(info base.PickerBuildInfo) balancer.Picker {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pick := &picker{choose: p.choose}
+	pick := &picker{choose: p.choose, blind: p.blind}
 	pick.n.Store(rand.Uint64N(1 << 32)) // gateways that start together must not walk in step
 	for sc, i := range info.ReadySCs {
 		e := p.known[i.Address.Addr]
@@ -106,6 +115,7 @@ type endpoint struct {
 
 type picker struct {
 	choose func(n uint64, from []*endpoint) *endpoint
+	blind  bool
 	ready  []*endpoint
 	n      atomic.Uint64
 }
@@ -118,6 +128,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	check := info.FullMethodName == grpc_health_v1.Health_Check_FullMethodName
 	from := make([]*endpoint, 0, len(p.ready))
 	for _, e := range p.ready {
+		if p.blind {
+			break
+		}
 		switch ejected, due := e.outlier.state(now, !check); {
 		case due:
 			return e.take(tried, check), nil

@@ -229,7 +229,7 @@ func (c *instantConn) Shutdown() {
 
 // What is known of a replica goes with it: others come in its place, again and again.
 func TestReplacedReplicasAreForgotten(t *testing.T) {
-	b := builder{name: balancerName("round_robin"), choose: roundRobin}.Build(instant{}, balancer.BuildOptions{})
+	b := builder{name: balancerName("round_robin", false), choose: roundRobin}.Build(instant{}, balancer.BuildOptions{})
 	stays := resolver.Endpoint{Addresses: []resolver.Address{{Addr: "stays"}}}
 	var known map[string]*endpoint
 	var first *endpoint

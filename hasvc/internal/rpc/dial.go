@@ -79,7 +79,7 @@ func Balanced() ([]grpc.DialOption, error) {
 
 // serviceConfig chooses the balancer.
 func serviceConfig(cfg config.Config) (string, error) {
-	policy := balancerName(cfg.Balancer)
+	policy := balancerName(cfg.Balancer, cfg.Defects.Has(defect.NoOutlier))
 	if cfg.Defects.Has(defect.PickFirst) {
 		policy = "pick_first"
 	}
