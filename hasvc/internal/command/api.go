@@ -8,7 +8,9 @@ import (
 // api is what edge and gateway serve.
 const api = `POST /orders                {"sku", "quantity"} -> 201 {"id", "sku", "quantity", "status", "createdAt"}
                             Idempotency-Key: the same key gives the same order; 409 with another body.
-                            status is accepted, or pending: inventory was away.
+                            409, too, when there is too little in stock.
+                            status is accepted, or pending: inventory was away. It becomes accepted in the end, or
+                            rejected: there was too little in stock.
 GET  /orders/{id}           200, or 404
 GET  /registers/{key}       200 {"key", "value", "revision"}, or 404
                             ?consistency=serializable reads what one member of the store knows
@@ -22,8 +24,10 @@ GET  /metrics               Prometheus
 
 Headers in:   Request-Timeout (ms), X-Request-ID, traceparent, X-Trace-ID, X-Priority (high, normal, low), X-Client-ID
 Headers out:  X-Request-ID, X-Trace-ID; Retry-After with 429 and 503
-Errors:       {"error", "traceId"}: 400 bad request, 404, 405, 409, 413 too large, 415 no JSON, 429 too many,
-              503 and 504: whether a write took effect is open; ask again with the same Idempotency-Key
+Errors:       {"error", "traceId"}: 400 bad request, 404, 405, 408 the body did not come in time, 409, 413 too large,
+              415 no JSON, 429 too many, 501;
+              500 internal error, 502 the connection to the gateway broke, 503 away or too busy, 504 out of time:
+              whether a write took effect is open; ask again with the same Idempotency-Key
 `
 
 func describeAPI(_ context.Context, c call) int {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/store"
 )
 
 func run(ctx context.Context, environ []string, args ...string) (code int, stdout, stderr string) {
@@ -70,7 +71,14 @@ func TestProbe(t *testing.T) {
 }
 
 func TestLists(t *testing.T) {
-	_, stdout, _ := run(t.Context(), nil, "config")
+	_, stdout, _ := run(t.Context(), nil, "api")
+	for _, word := range []string{
+		store.Accepted, store.Pending, store.Rejected, // what an order can be
+		" 400 ", " 404", " 405", " 408 ", " 409", " 413 ", " 415 ", " 429 ", " 500 ", " 501", " 502 ", " 503 ", " 504 ",
+	} {
+		assert.Contains(t, stdout, word)
+	}
+	_, stdout, _ = run(t.Context(), nil, "config")
 	for _, v := range config.Table {
 		assert.Contains(t, stdout, v.Name)
 	}

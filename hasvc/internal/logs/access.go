@@ -36,12 +36,17 @@ type request struct {
 	begin time.Time
 }
 
-func (a Access) begin(ctx context.Context, method, route string) (context.Context, request) {
+// Of is the log of the request that ctx belongs to, with its ids.
+func (a Access) Of(ctx context.Context) *zap.Logger {
 	ids := []zap.Field{zap.String("requestId", trace.RequestID(ctx))}
 	if !a.Defects.Has(defect.LogNoTrace) {
 		ids = append(ids, trace.Field(ctx))
 	}
-	log := a.Log.With(ids...)
+	return a.Log.With(ids...)
+}
+
+func (a Access) begin(ctx context.Context, method, route string) (context.Context, request) {
+	log := a.Of(ctx)
 	r := request{log: log.With(zap.String("method", method), zap.String("route", route)), begin: time.Now()}
 	r.log.Info(accepted)
 	return With(ctx, log), r

@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 const (
@@ -50,6 +52,9 @@ func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	for _, o := range pending {
+		// The lines are of the request that made the order. The call is none of its attempts: it was answered long ago, and every
+		// replica makes one.
+		log := logs.Access{Log: log, Defects: s.Config.Defects}.Of(trace.WithRequest(trace.With(ctx, o.TraceID), o.RequestID))
 		_, err := s.Inventory.Reserve(ctx, &inventoryv1.ReserveRequest{OrderId: o.ID, Sku: o.SKU, Quantity: o.Quantity})
 		if away(err) || ctx.Err() != nil {
 			return err // the others would fare no better
@@ -59,7 +64,7 @@ func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 			log.Warn("a pending order cannot be settled", zap.String("orderId", o.ID), zap.Error(err))
 			continue
 		}
-		if err := s.Store.SettleOrder(ctx, o, end); err != nil && !errors.Is(err, store.ErrNotFound) { // another replica was first
+		if err := s.Store.SettleOrder(ctx, o.Order, end); err != nil && !errors.Is(err, store.ErrNotFound) { // another replica was first
 			return err
 		}
 		log.Info("pending order settled", zap.String("orderId", o.ID), zap.String("status", end))

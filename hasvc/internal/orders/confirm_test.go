@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,6 +21,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 // shelf is an inventory that knows what it gave away by the order's id, as the real one does.
@@ -99,6 +101,26 @@ func TestReusedKeyTakesNoStock(t *testing.T) {
 	now, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: first.GetId()})
 	require.NoError(t, err)
 	assert.Equal(t, store.Accepted, now.GetStatus())
+}
+
+// What becomes of an order later is logged with the ids of the request that made it.
+func TestPendingOrderHasItsTrace(t *testing.T) {
+	t.Parallel()
+	s, inventory, ctx := service(t)
+	inventory.goAway(true)
+	for _, name := range []string{"a", "b"} {
+		_, err := s.CreateOrder(trace.WithRequest(trace.With(ctx, "trace-"+name), "request-"+name), request(name, 2))
+		require.NoError(t, err)
+	}
+	inventory.goAway(false)
+	core, seen := observer.New(zap.InfoLevel)
+	require.NoError(t, s.confirmSome(ctx, zap.New(core)))
+	lines := seen.FilterMessage("pending order settled").All()
+	require.Len(t, lines, 2)
+	for i, name := range []string{"a", "b"} {
+		assert.Equal(t, "trace-"+name, lines[i].ContextMap()["traceId"])
+		assert.Equal(t, "request-"+name, lines[i].ContextMap()["requestId"])
+	}
 }
 
 // Two that use one key at the same time, one while inventory is away: whose stock was taken is settled, and nobody behind it waits.

@@ -25,6 +25,7 @@ type Registrar struct {
 	Pulse   *health.Pulse
 	Defects defect.Set
 	Log     *zap.Logger
+	Metrics *Metrics
 	// Registered, when not nil, is called after each registration: from the first on callers can find the replica.
 	Registered func()
 
@@ -73,15 +74,17 @@ func (r *Registrar) step(ctx context.Context, ready func(context.Context) error)
 		r.Log.Info("registered", zap.String("addr", r.Entry.Addr), zap.Duration("lease", r.granted))
 		return r.granted / 3
 	}
-	_, err := r.Etcd.KeepAliveOnce(ctx, r.lease)
+	asked := time.Now()
+	renewed, err := r.Etcd.KeepAliveOnce(ctx, r.lease)
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		r.Log.Warn("the lease was lost; registering again")
-		r.lease, r.registered = clientv3.NoLease, false
+		r.gone()
 		return 0
 	case err != nil:
 		return soon // the store is away; it does not count leases down meanwhile
 	}
+	r.Metrics.leased(asked, renewed.TTL)
 	return r.granted / 3
 }
 
@@ -95,6 +98,7 @@ func (r *Registrar) register(ctx context.Context) error {
 	if r.Defects.Has(defect.LeaseLeak) {
 		ttl = leaked
 	}
+	asked := time.Now()
 	granted, err := r.Etcd.Grant(ctx, int64(ttl/time.Second))
 	if err != nil {
 		return fmt.Errorf("asking etcd for a lease: %w", err)
@@ -109,7 +113,14 @@ func (r *Registrar) register(ctx context.Context) error {
 		return fmt.Errorf("writing the entry to the registry: %w", err)
 	}
 	r.registered = true
+	r.Metrics.leased(asked, granted.TTL)
 	return nil
+}
+
+// gone forgets the lease, and the entry with it.
+func (r *Registrar) gone() {
+	r.lease, r.registered = clientv3.NoLease, false
+	r.Metrics.lost()
 }
 
 // revoke gives the lease back, if there is one, and so takes back what was or will be written under it.
@@ -120,7 +131,7 @@ func (r *Registrar) revoke(ctx context.Context) error {
 	if _, err := r.Etcd.Revoke(ctx, r.lease); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return err
 	}
-	r.lease, r.registered = clientv3.NoLease, false
+	r.gone()
 	return nil
 }
 

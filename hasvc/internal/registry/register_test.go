@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -39,6 +40,41 @@ func TestLongLeaseBeats(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// Whoever looks at a replica's metrics sees whether it can be found: from its registration on, not while its lease is lost, also when
+// it cannot say so because the registry is away, and not after it has left.
+func TestRegisteredMetric(t *testing.T) {
+	t.Parallel()
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: etcdtest.Start(t, 1).URLs(), Logger: zap.NewNop()})
+	require.NoError(t, err)
+	defer etcd.Close()
+	ctx, reg := t.Context(), prometheus.NewRegistry()
+	r := &Registrar{Etcd: etcd, Entry: Entry{Service: "orders", Instance: "a", Addr: "a:1"}, Lease: time.Minute,
+		Pulse: health.NewPulse("registrar", time.Minute), Log: zap.NewNop(), Metrics: NewMetrics(reg)}
+	shows := func(want float64, when string) {
+		t.Helper()
+		got, err := reg.Gather()
+		require.NoError(t, err)
+		require.Equal(t, "hasvc_registered", got[0].GetName())
+		require.InDelta(t, want, got[0].GetMetric()[0].GetGauge().GetValue(), 0, when)
+	}
+	steps := func() { r.step(ctx, func(context.Context) error { return nil }) }
+	shows(0, "not yet registered")
+	steps()
+	shows(1, "registered")
+	r.Metrics.leased(time.Now().Add(-time.Hour), 60)
+	shows(0, "not renewed")
+	steps()
+	shows(1, "renewed")
+	_, err = etcd.Revoke(ctx, r.lease)
+	require.NoError(t, err)
+	steps()
+	shows(0, "the lease was lost")
+	steps()
+	shows(1, "registered again")
+	require.NoError(t, r.Deregister(ctx))
+	shows(0, "left")
 }
 
 // A write that took too long and is applied in the end does no harm: not to a replica that has registered since, and not when it

@@ -103,7 +103,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 
 	// What ends before the replica leaves the registry, and what goes on until it has stopped.
 	var early, late sync.WaitGroup
-	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
+	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log, Metrics: registry.NewMetrics(b.reg),
 		Entry: registry.Entry{Service: service, Instance: instance(addr), Addr: addr},
 		// Who is ready can be found: a gateway that waits for the replicas begins with all of them in its list.
 		Registered: b.check.Started}

@@ -65,7 +65,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	var early, late sync.WaitGroup
 	watcher := &registry.Watcher{Etcd: etcd, Service: "gateway", Pulse: watching, Defects: cfg.Defects, Log: log, Update: server.Gateways}
 	late.Go(func() { watcher.Run(watch) })
-	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
+	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log, Metrics: registry.NewMetrics(reg),
 		Entry: registry.Entry{Service: "edge", Instance: instance(addr), Addr: addr}}
 	check.Started()
 	early.Go(func() {

@@ -77,7 +77,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	log.Info("listening", zap.Stringer("http", l.Addr()))
 
 	var early sync.WaitGroup
-	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log,
+	registrar := &registry.Registrar{Etcd: etcd, Lease: cfg.Lease, Pulse: leasing, Defects: cfg.Defects, Log: log, Metrics: registry.NewMetrics(reg),
 		Entry: registry.Entry{Service: "gateway", Instance: instance(addr), Addr: addr}}
 	check.Started()
 	early.Go(func() {

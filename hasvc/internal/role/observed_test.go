@@ -117,6 +117,7 @@ func TestMetricsMissing(t *testing.T) {
 				assert.NotContains(t, string(body), "hasvc_")
 			} else {
 				assert.Contains(t, string(body), name)
+				assert.Contains(t, string(body), "hasvc_registered ")
 			}
 		}
 	})

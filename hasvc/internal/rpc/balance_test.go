@@ -205,6 +205,21 @@ func TestNoOutlier(t *testing.T) {
 	}
 }
 
+// Nor does that readmit one that is.
+func TestBehindAnOutlier(t *testing.T) {
+	var o outlier
+	now := time.Now()
+	for range ejectAfter {
+		o.saw(balancer.DoneInfo{Err: status.Error(codes.DeadlineExceeded, "")}, false, now)
+	}
+	o.saw(balancer.DoneInfo{Err: status.Error(codes.Unavailable, ""), Trailer: metadata.Pairs(pushback, "-1")}, false, now)
+	ejected, _ := o.state(now, true)
+	assert.True(t, ejected)
+	o.saw(balancer.DoneInfo{Err: status.Error(codes.NotFound, "")}, false, now)
+	ejected, _ = o.state(now, true)
+	assert.False(t, ejected, "an answer is one, whatever it is")
+}
+
 // instant is a channel whose connections are ready as soon as they are wanted.
 type instant struct{ balancer.ClientConn }
 

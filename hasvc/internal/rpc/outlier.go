@@ -48,14 +48,15 @@ func (o *outlier) saw(d balancer.DoneInfo, check bool, now time.Time) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !failed(d) {
-		if check {
-			return
-		}
+	switch {
+	case failed(d):
+		o.row++
+	case check, status.Code(d.Err) == codes.Unavailable: // what it says of something behind it says nothing of itself
+		return
+	default:
 		o.row, o.span = 0, 0
 		return
 	}
-	o.row++
 	if o.row >= ejectAfter && o.span == 0 {
 		o.span = ejectFirst
 		o.until = now.Add(o.span)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -31,7 +30,7 @@ func (s *Store) CreateOrder(ctx context.Context, idempotencyKey, sku string, qua
 			if err != nil {
 				return err
 			}
-			if _, err = s.etcd.Txn(ctx).Then(append(markPending(next), put)...).Commit(); err == nil && !early {
+			if _, err = s.etcd.Txn(ctx).Then(append(markPending(ctx, next), put)...).Commit(); err == nil && !early {
 				result = next
 			}
 			return err
@@ -92,9 +91,9 @@ func keyPath(idempotencyKey string) string {
 
 // firstOrder is the order in the record of a key, if it is the one that is asked for again.
 func firstOrder(record []byte, sku string, quantity int64) (Order, error) {
-	var first Order
-	if err := json.Unmarshal(record, &first); err != nil {
-		return Order{}, fmt.Errorf("the store's record of the idempotency key: %w", err)
+	first, err := decodeOrder(record)
+	if err != nil {
+		return Order{}, err
 	}
 	if first.SKU != sku || first.Quantity != quantity {
 		return Order{}, ErrKeyReused
@@ -110,7 +109,7 @@ func (s *Store) createOnce(ctx context.Context, idempotencyKey string, o Order) 
 	k := keyPath(idempotencyKey)
 	resp, err := s.etcd.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(k), "=", 0)).
-		Then(append(markPending(o), clientv3.OpPut(k, string(body)), put)...).
+		Then(append(markPending(ctx, o), clientv3.OpPut(k, string(body)), put)...).
 		Else(clientv3.OpGet(k)).
 		Commit()
 	if err != nil {

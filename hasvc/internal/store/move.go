@@ -24,6 +24,14 @@ type moveRecord struct {
 	Level int64  `json:"level"` // after it
 }
 
+func decodeMove(id string, record []byte) (moveRecord, error) {
+	var rec moveRecord
+	if err := json.Unmarshal(record, &rec); err != nil {
+		return moveRecord{}, fmt.Errorf("the store's record of move %q: %w", id, err)
+	}
+	return rec, nil
+}
+
 // moveBatch is how many moves one transaction makes at most: etcd allows 128 operations.
 const moveBatch = 100
 
@@ -47,11 +55,16 @@ type waitingMove struct {
 // leaves it open, and asking again with the same ID is harmless.
 func (s *Store) MoveStock(ctx context.Context, m Move) (Stock, error) {
 	w := &waitingMove{Move: m, ctx: ctx, done: make(chan struct{})}
+	begin := time.Now()
 	s.enqueue(w)
 	select {
 	case <-w.done:
 	case <-ctx.Done(): // the others in its batch go on, and so may this one
-		return Stock{}, fmt.Errorf("moving the stock of %q: %w: %w", m.SKU, ErrAway, ctx.Err())
+		err := fmt.Errorf("%w: %w", ErrAway, ctx.Err())
+		if time.Since(begin) < s.attempt {
+			err = hurried{fmt.Errorf("the time was over before the store answered: %w", ctx.Err())}
+		}
+		return Stock{}, fmt.Errorf("moving the stock of %q: %w", m.SKU, err)
 	}
 	if w.err != nil {
 		return Stock{}, fmt.Errorf("moving the stock of %q: %w", m.SKU, w.err)
@@ -155,8 +168,8 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 		w.err, w.stock = nil, Stock{SKU: sku, Level: rec.Level}
 		if kvs := resp.Responses[i+1].GetResponseRange().Kvs; len(kvs) > 0 {
 			known = true
-			if err := json.Unmarshal(kvs[0].Value, &rec); err != nil {
-				return false, fmt.Errorf("the store's record of move %q: %w", w.ID, err)
+			if rec, err = decodeMove(w.ID, kvs[0].Value); err != nil {
+				return false, err
 			}
 			w.stock = Stock{SKU: sku, Level: rec.Level, Revision: kvs[0].ModRevision}
 		}

@@ -11,8 +11,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
 )
 
@@ -92,6 +95,27 @@ func TestMoveCallerLeaves(t *testing.T) {
 	}
 	_, err = s.MoveStock(within(t, 10*time.Second), Move{ID: "order/2", SKU: "a", Delta: -1})
 	require.NoError(t, err)
+}
+
+// What try says of a request whose own time was over first is said of a move, too, whichever of the two notices it.
+func TestMoveHurried(t *testing.T) {
+	t.Parallel()
+	silent := func(ctx context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	etcd, err := dial([]string{"http://127.0.0.1:1"}, zap.NewNop(), grpc.WithChainUnaryInterceptor(silent))
+	require.NoError(t, err)
+	defer etcd.Close()
+	for attempt, want := range map[time.Duration]codes.Code{time.Minute: codes.DeadlineExceeded, time.Millisecond: codes.Unavailable} {
+		s := New(etcd, config.Config{StoreTry: attempt})
+		for range 20 {
+			_, err := s.MoveStock(within(t, 20*time.Millisecond), Move{ID: "order/1", SKU: "a", Delta: -1})
+			require.Equal(t, want, Code(err), "%v", err)
+			require.ErrorIs(t, err, ErrAway, "it may have been made")
+		}
+		s.Close()
+	}
 }
 
 var errEnough = errors.New("seen enough")

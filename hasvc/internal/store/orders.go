@@ -38,13 +38,19 @@ func (s *Store) GetOrder(ctx context.Context, id string) (Order, error) {
 		if len(resp.Kvs) == 0 {
 			return ErrNotFound
 		}
-		if err := json.Unmarshal(resp.Kvs[0].Value, &o); err != nil {
-			return fmt.Errorf("the store's record: %w", err)
-		}
-		return nil
+		o, err = decodeOrder(resp.Kvs[0].Value)
+		return err
 	})
 	if err != nil {
 		return Order{}, fmt.Errorf("reading order %q: %w", id, err)
+	}
+	return o, nil
+}
+
+func decodeOrder(record []byte) (Order, error) {
+	var o Order
+	if err := json.Unmarshal(record, &o); err != nil {
+		return Order{}, fmt.Errorf("the store's record of an order: %w", err)
 	}
 	return o, nil
 }

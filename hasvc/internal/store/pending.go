@@ -2,31 +2,39 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/etcd/client/v3"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
+
+// PendingOrder is an order that waits, and whose request it was: the lines about it are of that request to the end.
+type PendingOrder struct {
+	Order
+	TraceID, RequestID string // empty: they were not stored with it
+}
 
 // A pending order has a second key, written with it and deleted when it is settled: finding those that wait must not mean
 // to read all orders there are.
 func pendingKey(id string) string { return pendingPrefix + id }
 
-// markPending is what is written with a new order.
-func markPending(o Order) []clientv3.Op {
+// markPending is what is written with a new order. The ids of ctx have no spaces.
+func markPending(ctx context.Context, o Order) []clientv3.Op {
 	if o.Status != Pending {
 		return nil
 	}
-	return []clientv3.Op{clientv3.OpPut(pendingKey(o.ID), "")}
+	return []clientv3.Op{clientv3.OpPut(pendingKey(o.ID), trace.ID(ctx)+" "+trace.RequestID(ctx))}
 }
 
 // PendingOrders returns some of the orders that wait, at most 128 (what etcd allows in a transaction), those that have waited for
 // longest first.
-func (s *Store) PendingOrders(ctx context.Context, most int64) ([]Order, error) {
-	var out []Order
+func (s *Store) PendingOrders(ctx context.Context, most int64) ([]PendingOrder, error) {
+	var out []PendingOrder
 	err := s.read(ctx, false, func(ctx context.Context, opts ...clientv3.OpOption) error {
 		out = nil
-		resp, err := s.etcd.Get(ctx, pendingPrefix, append(opts, clientv3.WithPrefix(), clientv3.WithLimit(most), clientv3.WithKeysOnly(),
+		resp, err := s.etcd.Get(ctx, pendingPrefix, append(opts, clientv3.WithPrefix(), clientv3.WithLimit(most),
 			clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))...)
 		if err != nil {
 			return err
@@ -43,13 +51,14 @@ func (s *Store) PendingOrders(ctx context.Context, most int64) ([]Order, error) 
 		if err != nil {
 			return err
 		}
-		for _, o := range found.Responses {
+		for i, o := range found.Responses {
 			for _, kv := range o.GetResponseRange().Kvs {
-				var rec Order
-				if err := json.Unmarshal(kv.Value, &rec); err != nil {
-					return fmt.Errorf("the store's record of an order: %w", err)
+				rec, err := decodeOrder(kv.Value)
+				if err != nil {
+					return err
 				}
-				out = append(out, rec)
+				traceID, requestID, _ := strings.Cut(string(resp.Kvs[i].Value), " ")
+				out = append(out, PendingOrder{Order: rec, TraceID: traceID, RequestID: requestID})
 			}
 		}
 		return nil

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
+	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
 // However many wait, they are read in a few calls: an attempt has one timeout, and a store far away takes some of it for each.
@@ -34,16 +35,21 @@ func TestPendingOrders(t *testing.T) {
 	none, err := s.PendingOrders(ctx, 5)
 	require.NoError(t, err)
 	assert.Empty(t, none)
-	var want []Order
+	var want []PendingOrder
 	for i := range 6 {
-		o, _, err := s.CreateOrder(ctx, fmt.Sprint("key-", i), "sku", 1, Pending)
+		p := PendingOrder{TraceID: fmt.Sprint("trace-", i), RequestID: fmt.Sprint("request-", i)}
+		p.Order, _, err = s.CreateOrder(trace.WithRequest(trace.With(ctx, p.TraceID), p.RequestID), fmt.Sprint("key-", i), "sku", 1, Pending)
 		require.NoError(t, err)
-		want = append(want, o)
+		want = append(want, p)
 	}
-	require.NoError(t, s.SettleOrder(ctx, want[1], Accepted))
+	require.NoError(t, s.SettleOrder(ctx, want[1].Order, Accepted))
+	// As one is stored whose ids nobody kept.
+	_, err = etcd.Put(ctx, pendingKey(want[3].ID), "")
+	require.NoError(t, err)
+	want[3].TraceID, want[3].RequestID = "", ""
 	calls.Store(0)
 	got, err := s.PendingOrders(ctx, 4)
 	require.NoError(t, err)
-	assert.Equal(t, []Order{want[0], want[2], want[3], want[4]}, got)
+	assert.Equal(t, []PendingOrder{want[0], want[2], want[3], want[4]}, got)
 	assert.LessOrEqual(t, calls.Load(), int64(2))
 }
