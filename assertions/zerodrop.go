@@ -291,16 +291,18 @@ func (b *balance) undecided(s sum) []string {
 	if s.unlogged > 0 {
 		why = append(why, fmt.Sprintf("%s were served and no server logged that it took them: the logs are not whole", plural(s.unlogged, "request")))
 	}
-	then := 0
+	then, sent := 0, 0
 	for i := range b.signals {
 		x := &b.signals[i]
-		then += x.then
+		if x.node != "" { // a fault that comes into effect has no one moment that matters
+			sent, then = sent+1, then+x.then
+		}
 		if x.until == 0 {
 			why = append(why, fmt.Sprintf("%s had no request in hand when %s at %s: that it dropped none shows nothing", x.node, x.what, seconds(x.at.From)))
 		}
 	}
-	if len(b.signals) > 0 && then == 0 && len(why) == 0 {
-		why = append(why, fmt.Sprintf("at none of %s, such as when %s at %s, was a request in hand: those that came after it were told", plural(len(b.signals), "moment"), b.signals[0].what, seconds(b.signals[0].at.From)))
+	if sent > 0 && then == 0 && len(why) == 0 {
+		why = append(why, fmt.Sprintf("at none of %s, such as when %s at %s, was a request in hand: those that came after it were told", plural(sent, "moment"), b.signals[0].what, seconds(b.signals[0].at.From)))
 	}
 	return why
 }

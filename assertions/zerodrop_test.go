@@ -176,6 +176,9 @@ func TestZeroDrop(t *testing.T) {
 		"one kind of request": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, func(s *story) {
 			s.each(2900*ms, 3*time.Second, func(q *record.Request) { q.Done = max(q.Done, 3004*ms) })
 		}, Pass, []string{" requests of orders (create)"}},
+		"none in hand as a fault begins that signals nobody": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.NodeSignalled || e.Kind == record.NodeExited })
+		}, Pass, nil},
 		"none of the kind in hand at the signal": {&ZeroDrop{Load: "orders", During: "kill", Request: "create"}, nil, Invalid, []string{"at none of 1 moment, such as when it was sent SIGTERM at 3s, was a request in hand"}},
 
 		"one is reset": {kill(), func(s *story) {
