@@ -112,8 +112,11 @@ func (s *Service) PutRegister(ctx context.Context, req *ordersv1.PutRegisterRequ
 // fail turns an error of the store into a status.
 func (s *Service) fail(ctx context.Context, err error) error {
 	code := store.Code(err)
-	if code == codes.Unavailable {
+	switch code {
+	case codes.Unavailable:
 		rpc.DoNotRetry(ctx) // another replica has the same store
+	case codes.DeadlineExceeded:
+		rpc.Waited(ctx)
 	}
 	switch code {
 	case codes.Internal, codes.Unavailable:

@@ -97,14 +97,14 @@ var errSilent = errors.New("says nothing")
 // and RESOURCE_EXHAUSTED is a service that protects itself; to stop all calls for it would turn a limit of one client into
 // an outage for all.
 //
-// Not counted are calls that the caller gave up or gave no time, and UNAVAILABLE with the request not to retry: that
-// service has answered, and what is away is behind it, where another breaker watches.
+// Not counted are calls that the caller gave up or gave no time, and UNAVAILABLE with the request not to retry, or a
+// deadline that passed while the service waited: that service has answered, and what is away is behind it, where another breaker watches.
 func (b *breaker) outcome(ctx context.Context, begin time.Time, err error, trailer metadata.MD) error {
 	switch code := status.Code(err); code {
 	case codes.Canceled:
 		return errors.Join(err, errSilent)
 	case codes.DeadlineExceeded:
-		if end, ok := ctx.Deadline(); ok && end.Sub(begin) < b.try/hurry {
+		if end, ok := ctx.Deadline(); ok && end.Sub(begin) < b.try/hurry || len(trailer.Get(waited)) > 0 {
 			return errors.Join(err, errSilent)
 		}
 		return err

@@ -159,6 +159,7 @@ func TestBreakerCounts(t *testing.T) {
 		{codes.Internal, nil, true},
 		{codes.Unknown, nil, true},
 		{codes.Unavailable, pushed, false},
+		{codes.DeadlineExceeded, metadata.Pairs(waited, "1"), false},
 		{codes.Canceled, nil, false},
 		{codes.ResourceExhausted, nil, false},
 		{codes.NotFound, nil, false},

@@ -21,6 +21,15 @@ func DoNotRetry(ctx context.Context) {
 	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushback, "-1"))
 }
 
+// waited is the trailer of an answer that came too late for what is behind the server. Another replica may have more luck with that: it
+// may be tried, and who is late so time and again is left out. But no breaker opens for it, which would stop the calls to all of them.
+const waited = "hasvc-waited"
+
+// Waited marks the answer of a handler whose time was over before that of its own dependency.
+func Waited(ctx context.Context) {
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(waited, "1")) // an error, as above, leaves nothing to do
+}
+
 // resumeAtOnce marks the end of a stream that goes on at another replica, without a pause.
 func resumeAtOnce(s grpc.ServerStream) { s.SetTrailer(metadata.Pairs(pushback, "0")) }
 
