@@ -122,6 +122,13 @@ func TestBreaker(t *testing.T) {
 			g.callEach(n, 3500*ms, 7960*ms)
 		}
 	}
+	// asks makes a call of another path while the breaker is open.
+	asks := func(path string) func(*guarded) {
+		return func(g *guarded) {
+			g.call("orders-2", 3900*ms)
+			g.calls[len(g.calls)-1].Path = path
+		}
+	}
 	never := func(g *guarded) { // orders-2 never opens
 		g.lives["orders-2"] = g.lives["orders-2"][:1]
 		g.callEach("orders-2", 3500*ms, 7960*ms)
@@ -175,28 +182,13 @@ func TestBreaker(t *testing.T) {
 		"calls that the fault held back":            {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 7050*ms) }, nil, Pass, ""},
 		"a call after the heal":                     {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 7250*ms) }, nil, Fail, ""},
 		"a call that had long been sent":            {b(func(a *Breaker) { a.WhileOpen, a.Settle = bound(t, "= 0"), plan.Duration(400*ms) }), func(g *guarded) { g.call("orders-2", 4040*ms) }, nil, Pass, "0 calls in the 1.25s"},
-		"a call of another kind": {b(func(a *Breaker) { a.WhileOpen, a.Method = bound(t, "= 0"), "/Reserve$" }), func(g *guarded) {
-			g.call("orders-2", 3900*ms)
-			g.calls[len(g.calls)-1].Path = "/inventory.v1.Inventory/Level"
-		}, nil, Pass, ""},
-		"a health check": {whileOpen("= 0"), func(g *guarded) {
-			g.call("orders-2", 3900*ms)
-			g.calls[len(g.calls)-1].Path = "/grpc.health.v1.Health/Check"
-		}, nil, Pass, ""},
-		"a health check over HTTP": {whileOpen("= 0"), func(g *guarded) {
-			g.call("orders-2", 3900*ms)
-			g.calls[len(g.calls)-1].Path = "/readyz?verbose"
-		}, nil, Pass, ""},
-		"a call that only begins like one": {whileOpen("= 0"), func(g *guarded) {
-			g.call("orders-2", 3900*ms)
-			g.calls[len(g.calls)-1].Path = "/readyzone"
-		}, nil, Fail, ""},
-		"a question about the service": {whileOpen("= 0"), func(g *guarded) {
-			g.call("orders-2", 3900*ms)
-			g.calls[len(g.calls)-1].Path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-		}, nil, Pass, ""},
-		"a call to another service":      {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 3900*ms); g.calls[len(g.calls)-1].To = "store-1" }, nil, Pass, ""},
-		"a call while open, not counted": {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 3900*ms) }, without(hasvcTransitions), Invalid, "they may have been probes"},
+		"a call of another kind":                    {b(func(a *Breaker) { a.WhileOpen, a.Method = bound(t, "= 0"), "/Reserve$" }), asks("/inventory.v1.Inventory/Level"), nil, Pass, ""},
+		"a health check":                            {whileOpen("= 0"), asks("/grpc.health.v1.Health/Check"), nil, Pass, ""},
+		"a health check over HTTP":                  {whileOpen("= 0"), asks("/readyz?verbose"), nil, Pass, ""},
+		"a call that only begins like one":          {whileOpen("= 0"), asks("/readyzone"), nil, Fail, ""},
+		"a question about the service":              {whileOpen("= 0"), asks("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), nil, Pass, ""},
+		"a call to another service":                 {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 3900*ms); g.calls[len(g.calls)-1].To = "store-1" }, nil, Pass, ""},
+		"a call while open, not counted":            {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 3900*ms) }, without(hasvcTransitions), Invalid, "they may have been probes"},
 		"no calls while open, not counted": {whileOpen("= 0"), func(g *guarded) {
 			g.only(func(c record.Call) bool { return c.Begin < 3700*ms || c.Begin > 7500*ms })
 		}, without(hasvcTransitions), Pass, ""},

@@ -5,13 +5,10 @@ import (
 	"context"
 	"time"
 
-	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
-	"github.com/hasvc/gauntlet/hasvc/internal/logs"
-	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
@@ -42,7 +39,7 @@ func (s *Service) Level(ctx context.Context, req *inventoryv1.LevelRequest) (*in
 	}
 	got, err := s.Store.Level(ctx, req.GetSku())
 	if err != nil {
-		return nil, s.fail(ctx, err)
+		return nil, store.Fail(ctx, err)
 	}
 	return stock(got), nil
 }
@@ -59,25 +56,9 @@ func (s *Service) move(ctx context.Context, kind string, a *inventoryv1.Adjustme
 	}
 	got, err := s.Store.MoveStock(ctx, store.Move{ID: kind + a.GetId(), SKU: a.GetSku(), Delta: a.GetDelta()})
 	if err != nil {
-		return nil, s.fail(ctx, err)
+		return nil, store.Fail(ctx, err)
 	}
 	return stock(got), nil
-}
-
-// fail turns an error of the store into a status.
-func (s *Service) fail(ctx context.Context, err error) error {
-	code := store.Code(err)
-	switch code {
-	case codes.Unavailable:
-		rpc.DoNotRetry(ctx) // another replica has the same store
-	case codes.DeadlineExceeded:
-		rpc.Waited(ctx)
-	}
-	switch code {
-	case codes.Internal, codes.Unavailable:
-		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
-	}
-	return status.Error(code, err.Error())
 }
 
 func errName(what string) error {

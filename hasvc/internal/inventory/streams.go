@@ -41,7 +41,7 @@ func (s *Service) Watch(req *inventoryv1.WatchRequest, out grpc.ServerStreamingS
 	if ctx := out.Context(); ctx.Err() != nil {
 		return rpc.Ended(ctx)
 	}
-	return s.fail(out.Context(), err)
+	return store.Fail(out.Context(), err)
 }
 
 // Restock adds to the stock and answers once, when the caller has sent all. Without an answer some of it may have been added;

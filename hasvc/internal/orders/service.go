@@ -14,7 +14,6 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
-	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
 )
@@ -51,7 +50,7 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 		case err == nil:
 			return order(first), nil
 		case !errors.Is(err, store.ErrNotFound):
-			return nil, s.fail(ctx, err)
+			return nil, store.Fail(ctx, err)
 		}
 	}
 	begins, err := s.reserve(ctx, req)
@@ -60,7 +59,7 @@ func (s *Service) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderRequ
 	}
 	o, made, err := s.Store.CreateOrder(ctx, req.GetIdempotencyKey(), req.GetSku(), req.GetQuantity(), begins)
 	if err != nil {
-		return nil, s.fail(ctx, err)
+		return nil, store.Fail(ctx, err)
 	}
 	if made {
 		logs.From(ctx).Info("order stored", zap.String("orderId", o.ID))
@@ -75,7 +74,7 @@ func (s *Service) GetOrder(ctx context.Context, req *ordersv1.GetOrderRequest) (
 	}
 	o, err := s.Store.GetOrder(ctx, req.GetId())
 	if err != nil {
-		return nil, s.fail(ctx, err)
+		return nil, store.Fail(ctx, err)
 	}
 	return order(o), nil
 }
@@ -87,7 +86,7 @@ func (s *Service) GetRegister(ctx context.Context, req *ordersv1.GetRegisterRequ
 	}
 	r, err := s.Store.GetRegister(ctx, req.GetKey(), req.GetSerializable())
 	if err != nil {
-		return nil, s.fail(ctx, err)
+		return nil, store.Fail(ctx, err)
 	}
 	return register(r), nil
 }
@@ -104,25 +103,9 @@ func (s *Service) PutRegister(ctx context.Context, req *ordersv1.PutRegisterRequ
 	}
 	r, err := s.Store.PutRegister(ctx, req.GetKey(), req.GetValue(), req.ExpectRevision)
 	if err != nil {
-		return nil, s.fail(ctx, err)
+		return nil, store.Fail(ctx, err)
 	}
 	return register(r), nil
-}
-
-// fail turns an error of the store into a status.
-func (s *Service) fail(ctx context.Context, err error) error {
-	code := store.Code(err)
-	switch code {
-	case codes.Unavailable:
-		rpc.DoNotRetry(ctx) // another replica has the same store
-	case codes.DeadlineExceeded:
-		rpc.Waited(ctx)
-	}
-	switch code {
-	case codes.Internal, codes.Unavailable:
-		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
-	}
-	return status.Error(code, err.Error())
 }
 
 func errKey() error {

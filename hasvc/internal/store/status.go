@@ -4,8 +4,29 @@ import (
 	"context"
 	"errors"
 
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/logs"
+	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 )
+
+// Fail turns an error of this package into the answer of a call.
+func Fail(ctx context.Context, err error) error {
+	code := Code(err)
+	switch code {
+	case codes.Unavailable:
+		rpc.DoNotRetry(ctx) // another replica has the same store
+	case codes.DeadlineExceeded:
+		rpc.Waited(ctx)
+	}
+	switch code {
+	case codes.Internal, codes.Unavailable:
+		logs.From(ctx).Warn("request failed", zap.Stringer("code", code), zap.Error(err))
+	}
+	return status.Error(code, err.Error())
+}
 
 // Code is the gRPC code that stands for an error of this package.
 func Code(err error) codes.Code {

@@ -1,4 +1,4 @@
-package orders
+package store
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"github.com/hasvc/gauntlet/hasvc/internal/store"
 )
 
 // answering is a call that is being answered.
@@ -32,12 +30,12 @@ func TestFail(t *testing.T) {
 		code    codes.Code
 		trailer metadata.MD
 	}{
-		{store.ErrAway, codes.Unavailable, metadata.Pairs("grpc-retry-pushback-ms", "-1")},
+		{ErrAway, codes.Unavailable, metadata.Pairs("grpc-retry-pushback-ms", "-1")},
 		{fmt.Errorf("too late: %w", context.DeadlineExceeded), codes.DeadlineExceeded, metadata.Pairs("hasvc-waited", "1")},
-		{store.ErrNotFound, codes.NotFound, nil},
+		{ErrNotFound, codes.NotFound, nil},
 	} {
 		a := &answering{}
-		err := (&Service{}).fail(grpc.NewContextWithServerTransportStream(t.Context(), a), c.err)
+		err := Fail(grpc.NewContextWithServerTransportStream(t.Context(), a), c.err)
 		assert.Equal(t, c.code, status.Code(err))
 		assert.Equal(t, c.trailer, a.trailer, "%v", c.err)
 	}
