@@ -86,13 +86,14 @@ func (s *suite) ready(t *testing.T) {
 		for _, n := range top.Nodes() {
 			es := top.observed.of(n.Name, cluster.NodeReady)
 			require.Len(t, es, 1, n.Name)
-			after := es[0].At.Sub(top.observed.of(n.Name, cluster.NodeStarted)[0].At)
 			if n.Name == "none" {
-				require.Less(t, after, late, "ready when it was started")
+				require.Less(t, es[0].At.Sub(top.observed.of(n.Name, cluster.NodeStarted)[0].At), late, "ready when it was started")
 				continue
 			}
-			require.GreaterOrEqual(t, after, late, n.Name)
-			require.Less(t, after, late+time.Second, n.Name)
+			// The program says when it listened: an engine may hear of a start some time after it.
+			after := es[0].At.Sub(decode[stats](t, ctx, top, n.Name, "/stats").Since)
+			require.Positive(t, after, n.Name)
+			require.Less(t, after, time.Second, n.Name)
 		}
 	})
 	check(t, "healthcheck", 20*time.Second, func(t *testing.T, ctx context.Context) {

@@ -201,7 +201,10 @@ func decode[T any](t *testing.T, ctx context.Context, top *topology, node, path 
 
 // The answers of the probe, as probe/ prints them.
 type (
-	stats    struct{ Open, Resets, Ends, Datagrams, Received int64 }
+	stats struct {
+		Open, Resets, Ends, Datagrams, Received int64
+		Since                                   time.Time
+	}
 	selfInfo struct {
 		Uid, Gid, Pid       int
 		Hostname, Cwd, Caps string

@@ -23,6 +23,7 @@ import (
 type server struct {
 	open, resets, ends, datagrams, received atomic.Int64
 	health                                  atomic.Value // ok | fail | slow
+	since                                   atomic.Value // time.Time: see Stats.Since
 }
 
 func serve(args []string) error {
@@ -79,6 +80,7 @@ func serve(args []string) error {
 
 // listen opens the three listeners; what fails later is reported too.
 func (s *server) listen(failed chan<- error) {
+	s.since.Store(time.Now())
 	tcp, err := net.Listen("tcp", ":7000")
 	if err != nil {
 		failed <- err
@@ -189,7 +191,10 @@ func (s *server) ended(err error) {
 }
 
 // Stats is the answer of /stats.
-type Stats struct{ Open, Resets, Ends, Datagrams, Received int64 }
+type Stats struct {
+	Open, Resets, Ends, Datagrams, Received int64
+	Since                                   time.Time // just before it opened the first of its listeners
+}
 
 func (s *server) routes() http.Handler {
 	m := http.NewServeMux()
@@ -209,7 +214,7 @@ func (s *server) routes() http.Handler {
 		}
 	})
 	m.HandleFunc("/stats", func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(Stats{s.open.Load(), s.resets.Load(), s.ends.Load(), s.datagrams.Load(), s.received.Load()})
+		_ = json.NewEncoder(w).Encode(Stats{s.open.Load(), s.resets.Load(), s.ends.Load(), s.datagrams.Load(), s.received.Load(), s.since.Load().(time.Time)})
 	})
 	m.HandleFunc("/env", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(self())
