@@ -15,6 +15,7 @@ import (
 type Restart struct {
 	plan.Target
 	Rolling *Rolling     `json:"rolling,omitempty"`
+	Down    plan.Span    `json:"down,omitzero"` // how long each stays stopped before it is started again: a successor may take its time
 	With    *RestartWith `json:"with,omitempty"`
 }
 
@@ -64,6 +65,14 @@ func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
 			return "", fmt.Errorf("%s is %s: only what runs can be restarted", n, s.State)
 		}
 		begin := time.Now()
+		if r.Down.D() > 0 {
+			if _, err := env.Cluster.Stop(ctx, n); err != nil {
+				return "", err
+			}
+			if err := wait(ctx, r.Down.D()); err != nil {
+				return "", err
+			}
+		}
 		if err := env.Cluster.Restart(ctx, n, with); err != nil {
 			return "", err
 		}

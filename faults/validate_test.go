@@ -110,7 +110,7 @@ func TestParametersThatMakeSense(t *testing.T) {
 		"http-error": `{"from":"a","to":"b","status":503,"share":"30%","path":"^/orders","method":"POST","body":"{}","retry-after":"2"}`,
 		"grpc-error": `{"from":"a","to":"b","code":"UNAVAILABLE","every":3,"method":"Reserve$","message":"down"}`,
 		"partition":  `{"isolate":{"group":"g","pick":"follower"},"from":"group","direction":"both"}`,
-		"restart":    `{"service":"api","rolling":{"wait":"ready","gap":"700ms"},"with":{"env":{"V":"v2"}}}`,
+		"restart":    `{"service":"api","rolling":{"wait":"ready","gap":"700ms"},"down":"1s","with":{"env":{"V":"v2"}}}`,
 		"do":         `{"exec":["x","y"],"in":"client","background":true,"loop":true,"exit":"any"}`,
 		"scale":      `{"service":"api","replicas":4}`,
 		"spike":      `{"load":"web","rate":"500/s"}`,

@@ -98,7 +98,7 @@ func (n *names) inflicting(kind string, o plan.Occurrence) plan.Duration {
 		return 0
 	}
 	sel := selected(r.Target)
-	one := min(n.grace[sel]+plan.Duration(DefaultTrigger), maxWait)
+	one := min(n.grace[sel]+min(r.Down.Hi, maxWait)+plan.Duration(DefaultTrigger), maxWait)
 	if r.Rolling == nil {
 		return one
 	}

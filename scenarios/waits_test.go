@@ -61,6 +61,8 @@ func TestRestartsTakeTime(t *testing.T) {
 		{"restart: {group: store, rolling: {wait: none}}", 3 * node},
 		{"restart: {node: orders-1, rolling: {gap: 45s}}", node},
 		{"restart: {service: orders}", node},
+		{"restart: {service: orders, down: 5s}", node + 5*time.Second},
+		{"restart: {service: orders, rolling: {gap: 45s}, down: 9s}", 3*(node+9*time.Second) + 2*45*time.Second},
 	} {
 		for _, event := range []string{"in-effect", "gone"} {
 			p := planned(t, "{id: roll, at: 1s, "+c.restart+"}", "{id: next, at: {after: roll."+event+"}, for: 1s, kill: {node: store-1}}")
