@@ -85,6 +85,9 @@ type Finding struct {
 	// Reason says why an INVALID finding is that.
 	Reason   string     `json:"reason,omitempty"`
 	Evidence []Evidence `json:"evidence,omitempty"`
+
+	// proven is set on the FAIL of a service finding that rests on the history alone, as that of a safety finding does.
+	proven bool
 }
 
 // Evidence is what a finding rests on, so that a reader can compute it again.

@@ -105,7 +105,7 @@ func (j *judge) round(ctx context.Context, pr plan.Round, r *record.Round) []Fin
 	for _, a := range all {
 		f := j.guarded(ctx, a, r)
 		j.gate(&f, a, r, pre)
-		if _, ok := a.params.(measurer); ok && starved != "" && f.Verdict == Fail {
+		if _, ok := a.params.(measurer); ok && starved != "" && f.Verdict == Fail && !f.proven {
 			f.Verdict, f.Reason, excused = Invalid, "it would be FAIL, but "+starved, true
 		}
 		f.ID, f.Kind, f.Class, f.Round = a.ID, a.Kind, a.kind.Class, r.N
@@ -218,7 +218,7 @@ func (j *judge) gate(f *Finding, a asked, r *record.Round, pre premises) {
 			why = append(why, pre.faults...)
 			why = append(why, pre.required...)
 		}
-		if f.Verdict != Invalid && len(why) > 0 {
+		if f.Verdict != Invalid && len(why) > 0 && !f.proven {
 			f.Reason = fmt.Sprintf("it would be %s, but %s", f.Verdict, strings.Join(why, "; "))
 			f.Verdict = Invalid
 		}

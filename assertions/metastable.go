@@ -101,6 +101,13 @@ func (a *Metastable) Judge(ctx context.Context, p *plan.Plan, r *record.Round) F
 		return f
 	}
 	if f.Verdict == Pass {
+		hurt := Window{base.To, max(base.To, from)}
+		said, ev := a.felt(reqs, base, hurt)
+		f.Evidence = append(f.Evidence, ev)
+		if said != "" && !(p.Control != nil && p.Control.NoFault) {
+			f.Reason = fmt.Sprintf("what came before %s was not felt, so that there was nothing to come back from: %s", a.After, said)
+			f.Verdict = Invalid
+		}
 		return f
 	}
 	var why []string
@@ -116,6 +123,41 @@ func (a *Metastable) Judge(ctx context.Context, p *plan.Plan, r *record.Round) F
 	}
 	f.Summary += fmt.Sprintf("; goodput was %s/s at the end, %s/s in the baseline; sustained by: %s", number(last.goodput()), number(before.goodput()), strings.Join(why, "; "))
 	return f
+}
+
+// feltBy is the share of requests that must fail for a cause to be felt where answers take no longer than before.
+const feltBy = 0.01
+
+// felt says why the time before the moment was no worse for the load than the baseline; empty where it was.
+func (a *Metastable) felt(reqs []record.Request, base, hurt Window) (string, Evidence) {
+	was, _ := age(reqs, base)
+	is, n := age(reqs, hurt)
+	s := serve(reqs, []Window{hurt}, nil)
+	failed := float64(s.sent-s.good) / float64(max(1, s.sent))
+	ev := Evidence{What: "requests of " + a.Load + " between the baseline and " + a.After, File: record.RequestFile(a.Load), Window: &hurt, Count: n,
+		Values: map[string]float64{"failed": failed, "p50 of all": is.Seconds(), "p50 of all in the baseline": was.Seconds()}}
+	switch {
+	case n == 0:
+		return "none was sent", ev
+	case failed >= feltBy || float64(is) > agedBy*float64(was):
+		return "", ev
+	}
+	return fmt.Sprintf("%s of %s failed, and half of them took %s or less, %s in the baseline", percent(failed), plural(n, "request"), seconds(is), seconds(was)), ev
+}
+
+// age is how long half of the answers due in a window took at least, the failed ones too, and how many they are.
+func age(reqs []record.Request, w Window) (time.Duration, int) {
+	var ds []time.Duration
+	for i := range reqs {
+		if reqs[i].Due >= w.From && reqs[i].Due < w.To {
+			ds = append(ds, reqs[i].Latency())
+		}
+	}
+	if len(ds) == 0 {
+		return 0, 0
+	}
+	slices.Sort(ds)
+	return ds[rank(500, len(ds))-1], len(ds)
 }
 
 // sameLoad is how far the load after the cause may be from the load before.
@@ -166,21 +208,8 @@ func (a *Metastable) amplified(r *record.Round, reqs []record.Request, base, tai
 
 // aged compares how old answers are, the failed ones too, with the baseline.
 func (a *Metastable) aged(_ *record.Round, reqs []record.Request, base, tail Window) (string, []Evidence) {
-	median := func(w Window) (time.Duration, int) {
-		var ds []time.Duration
-		for i := range reqs {
-			if reqs[i].Due >= w.From && reqs[i].Due < w.To {
-				ds = append(ds, reqs[i].Latency())
-			}
-		}
-		if len(ds) == 0 {
-			return 0, 0
-		}
-		slices.Sort(ds)
-		return ds[rank(500, len(ds))-1], len(ds)
-	}
-	was, _ := median(base)
-	is, n := median(tail)
+	was, _ := age(reqs, base)
+	is, n := age(reqs, tail)
 	inFlight := func(t time.Duration) (n int) {
 		for i := range reqs {
 			if reqs[i].Sent <= t && reqs[i].Done > t {

@@ -19,6 +19,11 @@ func TestMetastable(t *testing.T) {
 	stuck := func(s *story) { s.each(3*time.Second, 12*time.Second, broken) }
 	// The last bad one is due at 7.995 s; the window of 1 s bears 20 of 200.
 	away := func(s *story) { s.each(3*time.Second, 8*time.Second, broken) }
+	slowed := func(d time.Duration) func(s *story) {
+		return func(s *story) {
+			s.each(3*time.Second, 7*time.Second, func(q *record.Request) { q.Done = q.Due + d })
+		}
+	}
 	old := func(s *story) {
 		stuck(s)
 		s.each(7*time.Second, 12*time.Second, func(q *record.Request) { q.Done = q.Due + 15*ms + 1 })
@@ -51,7 +56,15 @@ func TestMetastable(t *testing.T) {
 		want  Verdict
 		says  string
 	}{
-		"was never away":       {back(">= 90%", time.Second), nil, Pass, "recovered 0s after kill.undone, wanted within 1s: from then on throughput >= 90% (179.7/s) held in every window of 1s of requests of orders"},
+		"never felt":          {back(">= 90%", time.Second), nil, Invalid, "what came before kill.undone was not felt, so that there was nothing to come back from: 0 % of 820 requests failed, and half of them took 5ms or less, 5ms in the baseline"},
+		"hardly felt":         {back(">= 90%", time.Second), func(s *story) { s.each(5*time.Second, 5040*ms, broken) }, Invalid, "0.975 % of 820 requests failed"},
+		"felt by some":        {back(">= 90%", time.Second), func(s *story) { s.each(5*time.Second, 5045*ms, broken) }, Pass, "recovered 0s after kill.undone, wanted within 1s: from then on throughput >= 90% (179.7/s) held in every window of 1s of requests of orders"},
+		"felt as slowness":    {back(">= 90%", time.Second), slowed(15*ms + 1), Pass, ""},
+		"hardly slower":       {back(">= 90%", time.Second), slowed(15 * ms), Invalid, "half of them took 15ms or less, 5ms in the baseline"},
+		"no fault to be felt": {back(">= 90%", time.Second), func(s *story) { s.plan.Control = &plan.Control{NoFault: true} }, Pass, ""},
+		"nobody asked": {back(">= 90%", time.Second), func(s *story) {
+			s.reqs = slices.DeleteFunc(s.reqs, func(q record.Request) bool { return q.Due >= 2900*ms && q.Due < 7100*ms })
+		}, Invalid, "none was sent"},
 		"comes back":           {back(">= 90%", time.Second), away, Pass, "recovered 895ms after kill.undone"},
 		"comes back late":      {back(">= 90%", 895*ms), away, Fail, "recovered 895ms after kill.undone, wanted within 895ms"},
 		"comes back, absolute": {back(">= 180/s", time.Second), away, Pass, ""},
@@ -60,9 +73,10 @@ func TestMetastable(t *testing.T) {
 		"comes back and goes":  {back(">= 90%", 2*time.Second), func(s *story) { s.each(10*time.Second, 10500*ms, broken) }, Fail, "recovered 3.395s"},
 		"another window":       {&Metastable{Load: "orders", After: "kill.undone", Within: plan.Duration(700 * ms), Window: plan.Duration(500 * ms), Goodput: bound(t, ">= 90% baseline")}, func(s *story) { s.each(3*time.Second, 7500*ms, broken) }, Pass, "recovered 445ms"},
 		"less load after":      {back(">= 50%", time.Second), func(s *story) { s.thin(7*time.Second, 12*time.Second, 8) }, Invalid, "the load was not what it had been: 175/s offered after kill.undone, 199.7/s in the baseline"},
-		"a little less load":   {back(">= 50%", time.Second), func(s *story) { s.thin(7*time.Second, 12*time.Second, 11) }, Pass, ""},
+		"a little less load":   {back(">= 50%", time.Second), func(s *story) { slowed(time.Second)(s); s.thin(7*time.Second, 12*time.Second, 11) }, Pass, ""},
 		"a tenth less load": {back(">= 50%", time.Second), func(s *story) {
 			begin(s, plan.PhaseBaseline, 900*ms)
+			slowed(time.Second)(s)
 			s.thin(7*time.Second, 12*time.Second, 10)
 		}, Pass, ""},
 		"more load after, which it does not bear": {back(">= 90%", time.Second), func(s *story) {
@@ -104,16 +118,19 @@ func TestMetastable(t *testing.T) {
 		}, Fail, "wanted within 1s"},
 		"a drifting baseline": {back(">= 90%", time.Second), func(s *story) {
 			s.each(1450*ms, 3*time.Second, func(q *record.Request) { q.Done = q.Due + 60*ms })
+			slowed(time.Second)(s)
 		}, Invalid, "the baseline of orders drifted"},
 		"a drifting baseline, and an absolute bound": {back(">= 180/s", time.Second), func(s *story) {
 			s.each(1450*ms, 3*time.Second, func(q *record.Request) { q.Done = q.Due + 60*ms })
+			slowed(time.Second)(s)
 		}, Pass, ""},
 		"no such moment": {&Metastable{Load: "orders", After: "cut.undone", Within: 1, Goodput: bound(t, ">= 90%")}, nil, Invalid, "cut.undone never came"},
 		"a bad bound":    {back("<= 90%", time.Second), nil, Invalid, "write it as"},
 		"a late generator": {back(">= 90%", time.Second), func(s *story) {
+			slowed(time.Second)(s)
 			s.each(0, 12*time.Second, func(q *record.Request) { q.Sent += 60 * ms; q.Done += 60 * ms })
 		}, Invalid, "the generator of orders was late"},
-		"a shaky baseline": {back(">= 90%", time.Second), func(s *story) { s.each(0, time.Second, broken) }, Invalid, "was not steady"},
+		"a shaky baseline": {back(">= 90%", time.Second), func(s *story) { slowed(time.Second)(s); s.each(0, time.Second, broken) }, Invalid, "was not steady"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStory()

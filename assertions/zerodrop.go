@@ -218,7 +218,10 @@ func (b *balance) finding(r *record.Round) Finding {
 	switch {
 	case len(broken) > 0:
 		f.Reason = strings.Join(broken, "; ")
-	case !holds(lostBound, s.fates[lost]), b.logged && !holds(twiceBound, s.twice):
+	case b.logged && !holds(twiceBound, s.twice):
+		// Nothing about the generator, the machine or the fault makes a service do a thing twice.
+		f.Verdict, f.proven = Fail, true
+	case !holds(lostBound, s.fates[lost]):
 		f.Verdict = Fail
 	default:
 		if why := b.undecided(s); len(why) > 0 {

@@ -730,3 +730,28 @@ func TestValidateZeroDrop(t *testing.T) {
 		}
 	}
 }
+
+// That a thing was done twice is so whatever else went wrong; that an answer was lost may be the machine's doing.
+func TestAProvenDuplicateStays(t *testing.T) {
+	for name, spoil := range map[string]func(*story){
+		"the generator of orders missed 3 requests": func(s *story) {
+			s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary })
+			s.event(record.Event{T: 13 * time.Second, Kind: record.LoadSummary, ID: "orders", Data: json.RawMessage(`{"missed":3}`)})
+		},
+		"the service was short of processor: other programs took 50 % of the machine": func(s *story) { s.around(0.9, 1, 4) },
+	} {
+		asked := func() *story {
+			s := newServed()
+			s.ask(t, "zero-drop", &ZeroDrop{Load: "orders", During: "kill"})
+			spoil(s)
+			return s
+		}
+		s := asked()
+		reset(s.at(3100 * ms))
+		s.want(t, Invalid, "it would be FAIL, but "+name)
+		s = asked()
+		q := s.at(3100 * ms)
+		s.says(q, "orders-2", 3*ms, "order stored", map[string]any{"orderId": "o-x"})
+		s.want(t, Fail, "0 lost, 1 duplicated")
+	}
+}
