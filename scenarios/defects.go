@@ -5,7 +5,7 @@ package scenarios
 var Defects = []string{
 	"slow-start", "sticky-state", "ready-lies", "live-checks-deps", "no-drain", "late-deregister", "no-deadline",
 	"retry-storm", "retry-non-idempotent", "pick-first", "no-outlier", "breaker-off", "breaker-sticky", "breaker-counts-cancel", "no-fallback",
-	"no-limit", "no-shed", "no-recover", "stream-cut", "log-no-trace", "trace-broken", "metrics-missing", "goroutine-leak",
-	"fd-leak", "edge-no-checks", "lease-leak", "no-endpoint-cache", "watch-stuck",
+	"no-limit", "no-shed", "shed-early", "no-recover", "stream-cut", "log-no-trace", "trace-broken", "metrics-missing", "goroutine-leak",
+	"fd-leak", "edge-no-checks", "edge-no-retry", "lease-leak", "no-endpoint-cache", "watch-stuck",
 	"register-early", "single-endpoint", "ack-early", "stale-read", "no-idempotency",
 }

@@ -21,10 +21,10 @@ var rows = []row{
 	{10, "metrics", []string{"metrics-missing"}},
 	{11, "registry", []string{"lease-leak", "no-endpoint-cache", "watch-stuck", "register-early", "single-endpoint"}},
 	{12, "rate limits", []string{"no-limit"}},
-	{13, "load shedding", []string{"no-shed"}},
+	{13, "load shedding", []string{"no-shed", "shed-early"}},
 	{14, "panic recovery", []string{"no-recover"}},
 	{18, "durability", []string{"ack-early", "stale-read"}},
 	{19, "idempotency", []string{"no-idempotency"}},
 	{21, "resources", []string{"goroutine-leak", "fd-leak"}},
-	{22, "balancing at the edge", []string{"edge-no-checks"}},
+	{22, "balancing at the edge", []string{"edge-no-checks", "edge-no-retry"}},
 }

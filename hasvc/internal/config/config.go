@@ -31,7 +31,7 @@ type Config struct {
 	GRPC      string   // listen address, orders and inventory only
 	Advertise string   // host:port that others reach this replica by; empty: the host's name and the port listened on
 
-	Deadline time.Duration // of a request that brings none, and the longest one it may bring
+	Deadline time.Duration // of a request that brings none, and the longest one it may bring; and of a client to take some of its answer
 	Try      time.Duration // of one attempt of a call that may be repeated
 	Tries    int           // attempts of such a call
 	Budget   float64       // retries per request in the long run
@@ -93,7 +93,7 @@ var Table = []Variable{
 	{"HASVC_HTTP", "", "address to serve HTTP on; empty: :8080 for edge and gateway, :8081 (health and metrics) for orders and inventory", func(c *Config, v string) error { return address(&c.HTTP, v) }},
 	{"HASVC_GRPC", ":9090", "address on which orders and inventory serve gRPC", func(c *Config, v string) error { return address(&c.GRPC, v) }},
 	{"HASVC_ADVERTISE", "", "host:port by which others reach this replica; empty: the host's name and the port it listens on", func(c *Config, v string) error { return address(&c.Advertise, v) }},
-	{"HASVC_DEADLINE", "5s", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
+	{"HASVC_DEADLINE", "5s", "deadline of a request that brings none (Request-Timeout, in ms), and the longest it may bring; and how long a client may take nothing of its answer", func(c *Config, v string) error { return duration(&c.Deadline, v, time.Millisecond) }},
 	// Two seconds are the field's advice where nothing is known of a service: longer than any answer that is still worth having, and
 	// short enough for a second attempt within the deadline. Who knows the service's p99 sets two to three times that.
 	{"HASVC_TRY_TIMEOUT", "2s", "of one attempt of a call that may be repeated", func(c *Config, v string) error { return duration(&c.Try, v, time.Millisecond) }},

@@ -33,8 +33,10 @@ const (
 	NoFallback          Name = "no-fallback"
 	NoLimit             Name = "no-limit"
 	NoShed              Name = "no-shed"
+	ShedEarly           Name = "shed-early"
 	NoRecover           Name = "no-recover"
 	EdgeNoChecks        Name = "edge-no-checks"
+	EdgeNoRetry         Name = "edge-no-retry"
 	StreamCut           Name = "stream-cut"
 	LogNoTrace          Name = "log-no-trace"
 	TraceBroken         Name = "trace-broken"
@@ -70,6 +72,7 @@ var Table = []Defect{
 	{NoFallback, "fallback", "orders", "fails while inventory is away"},
 	{NoLimit, "rate limits", "edge, gateway", "serves each client whatever it asks"},
 	{NoShed, "load shedding", "gateway", "takes every request, however many it has in hand"},
+	{ShedEarly, "load shedding", "gateway", "takes a place for a request before its body has come"},
 	{NoRecover, "panic recovery", "edge, gateway, orders, inventory", "lets a panic out: over HTTP it cuts the connection, over gRPC it ends the process"},
 	{StreamCut, "streams", "gateway, orders, inventory", "cuts its streams off when it stops, and does not resume those that others cut"},
 	{LogNoTrace, "logs", "edge, gateway, orders, inventory", "leaves the trace's id out of its log"},
@@ -78,6 +81,7 @@ var Table = []Defect{
 	{GoroutineLeak, "resources", "gateway, orders", "leaves a goroutine behind for each call that fails"},
 	{FDLeak, "resources", "gateway, orders", "leaves a descriptor open for each call that fails"},
 	{EdgeNoChecks, "balancing at the edge", "edge", "sends requests to gateways that are not ready"},
+	{EdgeNoRetry, "balancing at the edge", "edge", "gives up a request when the first gateway fails"},
 	{LeaseLeak, "registry", "edge, gateway, orders, inventory", "registers for an hour and never takes the entry back"},
 	{NoEndpointCache, "registry", "edge, gateway, orders", "forgets its endpoints when the registry is away"},
 	{WatchStuck, "registry", "edge, gateway, orders", "does not read the registry again when its watch ends"},

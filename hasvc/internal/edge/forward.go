@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
@@ -40,18 +42,19 @@ const (
 // read by then, so that it can.
 type forward struct {
 	pool      *pool
+	noRetry   bool // the defect edge-no-retry
 	transport *http.Transport
 	attempt   http.RoundTripper // the transport, with a span of each attempt
 }
 
-func newForward(p *pool, tracer *trace.Tracer) *forward {
+func newForward(p *pool, cfg config.Config, tracer *trace.Tracer) *forward {
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		MaxIdleConnsPerHost: idlePerHost,
 		IdleConnTimeout:     idleTimeout,
 		DisableCompression:  true, // bodies pass as they are
 	}
-	return &forward{pool: p, transport: transport, attempt: tracer.Transport(transport)}
+	return &forward{pool: p, noRetry: cfg.Defects.Has(defect.EdgeNoRetry), transport: transport, attempt: tracer.Transport(transport)}
 }
 
 // errNoGateway: no gateway is ready.
@@ -77,7 +80,7 @@ func (f *forward) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		g.doubt.Store(true) // until its next check, which may be up to a second away
 		logs.From(r.Context()).Warn("a gateway could not be reached", zap.String("addr", g.addr), zap.Error(err))
-		if !unsent(err) && !repeatable(r) {
+		if f.noRetry || !unsent(err) && !repeatable(r) {
 			return nil, err
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/reply"
 	"github.com/hasvc/gauntlet/hasvc/internal/requests"
+	"github.com/hasvc/gauntlet/hasvc/internal/route"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -51,6 +52,7 @@ type Server struct {
 	tracer  *trace.Tracer
 	access  logs.Access
 	mux     *http.ServeMux
+	other   http.HandlerFunc // for what has no place in mux: which paths there are, the gateways know
 
 	departing context.Context // ends the streams
 	depart    context.CancelFunc
@@ -65,7 +67,7 @@ func New(cfg config.Config, reg prometheus.Registerer, tracer *trace.Tracer, log
 	s.checks = newChecker(cfg.Ready, log)
 	s.pool = &pool{choose: choosers[cfg.EdgeBalancer], noChecks: cfg.Defects.Has(defect.EdgeNoChecks), check: s.checks.watch}
 	reg.MustRegister(s.pool)
-	s.forward = newForward(s.pool, tracer)
+	s.forward = newForward(s.pool, cfg, tracer)
 	s.proxy = &httputil.ReverseProxy{
 		Transport:      s.forward,
 		Rewrite:        rewrite,
@@ -76,10 +78,13 @@ func New(cfg config.Config, reg prometheus.Registerer, tracer *trace.Tracer, log
 	}
 	// The metrics have a label for each of these and not for each path.
 	for pattern, route := range map[string]string{
-		"/orders": "orders", "/orders/{id}": "order", "/registers/{key}": "register", "/stock/{sku}": "stock", "/stream/": "stream", "/": "other",
+		"/orders": "orders", "/orders/{id}": "order", "/registers/{key}": "register", "/stock/{sku}": "stock", "/stream/": "stream",
 	} {
 		s.mux.HandleFunc(pattern, s.handle(route))
 	}
+	s.other = s.handle("other")
+	s.mux.HandleFunc("/", s.other)
+	s.mux.HandleFunc("/stream", s.other) // or the mux would redirect it to /stream/
 	routes(s.mux)
 	return s
 }
@@ -108,6 +113,10 @@ func (s *Server) Close() {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !route.Clean(r.URL) {
+		s.other(w, r)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 
@@ -156,8 +165,8 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 	return nil
 }
 
-// errDeparting cuts streams when the edge leaves: it would wait for them in vain, and their readers go on elsewhere after the
-// last line that they saw.
+// errDeparting cuts streams that have not ended when an edge that leaves has waited for them: it would wait for more in vain, and
+// their readers go on elsewhere after the last line that they saw.
 var errDeparting = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "this edge is about to stop"}
 
 var errLate = &reply.Problem{Status: http.StatusGatewayTimeout, Message: "the deadline has passed"}

@@ -224,6 +224,26 @@ func TestUnsent(t *testing.T) {
 	}
 }
 
+// A client does not notice a gateway that dies and is ready by its last check; with the defect it does.
+func TestEdgeNoRetry(t *testing.T) {
+	for _, wrong := range []bool{false, true} {
+		a := startReplica(t)
+		e := startEdge(t, func(c *config.Config) { c.Defects = defect.Set{defect.EdgeNoRetry: wrong} }, a)
+		e.waitReady(1)
+		gone := dead(t, e)
+		failed := 0
+		for range 2 { // round robin: one of them begins at the dead one
+			resp, _ := e.ask("POST", "/orders", "the body", "Idempotency-Key", "k")
+			if resp.StatusCode != http.StatusOK {
+				assert.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+				failed++
+			}
+		}
+		assert.Equal(t, wrong, failed == 1, "%d failed", failed)
+		assert.True(t, gone.doubt.Load())
+	}
+}
+
 // One in doubt gets nothing while there is another, and its share where all are in doubt; what its check says clears it.
 func TestDoubt(t *testing.T) {
 	p := &pool{choose: choosers["round_robin"], check: func(*gateway) func() { return func() {} }}
@@ -366,6 +386,22 @@ func TestWhatPasses(t *testing.T) {
 	assert.NotEmpty(t, h.Get("X-Request-ID"), "one is made")
 	assert.Equal(t, "127.0.0.1", h.Get("X-Client-ID"))
 	assert.NotEmpty(t, h.Get("Request-Timeout"))
+}
+
+// Whatever its path is, the gateway sees it as it was sent: it is the one that answers.
+func TestPathsPass(t *testing.T) {
+	a := startReplica(t)
+	a.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	e := startEdge(t, nil, a)
+	e.waitReady(1)
+	for i, path := range []string{"//orders", "/orders/../x", "/orders/.", "/stream", "/stream//stock/a", "/orders/%2F..", "/orders/%2e%2e", "/a%2F%2Fb?c=//d"} {
+		resp, _ := e.ask("POST", path, "the body")
+		assert.Equal(t, http.StatusNotFound, resp.StatusCode, path)
+		assert.NotEmpty(t, resp.Header.Get(trace.Header), path)
+		assert.EqualValues(t, i+1, a.calls.Load(), path)
+		assert.Equal(t, path, a.last.RequestURI)
+		assert.Equal(t, "the body", a.body)
+	}
 }
 
 func TestRefusals(t *testing.T) {

@@ -5,7 +5,8 @@
 //	GET  /registers/{key}       200 {"key", "value", "revision"}, or 404; ?consistency=serializable reads what one member knows
 //	PUT  /registers/{key}       {"value", "expectRevision"} -> 200, or 409: the comparison failed, certainly not applied
 //	GET  /stock/{sku}           200 {"sku", "level", "revision", "stale"}; 501 without inventory
-//	GET  /stream/stock/{sku}    200, a JSON line like that for each change; ?after=REVISION goes on behind the last line that was read
+//	GET  /stream/stock/{sku}    200, a JSON line like that for each change; ?after=REVISION goes on behind the last line that was read,
+//	                            ?for=30s ends it after that time. A last line {"end", "after"} says that it is over, or that the replica stops
 //
 // An error is JSON with error and traceId. 503 (with Retry-After) and 504 leave open whether a write took effect; 408: the body
 // did not arrive within the request's time.
@@ -20,11 +21,13 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/body"
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
+	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/limit"
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/requests"
+	"github.com/hasvc/gauntlet/hasvc/internal/route"
 	"github.com/hasvc/gauntlet/hasvc/internal/shed"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
@@ -43,6 +46,7 @@ type Server struct {
 	limiter *limit.Limiter
 	shedder *shed.Limiter
 	mux     *http.ServeMux
+	unknown http.HandlerFunc // for what has no place in mux
 }
 
 // New returns the API on top of orders; routes may add more.
@@ -61,15 +65,20 @@ func New(cfg config.Config, orders ordersv1.OrdersClient, reg prometheus.Registe
 	s.mux.HandleFunc("/orders", s.wrongMethod(http.MethodPost))
 	s.mux.HandleFunc("/orders/{id}", s.wrongMethod(http.MethodGet))
 	s.mux.HandleFunc("/registers/{key}", s.wrongMethod("GET, PUT"))
-	s.mux.HandleFunc("/", s.handle("unknown", func(context.Context, http.ResponseWriter, *http.Request) error {
+	s.unknown = s.handle("unknown", func(context.Context, http.ResponseWriter, *http.Request) error {
 		return problem(http.StatusNotFound, "there is no such resource")
-	}))
+	})
+	s.mux.HandleFunc("/", s.unknown)
 	routes(s.mux)
 	return s
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !route.Clean(r.URL) {
+		s.unknown(w, r)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 
@@ -102,9 +111,20 @@ func (s *Server) admit(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err := s.limiter.Wait(ctx, r, route); err != nil {
 		return err
 	}
+	whole := func() error {
+		until, _ := ctx.Deadline()
+		return body.Keep(w, r, int64(s.cfg.MaxBody), until)
+	}
+	if s.cfg.Defects.Has(defect.ShedEarly) {
+		return s.shedder.Run(ctx, r, func() error {
+			if err := whole(); err != nil {
+				return err
+			}
+			return handle()
+		})
+	}
 	// Before it takes a place: how fast a client sends is no measure of the load either.
-	until, _ := ctx.Deadline()
-	if err := body.Keep(w, r, int64(s.cfg.MaxBody), until); err != nil {
+	if err := whole(); err != nil {
 		return err
 	}
 	return s.shedder.Run(ctx, r, handle)

@@ -144,6 +144,13 @@ func TestAPI(t *testing.T) {
 		{name: "id not UTF-8", method: "GET", path: "/orders/%ff", status: 400},
 		{name: "idempotency key not UTF-8", method: "POST", path: "/orders", headers: "Idempotency-Key: \xff", body: `{"sku":"a","quantity":1}`, status: 400},
 		{name: "no such resource", method: "GET", path: "/nothing", status: 404},
+		{name: "two slashes", method: "POST", path: "//orders", body: `{"sku":"a","quantity":2}`, status: 404},
+		{name: "two slashes at the end", method: "GET", path: "/orders/x//", status: 404},
+		{name: "dots", method: "POST", path: "/orders/../x", body: `{"sku":"a","quantity":2}`, status: 404},
+		{name: "a dot", method: "GET", path: "/registers/./k", status: 404},
+		{name: "dots in a stream", method: "GET", path: "/stream/stock/../stock/a", status: 404},
+		{name: "an encoded slash is part of a name", method: "GET", path: "/orders/%2F..", status: 200, body2: want{"id": "/.."}},
+		{name: "encoded dots are a name", method: "GET", path: "/orders/%2e%2e", status: 200, body2: want{"id": ".."}},
 		{name: "wrong method", method: "DELETE", path: "/orders/x", status: 405, header: "Allow: GET"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -278,7 +285,9 @@ func FuzzRequest(f *testing.F) {
 	f.Add("PUT", "/registers/k", "application/json", "", "", []byte(`{"value":"x"}`))
 	f.Add("GET", "/orders/%ff", "", "-1", "\xff", []byte(nil))
 	f.Add("GET", "/stock/a", "", "", "", []byte(nil))
+	f.Add("POST", "/orders/..//", "", "", "", []byte(nil))
 	f.Add("GET", "/stream/stock/a?after=1", "", "20", "", []byte(nil))
+	f.Add("GET", "/stream/stock/a?for=10ms", "", "20", "", []byte(nil))
 	f.Fuzz(func(t *testing.T, method, path, ct, timeout, key string, body []byte) {
 		r, err := http.NewRequest(method, "http://gateway"+path, io.NopCloser(strings.NewReader(string(body))))
 		if err != nil || r.URL.Path == "" || r.URL.Path[0] != '/' {
@@ -289,7 +298,7 @@ func FuzzRequest(f *testing.F) {
 		r.Header.Set("Idempotency-Key", key)
 		w := httptest.NewRecorder()
 		serve(t, &streamless{}, defect.NoRecover).ServeHTTP(w, r)
-		if w.Code >= 400 {
+		if w.Code >= 300 {
 			require.Contains(t, []int{400, 401, 404, 405, 409, 411, 413, 415, 422, 429, 503, 504}, w.Code)
 			require.True(t, json.Valid(w.Body.Bytes()), w.Body.String())
 		}
@@ -369,14 +378,21 @@ func TestDeadlineOfWaiting(t *testing.T) {
 	assert.Equal(t, statusClientGone, ask(gone, "5000"))
 }
 
-// A body that does not come is waited for as long as the request has time, and takes no place from others.
-func TestBodyThatDoesNotCome(t *testing.T) {
+// A body that does not come is waited for as long as the request has time, and takes no place from others; with the defect it does.
+func TestShedEarly(t *testing.T) {
+	for _, wrong := range []bool{false, true} {
+		t.Run(fmt.Sprint("wrong ", wrong), func(t *testing.T) { bodiesThatDoNotCome(t, wrong) })
+	}
+}
+
+func bodiesThatDoNotCome(t *testing.T, wrong bool) {
 	cfg, err := config.Parse([]string{"HASVC_SHED=on", fmt.Sprint("HASVC_SHED_LIMIT=", config.ShedLeast), "HASVC_DEADLINE=20s"}, ":0")
 	require.NoError(t, err)
+	cfg.Defects = defect.Set{defect.ShedEarly: wrong}
 	s := httptest.NewServer(New(cfg, &fake{}, prometheus.NewRegistry(), tracerOf(t, cfg), zap.NewNop(), func(*http.ServeMux) {}))
 	defer s.Close()
 	var answers []*bufio.Reader
-	for range 2 * config.ShedLeast {
+	for range config.ShedLeast {
 		c, err := net.Dial("tcp", s.Listener.Addr().String())
 		require.NoError(t, err)
 		defer c.Close()
@@ -395,7 +411,11 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 	resp, err := s.Client().Get(s.URL + "/orders/x")
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	assert.Equal(t, http.StatusOK, resp.StatusCode, "there is a place")
+	if wrong {
+		assert.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	} else {
+		assert.Equal(t, http.StatusOK, resp.StatusCode, "there is a place")
+	}
 	for _, in := range answers {
 		resp, err := http.ReadResponse(in, nil)
 		require.NoError(t, err)
@@ -451,6 +471,103 @@ func TestQuietStream(t *testing.T) {
 		}, "it ends with an error, and it has begun")
 		assert.Equal(t, 2, q.opened)
 	})
+}
+
+// following is orders with a stock that changed once, an hour ago, and what comes then.
+type following struct {
+	fake
+	grpc.ClientStream
+	ctx    context.Context
+	opens  time.Duration // that it takes
+	breaks time.Duration // after which it does; 0: never
+	sent   bool
+}
+
+func (f *following) WatchStock(ctx context.Context, _ *ordersv1.WatchStockRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[ordersv1.Stock], error) {
+	f.ctx = ctx
+	return f, f.pause(f.opens)
+}
+
+func (f *following) pause(d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-f.ctx.Done():
+		return status.FromContextError(f.ctx.Err()).Err()
+	}
+}
+
+func (*following) Header() (metadata.MD, error) { return metadata.MD{}, nil }
+
+func (f *following) Recv() (*ordersv1.Stock, error) {
+	if !f.sent {
+		f.sent = true
+		return &ordersv1.Stock{Sku: "a", Level: 3, Revision: 7}, nil
+	}
+	if f.breaks == 0 {
+		f.breaks = 24 * time.Hour
+	}
+	if err := f.pause(f.breaks); err != nil {
+		return nil, err
+	}
+	return nil, status.Error(codes.Internal, "it broke")
+}
+
+// A client can tell a stream that lasted as long as it asked, or that its replica ended, from one that broke off.
+func TestStreamEnds(t *testing.T) {
+	const (
+		level = `{"sku":"a","level":3,"revision":7}` + "\n"
+		over  = `{"end":"the stream has lasted as long as was asked","after":7}` + "\n"
+		stops = `{"end":"this replica is about to stop; go on at another one","after":7}` + "\n"
+	)
+	for _, test := range []struct {
+		name   string
+		query  string
+		orders following
+		stops  time.Duration // after which the replica does; 0: never
+		status int
+		after  time.Duration
+		lines  string
+		breaks bool
+	}{
+		{name: "as asked", query: "?for=2s", status: 200, after: 2 * time.Second, lines: level + over},
+		{name: "nothing changed", query: "?for=2s&after=7", orders: following{sent: true}, status: 200, after: 2 * time.Second, lines: over},
+		{name: "the replica stops", query: "?for=2s", stops: time.Second, status: 200, after: time.Second, lines: level + stops},
+		{name: "the replica stops, and nothing was asked", stops: time.Hour, status: 200, after: time.Hour, lines: level + stops},
+		{name: "broken", query: "?for=2s", orders: following{breaks: time.Second}, status: 200, after: time.Second, lines: level, breaks: true},
+		{name: "orders is late", query: "?for=2s", orders: following{opens: time.Hour}, status: 504, after: 2 * time.Second},
+		{name: "no duration", query: "?for=2", status: 400},
+		{name: "no time", query: "?for=0s", status: 400},
+		{name: "less than none", query: "?for=-2s", status: 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := serve(t, &test.orders)
+				var stop context.CancelFunc
+				s.Streams, stop = context.WithCancel(t.Context())
+				defer stop()
+				if test.stops > 0 {
+					time.AfterFunc(test.stops, stop)
+				}
+				w, begin := httptest.NewRecorder(), time.Now()
+				ask := func() { s.ServeHTTP(w, httptest.NewRequest("GET", "/stream/stock/a"+test.query, nil)) }
+				if test.breaks {
+					assert.PanicsWithValue(t, http.ErrAbortHandler, ask)
+				} else {
+					ask()
+				}
+				assert.Equal(t, test.after, time.Since(begin))
+				assert.Equal(t, test.status, w.Code)
+				if test.status == http.StatusOK {
+					assert.Equal(t, test.lines, w.Body.String())
+					return
+				}
+				got := want{}
+				require.NoError(t, json.NewDecoder(w.Body).Decode(&got))
+				assert.NotEmpty(t, got["error"])
+			})
+		})
+	}
 }
 
 // Far more are in hand than the limit allows: the rest is refused, and all is well when they have gone.

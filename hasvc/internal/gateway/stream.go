@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -23,8 +25,11 @@ type streamEnd struct {
 	After int64  `json:"after"`
 }
 
+// errOver ends a stream whose client asked for no more of it.
+var errOver = errors.New("the stream has lasted as long as was asked")
+
 // streamStock sends every change of a stock as a JSON line, from the level as it is or after a revision, for as long as the client
-// listens. Behind it the stream goes over from replica to replica, without a gap and without a repetition.
+// listens or has asked for. Behind it the stream goes over from replica to replica, without a gap and without a repetition.
 func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if err := text("sku", r.PathValue("sku")); err != nil {
 		return err
@@ -32,32 +37,52 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limiter.Wait(r.Context(), r, "stream_stock"); err != nil {
 		return err
 	}
-	lines := &lines{to: w, control: http.NewResponseController(w)}
-	if v := r.URL.Query().Get("after"); v != "" {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || n < 0 {
-			return problem(http.StatusBadRequest, "after is a revision that was answered before")
-		}
-		lines.after = n
+	after, lasts, err := streamed(r.URL.Query())
+	if err != nil {
+		return err
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
+	lines := &lines{to: w, control: http.NewResponseController(w), after: after}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
 	if s.Streams != nil {
-		defer context.AfterFunc(s.Streams, cancel)()
+		defer context.AfterFunc(s.Streams, func() { cancel(nil) })()
 	}
-	err := rpc.Resume(ctx, s.cfg, func(ctx context.Context, taken func()) (bool, error) {
+	if lasts > 0 {
+		// It is no deadline: orders would have it too, and an end that it makes looks like a break from here.
+		defer time.AfterFunc(lasts, func() { cancel(errOver) }).Stop()
+	}
+	err = rpc.Resume(ctx, s.cfg, func(ctx context.Context, taken func()) (bool, error) {
 		return s.followStock(ctx, taken, r.PathValue("sku"), lines)
 	})
-	switch {
+	switch over := errors.Is(context.Cause(ctx), errOver); {
 	case r.Context().Err() != nil:
 		return nil // nobody is left to tell
 	case s.Streams != nil && s.Streams.Err() != nil:
 		return lines.write(streamEnd{End: "this replica is about to stop; go on at another one", After: lines.after})
+	case over && !lines.begun:
+		return problem(http.StatusGatewayTimeout, "orders did not begin in the time that the stream was to last")
+	case over:
+		return lines.write(streamEnd{End: errOver.Error(), After: lines.after})
 	case !lines.begun:
 		return err
 	}
 	logs.From(r.Context()).Warn("a stream broke off", zap.Error(err))
 	panic(http.ErrAbortHandler) // the only way to tell the client, who would take a proper end for the end
+}
+
+// streamed is what is asked of a stream: the revision that it goes on behind, and how long it lasts; 0: until its client leaves.
+func streamed(q url.Values) (after int64, lasts time.Duration, err error) {
+	if v := q.Get("after"); v != "" {
+		if after, err = strconv.ParseInt(v, 10, 64); err != nil || after < 0 {
+			return 0, 0, problem(http.StatusBadRequest, "after is a revision that was answered before")
+		}
+	}
+	if v := q.Get("for"); v != "" {
+		if lasts, err = time.ParseDuration(v); err != nil || lasts <= 0 {
+			return 0, 0, problem(http.StatusBadRequest, "for is how long the stream lasts, such as 30s")
+		}
+	}
+	return after, lasts, nil
 }
 
 // followStock reads one stream of orders to its end.

@@ -90,7 +90,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	mux := http.NewServeMux()
 	b.check.Routes(mux)
 	mux.Handle("GET /metrics", exposed(b.reg, cfg.Defects))
-	hs, err := serveHTTP(httpListener, mux, log, failed)
+	hs, err := serveHTTP(httpListener, mux, cfg, log, failed)
 	if err != nil {
 		return errors.Join(err, grpcListener.Close(), httpListener.Close())
 	}

@@ -21,15 +21,16 @@ import (
 // last tenth of a second. Here they are answered, and their connections closed then.
 type conns struct {
 	*net.TCPListener
-	leaving atomic.Bool
+	patience time.Duration // with who takes nothing of an answer
+	leaving  atomic.Bool
 
 	mu   sync.Mutex
 	open map[*conn]struct{}
 	less chan struct{} // of capacity 1: one was closed
 }
 
-func newConns(l *net.TCPListener) *conns {
-	return &conns{TCPListener: l, open: map[*conn]struct{}{}, less: make(chan struct{}, 1)}
+func newConns(l *net.TCPListener, patience time.Duration) *conns {
+	return &conns{TCPListener: l, patience: patience, open: map[*conn]struct{}{}, less: make(chan struct{}, 1)}
 }
 
 // acceptAgain is how long a connection that was seen to wait may take to be accepted.

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
 )
 
 const posted = "POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n"
@@ -68,8 +70,13 @@ func bound(t *testing.T) *net.TCPListener {
 
 func answering(t *testing.T) (s *httpServer, addr net.Addr) {
 	t.Helper()
+	return serving(t, config.Config{Deadline: soon}, func(http.ResponseWriter, *http.Request) {})
+}
+
+func serving(t *testing.T, cfg config.Config, h http.HandlerFunc) (s *httpServer, addr net.Addr) {
+	t.Helper()
 	l := bound(t)
-	s, err := serveHTTP(l, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), zap.NewNop(), func(err error) { t.Error(err) })
+	s, err := serveHTTP(l, h, cfg, zap.NewNop(), func(err error) { t.Error(err) })
 	require.NoError(t, err)
 	t.Cleanup(s.abort)
 	return s, l.Addr()
@@ -167,7 +174,7 @@ func TestLeaveClosesWhatIsIdle(t *testing.T) {
 	} {
 		for _, before := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/before %v", test.name, before), func(t *testing.T) {
-				l := newConns(bound(t))
+				l := newConns(bound(t), 0)
 				cl := dial(t, l.Addr())
 				nc, err := l.Accept()
 				require.NoError(t, err)
@@ -202,7 +209,7 @@ func TestLeaveClosesWhatIsIdle(t *testing.T) {
 
 // A client that the kernel has let in, and that is not accepted yet, does not know that nobody does.
 func TestLeaveAcceptsWhatWaits(t *testing.T) {
-	l := newConns(bound(t))
+	l := newConns(bound(t), 0)
 	for range 3 {
 		dial(t, l.Addr()).send(posted)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -53,7 +54,7 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 		{Name: "gateway", Ping: server.Ping},
 		{Name: "etcd", Ping: registryStore.Ping, Optional: true}, // it goes on with the gateways that it knows
 	}
-	hs, err := serveHTTP(l, server, log, failed)
+	hs, err := serveHTTP(l, server, cfg, log, failed)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -81,9 +82,13 @@ func Edge(ctx context.Context, cfg config.Config, log *zap.Logger, listening fun
 	early.Wait()
 	err = departure{cfg: cfg, check: check, log: log,
 		deregister: registrar.Deregister,
-		depart:     func() { hs.depart(); server.EndStreams() },
-		finish:     hs.finish,
-		abort:      hs.abort,
+		depart:     hs.depart,
+		finish: func(ctx context.Context) error {
+			// A stream whose client asked for an end comes to it meanwhile. The others have none: they are cut while there is time to end well.
+			defer time.AfterFunc(cfg.Shutdown*4/5, server.EndStreams).Stop()
+			return hs.finish(ctx)
+		},
+		abort: hs.abort,
 	}.leave()
 	stopWatching()
 	late.Wait()

@@ -34,6 +34,11 @@ func TestEdge(t *testing.T) {
 	require.Equal(t, http.StatusCreated, code, "%v", body)
 	id, ok := body["id"].(string)
 	require.True(t, ok)
+	for _, path := range []string{"//orders", "/orders/../orders", "/stream", "/nothing"} {
+		code, body := e.ask(http.MethodPost, path, `{"sku":"a","quantity":2}`)
+		assert.Equal(t, http.StatusNotFound, code, path)
+		assert.NotEmpty(t, body["traceId"], path)
+	}
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.stop() }()
 	for len(stopped) == 0 {

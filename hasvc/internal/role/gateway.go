@@ -69,7 +69,7 @@ func Gateway(ctx context.Context, cfg config.Config, log *zap.Logger, listening 
 	if !cfg.Defects.Has(defect.StreamCut) {
 		api.Streams = streams
 	}
-	hs, err := serveHTTP(l, api, log, failed)
+	hs, err := serveHTTP(l, api, cfg, log, failed)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

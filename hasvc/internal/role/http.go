@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/hasvc/gauntlet/hasvc/internal/config"
 )
 
 // Bounds against clients that are slow or send too much.
@@ -28,12 +30,12 @@ type httpServer struct {
 	done      chan struct{}
 }
 
-func serveHTTP(l *net.TCPListener, h http.Handler, log *zap.Logger, failed func(error)) (*httpServer, error) {
+func serveHTTP(l *net.TCPListener, h http.Handler, cfg config.Config, log *zap.Logger, failed func(error)) (*httpServer, error) {
 	std, err := zap.NewStdLogAt(log.Named("http"), zap.WarnLevel)
 	if err != nil {
 		return nil, fmt.Errorf("making the HTTP server's log: %w", err)
 	}
-	s := &httpServer{conns: newConns(l), done: make(chan struct{})}
+	s := &httpServer{conns: newConns(l, patience(cfg)), done: make(chan struct{})}
 	s.server = &http.Server{
 		Handler: s.telling(h), ErrorLog: std, ConnState: s.conns.state,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +173,8 @@ type fakeOrders struct {
 
 	mu    sync.Mutex
 	calls int
+
+	opened, ended atomic.Int64 // streams
 }
 
 func startFake(t testing.TB, etcd *clientv3.Client, get func(context.Context) error) *fakeOrders {

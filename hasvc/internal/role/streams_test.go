@@ -135,6 +135,43 @@ func TestStreamCut(t *testing.T) {
 	})
 }
 
+// An edge hands on how a gateway ends a stream. When it stops itself it waits for those that end, and cuts the others, which it cannot end.
+func TestStreamsThroughTheEdge(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, 1)
+	set := func(c *config.Config) {
+		c.Inventory, c.Shutdown = true, 2*time.Second
+	}
+	replicas := map[string]*running{}
+	for _, name := range []string{"inventory", "orders", "gateway", "edge"} {
+		replicas[name] = start(t, name, etcd.URLs(), set)
+		replicas[name].waitReady()
+	}
+	other := start(t, "edge", etcd.URLs(), set)
+	other.waitReady()
+
+	asked, askedBroken := replicas["edge"].listen("/stream/stock/a?for=1s")
+	endless, endlessBroken := replicas["edge"].listen("/stream/stock/a")
+	next(t, asked)
+	next(t, endless)
+	require.NoError(t, replicas["edge"].stop(), "it stops in time all the same")
+	assert.Contains(t, next(t, asked).End, "as long as was asked")
+	_, more := <-asked
+	assert.False(t, more)
+	assert.False(t, askedBroken())
+	_, more = <-endless
+	assert.False(t, more, "it has no end, which would be taken for one")
+	assert.True(t, endlessBroken())
+
+	lines, broken := other.listen("/stream/stock/a")
+	next(t, lines)
+	require.NoError(t, replicas["gateway"].stop())
+	assert.Contains(t, next(t, lines).End, "this replica is about to stop")
+	_, more = <-lines
+	assert.False(t, more)
+	assert.False(t, broken())
+}
+
 // A stream lives longer than a server gives a client for its request, through every hop.
 func TestStreamLives(t *testing.T) {
 	t.Parallel()
