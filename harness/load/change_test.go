@@ -63,6 +63,19 @@ func TestAChangeTouchesOnlyWhatFollows(t *testing.T) {
 	})
 }
 
+// At 27 ns, 12 and 15 ns after one another: as seconds their sum is a rounding more, and the rate that has ended would go on.
+func TestAChangeAtOnceIsTheRateAtOnce(t *testing.T) {
+	planned, err := NewSchedule(constant(1))
+	require.NoError(t, err)
+	s, err := planned.Changed(12, planned, plan.RateChange{})
+	require.NoError(t, err)
+	assert.Zero(t, s.Rate(12))
+	s, err = s.Changed(27, planned, plan.RateChange{Times: 1})
+	require.NoError(t, err)
+	assert.InDelta(t, 1, s.Rate(27), 1e-9)
+	assert.Zero(t, s.Rate(26))
+}
+
 func TestAChangeBeyondWhatCanBeSent(t *testing.T) {
 	s, err := NewSchedule(constant(500_000))
 	require.NoError(t, err)

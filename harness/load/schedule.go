@@ -15,20 +15,27 @@ import (
 // the start to t, request n (from 0) is due at the first moment after which C exceeds n.
 type Schedule struct {
 	stages []stretch
-	end    float64 // seconds: where the last stage ends and its rate begins to hold
-	total  float64 // C(end)
-	hold   float64 // requests per second from end on
+	end    time.Duration // where the last stage ends and its rate begins to hold
+	total  float64       // C(end)
+	hold   float64       // requests per second from end on
 }
 
-// stretch is a stage in place: it begins at second at, when before requests have come due.
+// stretch is a stage in place: it begins at at, when before requests have come due. Moments are whole nanoseconds, so that
+// one stretch ends exactly where the next one begins.
 type stretch struct {
-	at, before  float64
-	length      float64 // seconds
+	at, length  time.Duration
+	before      float64
 	from, slope float64 // requests per second, and how much more of them each second
 }
 
-// area is how many requests come due in the first so many seconds of the stretch.
-func (g stretch) area(length float64) float64 { return g.from*length + g.slope/2*length*length }
+// area is how many requests come due in the first so much of the stretch.
+func (g stretch) area(length time.Duration) float64 {
+	x := length.Seconds()
+	return g.from*x + g.slope/2*x*x
+}
+
+// rate is the number of requests a second so much after its beginning.
+func (g stretch) rate(length time.Duration) float64 { return g.from + g.slope*length.Seconds() }
 
 // after is how many requests have come due when it ends.
 func (g stretch) after() float64 { return g.before + g.area(g.length) }
@@ -43,7 +50,6 @@ func NewSchedule(stages []plan.Stage) (*Schedule, error) {
 	}
 	var errs []error
 	s := &Schedule{}
-	var at time.Duration // summed as whole nanoseconds, so that long runs do not drift
 	for i, g := range stages {
 		last := i == len(stages)-1
 		bad := func(format string, a ...any) {
@@ -57,25 +63,27 @@ func NewSchedule(stages []plan.Stage) (*Schedule, error) {
 		if g.For < 0 || (g.For == 0 && !last) {
 			bad("it lasts %v; only the last stage may leave out how long it lasts", g.For)
 		}
-		if length := g.For.D().Seconds(); length > 0 {
-			s.stages = append(s.stages, stretch{at: at.Seconds(), before: s.total, length: length, from: g.From, slope: (g.To - g.From) / length})
-			s.total = s.stages[len(s.stages)-1].after() // and no other sum: a rounding apart, a request would be due between the two
+		if g.For.D() > math.MaxInt64-s.end {
+			bad("it ends more than %v after the start", time.Duration(math.MaxInt64))
+			break
 		}
-		at += g.For.D()
+		if length := g.For.D(); length > 0 {
+			s.stages = append(s.stages, stretch{at: s.end, before: s.total, length: length, from: g.From, slope: (g.To - g.From) / length.Seconds()})
+			s.total = s.stages[len(s.stages)-1].after() // and no other sum: a rounding apart, a request would be due between the two
+			s.end += length
+		}
 		s.hold = g.To
 	}
-	s.end = at.Seconds()
 	return s, errors.Join(errs...)
 }
 
 // Changed is the schedule with other rates from t on: those of planned, changed by c. What came due before t stays as it
 // was, to the nanosecond. Changed by {Times: 1}, it is back at the plan.
 func (s *Schedule) Changed(t time.Duration, planned *Schedule, c plan.RateChange) (*Schedule, error) {
-	x := t.Seconds()
-	n := &Schedule{end: x, total: s.integral(t)}
-	for _, g := range append(slices.Clip(s.stages), stretch{at: s.end, before: s.total, length: math.Inf(1), from: s.hold}) {
-		if g.at < x {
-			g.length = min(g.length, x-g.at)
+	n := &Schedule{end: t, total: s.integral(t)}
+	for _, g := range append(slices.Clip(s.stages), stretch{at: s.end, before: s.total, length: math.MaxInt64, from: s.hold}) {
+		if g.at < t {
+			g.length = min(g.length, t-g.at)
 			n.stages = append(n.stages, g)
 		}
 	}
@@ -87,21 +95,21 @@ func (s *Schedule) Changed(t time.Duration, planned *Schedule, c plan.RateChange
 		n.append(next, 0, 1)
 		return n, nil
 	}
-	if top := planned.max(x) * c.Times; !(c.Times >= 0) || top > maxRate {
+	if top := planned.max(t) * c.Times; !(c.Times >= 0) || top > maxRate {
 		return nil, fmt.Errorf("%v times the planned rate is %v/s; at most %d a second", c.Times, top, maxRate)
 	}
-	n.append(planned, x, c.Times)
+	n.append(planned, t, c.Times)
 	return n, nil
 }
 
-// append goes on as o does from second x of it, with times its rates.
-func (s *Schedule) append(o *Schedule, x, times float64) {
+// append goes on as o does from t on, with times its rates.
+func (s *Schedule) append(o *Schedule, t time.Duration, times float64) {
 	for _, g := range o.stages {
-		skip := max(0, x-g.at)
+		skip := max(0, t-g.at)
 		if g.length -= skip; g.length <= 0 {
 			continue
 		}
-		g.from = (g.from + g.slope*skip) * times
+		g.from = g.rate(skip) * times
 		g.slope *= times
 		g.at, g.before = s.end, s.total
 		s.stages = append(s.stages, g)
@@ -111,12 +119,12 @@ func (s *Schedule) append(o *Schedule, x, times float64) {
 	s.hold = o.hold * times
 }
 
-// max is the highest rate from second x on.
-func (s *Schedule) max(x float64) float64 {
+// max is the highest rate from t on.
+func (s *Schedule) max(t time.Duration) float64 {
 	top := s.hold
 	for _, g := range s.stages {
-		if g.at+g.length > x {
-			top = max(top, g.from, g.from+g.slope*g.length)
+		if g.at+g.length > t {
+			top = max(top, g.from, g.rate(g.length))
 		}
 	}
 	return top
@@ -125,10 +133,10 @@ func (s *Schedule) max(x float64) float64 {
 // Stages are the rates from t on.
 func (s *Schedule) Stages(t time.Duration) []plan.Stage {
 	n := &Schedule{}
-	n.append(s, t.Seconds(), 1)
+	n.append(s, t, 1)
 	var out []plan.Stage
 	for _, g := range n.stages {
-		out = append(out, plan.Stage{For: plan.Duration(seconds(g.length)), From: g.from, To: g.from + g.slope*g.length})
+		out = append(out, plan.Stage{For: plan.Duration(g.length), From: g.from, To: g.rate(g.length)})
 	}
 	return append(out, plan.Stage{From: n.hold, To: n.hold})
 }
@@ -140,33 +148,32 @@ func (s *Schedule) Due(n uint64) (t time.Duration, ok bool) {
 	i := sort.Search(len(s.stages), func(i int) bool { return s.stages[i].after() > x })
 	if i < len(s.stages) {
 		g := s.stages[i]
-		return seconds(g.at + g.solve(x-g.before)), true
+		return later(g.at, g.solve(x-g.before)), true
 	}
 	if s.hold == 0 {
 		return 0, false
 	}
-	return seconds(s.end + (x-s.total)/s.hold), true
+	return later(s.end, (x-s.total)/s.hold), true
 }
 
 // solve returns the second of the stretch at which m requests have come due, for 0 <= m < area.
 func (g stretch) solve(m float64) float64 {
 	if g.slope == 0 { // by a division alone, as where the last rate holds: a stage that is cut moves no due time
-		return math.Min(m/g.from, g.length)
+		return math.Min(m/g.from, g.length.Seconds())
 	}
 	// The quadratic slope/2 t^2 + from t = m in the form that does not cancel.
 	d := g.from + math.Sqrt(math.Max(0, g.from*g.from+2*g.slope*m))
 	if d == 0 {
 		return 0
 	}
-	return math.Min(2*m/d, g.length)
+	return math.Min(2*m/d, g.length.Seconds())
 }
 
 // Rate is the number of requests a second at t.
 func (s *Schedule) Rate(t time.Duration) float64 {
-	x := t.Seconds()
 	for _, g := range s.stages {
-		if x < g.at+g.length {
-			return g.from + g.slope*(x-g.at)
+		if t < g.at+g.length {
+			return g.rate(t - g.at)
 		}
 	}
 	return s.hold
@@ -187,18 +194,18 @@ func (s *Schedule) Count(t time.Duration) uint64 {
 }
 
 func (s *Schedule) integral(t time.Duration) float64 {
-	x := t.Seconds()
 	for _, g := range s.stages {
-		if y := x - g.at; y < g.length {
-			return g.before + g.area(y)
+		if t < g.at+g.length {
+			return g.before + g.area(t-g.at)
 		}
 	}
-	return s.total + s.hold*(x-s.end)
+	return s.total + s.hold*(t-s.end).Seconds()
 }
 
-func seconds(s float64) time.Duration {
-	if s >= math.MaxInt64/1e9 {
-		return math.MaxInt64
+// later is so many seconds after at, or the last moment there is.
+func later(at time.Duration, seconds float64) time.Duration {
+	if ns := math.Round(seconds * 1e9); ns < float64(math.MaxInt64-at) {
+		return at + time.Duration(ns)
 	}
-	return time.Duration(math.Round(s * 1e9))
+	return math.MaxInt64
 }

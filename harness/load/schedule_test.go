@@ -81,6 +81,7 @@ func TestBadStages(t *testing.T) {
 		"infinite":             {{From: 1, To: math.Inf(1)}},
 		"endless but not last": {{From: 1, To: 1}, {From: 2, To: 2}},
 		"negative length":      {{For: sec(-1), From: 1, To: 1}},
+		"beyond all time":      {{For: math.MaxInt64, From: 1, To: 1}, {For: 1, From: 1, To: 1}},
 	} {
 		_, err := NewSchedule(g)
 		assert.Error(t, err, name)
