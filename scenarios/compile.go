@@ -160,7 +160,7 @@ func setDefault[T comparable](v *T, d T) {
 }
 
 func load(name string, l Stream, seed uint64) plan.Load {
-	out := plan.Load{Name: name, To: l.To, Port: l.Port, Timeout: l.Timeout, KeepAlive: true, Idle: l.Idle, Targets: l.Targets, Seed: seed}
+	out := plan.Load{Name: name, To: l.To, Port: l.Port, Timeout: l.Timeout, KeepAlive: true, Idle: l.Idle, HTTP2: l.HTTP2, Targets: l.Targets, Seed: seed}
 	setDefault(&out.Timeout, plan.Duration(DefaultLoadTimeout))
 	if l.KeepAlive != nil {
 		out.KeepAlive = *l.KeepAlive

@@ -73,6 +73,7 @@ func TestFormats(t *testing.T) {
 	require.Len(t, p.Loads, 3)
 	assert.Equal(t, plan.Duration(800*time.Millisecond), p.Loads[2].Idle)
 	assert.Zero(t, p.Loads[0].Idle)
+	assert.True(t, p.Loads[2].HTTP2)
 	assert.Equal(t, &plan.GRPC{}, p.Loads[1].GRPC)
 	assert.Equal(t, &plan.Stream{Send: 5, Pause: plan.Duration(20 * time.Millisecond)}, p.Loads[1].Requests[2].Stream)
 	assert.Equal(t, []plan.Stage{{For: plan.Duration(2 * time.Second), From: 50, To: 50}, {For: plan.Duration(5 * time.Second), From: 50, To: 400}}, p.Loads[0].Stages)

@@ -84,6 +84,8 @@ func TestErrors(t *testing.T) {
 		{"idle", "rate: 200/s", "rate: 200/s\n    idle: 0s", `8:11: an idle time of 0s keeps none; write keepalive: false`},
 		{"idle and a new connection each", "rate: 200/s", "rate: 200/s\n    keepalive: false\n    idle: 1s", `9:5: with keepalive: false no connection is ever idle; give one of them`},
 		{"idle of gRPC", "rate: 200/s", "rate: 200/s\n    grpc: {}\n    idle: 1s", `9:5: gRPC calls share one connection to each replica, which is kept to the end; leave idle out`},
+		{"http2 of gRPC", "rate: 200/s", "rate: 200/s\n    grpc: {}\n    http2: true", `9:5: gRPC calls go over HTTP/2 anyway; leave http2 out`},
+		{"header of a connection", "rate: 200/s", "rate: 200/s\n    http2: true\n    requests: [{path: /, headers: {upgrade: x}}]", `9:36: upgrade is about a connection of HTTP/1.1; HTTP/2 does not know it (RFC 9113, 8.2.2)`},
 		{"warm-up", "baseline: 3s", "warmup: soon", `12:9: warmup: "soon" is no time; write it as 2s, 150ms or 0s..2s`},
 		{"timeout", "baseline: 3s", "timeout: 0s", `12:10: a timeout of 0s leaves no time`},
 		// Load and workloads.

@@ -123,15 +123,19 @@ func (x *explainer) baseline() {
 	x.line("")
 }
 
-// connections says what becomes of a load's connections, where that is not the default.
+// connections says what a load's connections are and what becomes of them, where that is not the default.
 func connections(l plan.Load) string {
+	over := ""
+	if l.HTTP2 {
+		over = ", over HTTP/2"
+	}
 	switch {
 	case !l.KeepAlive:
-		return ", a new connection each"
+		return over + ", a new connection each"
 	case l.Idle > 0:
-		return fmt.Sprintf(", connections are closed when idle for %s", short(l.Idle))
+		return fmt.Sprintf("%s, connections are closed when idle for %s", over, short(l.Idle))
 	}
-	return ""
+	return over
 }
 
 func stages(ss []plan.Stage) string {

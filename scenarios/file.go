@@ -80,6 +80,7 @@ type Stream struct {
 	Timeout   plan.Duration `json:"timeout" desc:"Of a request. Default 1s."`
 	KeepAlive *bool         `json:"keepalive" desc:"Reuse connections. Default true."`
 	Idle      plan.Duration `json:"idle" desc:"How long a client keeps a connection that it has no use for; of HTTP. Default: to the end. Where a server closes it first, a request can be on its way."`
+	HTTP2     bool          `json:"http2" desc:"Speak HTTP/2 from the first byte, without TLS (prior knowledge, h2c), to the ready replicas in turn over one connection each. Default: HTTP/1.1."`
 	Requests  []Request     `json:"requests" desc:"Templates, chosen by weight."`
 	Targets   string        `json:"targets" desc:"Instead of requests: a file in vegeta's HTTP format, relative to this file."`
 	GRPC      *GRPC         `json:"grpc" desc:"Its requests are gRPC calls, to the ready replicas in turn over one connection each; {} is enough where the service has server reflection."`

@@ -114,6 +114,9 @@ func (v *validator) loads() {
 		case l.Idle <= 0:
 			v.at(sub(at, "idle"), "an idle time of %v keeps none; write keepalive: false", l.Idle)
 		}
+		if l.HTTP2 && l.GRPC != nil {
+			v.key(sub(at, "http2"), "gRPC calls go over HTTP/2 anyway; leave http2 out")
+		}
 		switch given(has("rate"), has("stages")) {
 		case 0:
 			v.key(at, "load %s: how much? give it rate: 200/s, or stages", name)
@@ -229,6 +232,9 @@ func (v *validator) requests(load []any, l Stream) {
 			if !validHeader(h) {
 				v.key(sub(at, "headers", h), "%q is no name of a header", h)
 			}
+			if l.HTTP2 && slices.Contains(ofConnections, http.CanonicalHeaderKey(h)) {
+				v.key(sub(at, "headers", h), "%s is about a connection of HTTP/1.1; HTTP/2 does not know it (RFC 9113, 8.2.2)", h)
+			}
 			v.template(sub(at, "headers", h), r.Headers[h])
 		}
 		if has("body") {
@@ -252,6 +258,9 @@ func (v *validator) requests(load []any, l Stream) {
 }
 
 var methods = []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions}
+
+// ofConnections are the headers that may not stand in a request of HTTP/2.
+var ofConnections = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"}
 
 func validMethod(m string) bool { return slices.Contains(methods, m) }
 

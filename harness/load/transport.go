@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,10 +17,6 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// lanes is how many clients a load stands for. Each has connections of its own: http.Transport hands out the idle
-// connection used last, so with one client everything would go to one replica.
-const lanes = 16
-
 // errLost ends a request whose connection broke before the answer.
 var errLost = errors.New("connection lost before the answer")
 
@@ -30,20 +25,28 @@ var errLost = errors.New("connection lost before the answer")
 type transport struct {
 	src     source
 	timeout time.Duration
-	base    http.Transport
-	hosts   [lanes]string
 	host    string
-
-	pool *replicas.Pool
+	wire    wire
 
 	mu    sync.Mutex
 	calls map[uint64]*call // sent, not yet collected by done
+}
+
+// wire carries requests over connections that it owns.
+type wire interface {
+	// send sends a request once, and notes which connection it went on. It may do so again on another one if the server
+	// certainly has not begun on it.
+	send(r *http.Request, seq uint64, c *call) (*http.Response, error)
+	// close ends what is still open, and waits for it.
+	close()
 }
 
 // call is what is known of one request beside vegeta's result.
 type call struct {
 	conn       *replicas.Conn
 	mark       int64 // what conn had sent before this request
+	shared     bool  // conn carries others at the same time
+	untaken    bool  // the server said that it has not begun on it
 	stop       context.CancelFunc
 	lost       error // why it was ended though an attempt was left
 	node       string
@@ -67,30 +70,16 @@ type sender interface {
 }
 
 func newTransport(src source, set *replicas.Set, l plan.Load) *transport {
-	timeout := l.Timeout.D()
-	t := &transport{src: src, pool: set.Pool(timeout), timeout: timeout, host: set.Host(), calls: map[uint64]*call{}}
-	_, port, err := net.SplitHostPort(t.host)
-	if err != nil {
-		port = "80"
-	}
-	for i := range t.hosts {
-		t.hosts[i] = net.JoinHostPort("lane-"+strconv.Itoa(i), port)
-	}
-	t.base = http.Transport{
-		DialContext:         t.pool.Dial,
-		DisableKeepAlives:   !l.KeepAlive,
-		IdleConnTimeout:     l.Idle.D(),
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: 1 << 20,
+	t := &transport{src: src, timeout: l.Timeout.D(), host: set.Host(), calls: map[uint64]*call{}}
+	if l.HTTP2 {
+		t.wire = newHTTP2(set, l)
+	} else {
+		t.wire = newHTTP1(set, l)
 	}
 	return t
 }
 
-// close ends what is still open, and waits for it.
-func (t *transport) close() {
-	t.base.CloseIdleConnections()
-	t.pool.Close()
-}
+func (t *transport) close() { t.wire.close() }
 
 // RoundTrip is http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -113,13 +102,9 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	// transport that it does not know.
 	ctx, cancel := context.WithTimeout(r.Context(), t.timeout)
 	c.stop = cancel
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: c.gotConn})
-	resp, err := t.base.RoundTrip(t.request(ctx, seq, m))
+	resp, err := t.wire.send(t.request(ctx, m), seq, c)
 	if err != nil {
 		cancel()
-		if c.lost != nil {
-			err = c.lost
-		}
 		if d := (*replicas.DialError)(nil); errors.As(err, &d) {
 			c.node = d.Node
 		}
@@ -150,12 +135,15 @@ func timeout(err error) bool {
 }
 
 // ending tells a request that failed before anything of it was written from one that the service may have begun on. The
-// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer.
+// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer. Those of the others
+// on a shared connection count too, so that in doubt the service has begun.
 func (c *call) ending(late bool) record.Ending {
-	if c.conn == nil {
+	if c.conn == nil || c.untaken {
 		return record.Refused
 	}
-	c.conn.Refuse() // http.Transport closes it, but may not have done so yet
+	if !c.shared {
+		c.conn.Refuse() // http.Transport closes it, but may not have done so yet
+	}
 	switch {
 	case c.conn.Sent() == c.mark:
 		return record.Refused
@@ -165,9 +153,9 @@ func (c *call) ending(late bool) record.Ending {
 	return record.Reset
 }
 
-func (t *transport) request(ctx context.Context, seq uint64, m *message) *http.Request {
+func (t *transport) request(ctx context.Context, m *message) *http.Request {
 	u := *m.url
-	u.Scheme, u.Host = "http", t.hosts[seq%lanes]
+	u.Scheme, u.Host = "http", t.host
 	r := (&http.Request{Method: m.method, URL: &u, Host: t.host, Header: withID(m.header, m.id), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
 	if h := m.header.Get("Host"); h != "" {
 		r.Host = h
@@ -194,25 +182,6 @@ func withID(h http.Header, id string) http.Header {
 	}
 	out[requestID] = []string{id}
 	return out
-}
-
-// gotConn hears which connection a request uses. http.Transport sends a GET, or anything with an Idempotency-Key, again when a
-// kept connection breaks under it. A load sends each request once: it may move to another connection only if nothing
-// of it has left. A call of gotConn returns before anything is sent on the new connection.
-func (c *call) gotConn(i httptrace.GotConnInfo) {
-	next, ok := i.Conn.(*replicas.Conn)
-	if !ok {
-		return
-	}
-	if c.conn != nil && c.conn.Sent() > c.mark {
-		next.Refuse()
-		if c.lost = errLost; c.conn.Broken() != nil {
-			c.lost = fmt.Errorf("%w: %w", errLost, c.conn.Broken())
-		}
-		c.stop()
-		return
-	}
-	c.conn, c.mark, c.node = next, next.Sent(), next.Node
 }
 
 // done returns what is known of a request that has ended, and forgets it.

@@ -192,7 +192,8 @@ type Load struct {
 	Stages    []Stage   `json:"stages"`         // the last one's rate holds until the end of recovery
 	Timeout   Duration  `json:"timeout"`
 	KeepAlive bool      `json:"keepalive"`
-	Idle      Duration  `json:"idle,omitempty"` // how long a connection that nothing uses is kept; 0: to the end
+	Idle      Duration  `json:"idle,omitempty"`  // how long a connection that nothing uses is kept; 0: to the end
+	HTTP2     bool      `json:"http2,omitempty"` // with prior knowledge, without TLS
 	Requests  []Request `json:"requests,omitempty"`
 	Targets   string    `json:"targets,omitempty"` // a file in vegeta's HTTP format, a path that can be opened; instead of Requests
 	Seed      uint64    `json:"seed"`

@@ -17,20 +17,27 @@ func main() {
 	defer stop()
 	var draining atomic.Bool
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+	hello := func(w http.ResponseWriter, r *http.Request) {
 		if draining.Load() {
 			// A connection that is kept alive would be cut in the middle of the next request.
 			w.Header().Set("Connection", "close")
 		}
 		host, _ := os.Hostname()
 		fmt.Fprintln(w, "hello from", host)
+	}
+	mux.HandleFunc("GET /{$}", hello)
+	mux.HandleFunc("GET /slow", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(40 * time.Millisecond) // as a service does that works, or asks another
+		hello(w, r)
 	})
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
 		if draining.Load() {
 			http.Error(w, "draining", http.StatusServiceUnavailable)
 		}
 	})
-	s := &http.Server{Addr: ":8080", Handler: mux}
+	s := &http.Server{Addr: ":8080", Handler: mux, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	served := make(chan error, 1)
 	go func() { served <- s.ListenAndServe() }()
 	select {

@@ -73,7 +73,9 @@ func (top *Topology) add(service, group, node string, ordinal int, make func(str
 		top:  top, ready: true, conns: map[net.Conn]struct{}{}, accept: newAccept(), closing: newClosing(),
 	}
 	top.nodes[node] = d
-	srv := &http.Server{Handler: make(node)}
+	srv := &http.Server{Handler: make(node), Protocols: new(http.Protocols)}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	var served sync.WaitGroup
 	served.Go(func() { _ = srv.Serve(d) })
 	top.t.Cleanup(func() {
