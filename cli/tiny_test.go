@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,8 +25,14 @@ func tiny() {
 	switch os.Args[1] {
 	case "serve":
 		serve()
-	case "get": // asks a URL
-		res, err := http.Get(os.Args[2])
+	case "get", "post": // asks a URL, or sends it the rest
+		ask := func() (*http.Response, error) { return http.Get(os.Args[2]) }
+		if os.Args[1] == "post" {
+			ask = func() (*http.Response, error) {
+				return http.Post(os.Args[2], "application/json", strings.NewReader(os.Args[3]))
+			}
+		}
+		res, err := ask()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

@@ -21,7 +21,7 @@ import (
 
 // upFlags are the flags of up.
 type upFlags struct {
-	toxic            []string
+	toxic, reply     []string
 	driver, api, out string
 }
 
@@ -35,10 +35,18 @@ TOPOLOGY is a Compose file, or the name of one that ships with Gauntlet.
 
 Each port of a service can be reached at an address of loopback, by way of the node "client". Toxiproxy's HTTP API is
 spoken for it, so that its command line and its clients add toxics and remove them: a proxy is a link, called FROM_TO. A
-link that can have toxics accepts a connection before the other end does; --toxic says which, the others are left alone.`,
+link that can have toxics accepts a connection before the other end does; --toxic says which, the others are left alone.
+
+Beside toxiproxy's own toxics there are two more, which answer requests in the server's place on the links that --reply names,
+a share of them (the toxicity), the first so many or each so manyth:
+
+  http_error  status=503, and if wanted path=REGEXP method=REGEXP body=TEXT retry_after=SECONDS first=N every=N
+  grpc_error  code=14 (UNAVAILABLE), and if wanted method=REGEXP message=TEXT first=N every=N`,
 		Example: `  gauntlet up reference --toxic gateway:orders
   toxiproxy-cli toxic add -t latency -a latency=200 gateway-1_orders-1
-  toxiproxy-cli toxic remove -n latency_downstream gateway-1_orders-1`,
+  toxiproxy-cli toxic remove -n latency_downstream gateway-1_orders-1
+  gauntlet up requests --reply client:edge
+  toxiproxy-cli toxic add -t http_error -a status=503 -a path=^/orders --toxicity 0.3 client_edge`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(c, "which topology? A Compose file, or the name of a shipped one: %v", shippedTopologies())
@@ -50,6 +58,7 @@ link that can have toxics accepts a connection before the other end does; --toxi
 		},
 	}
 	c.Flags().StringArrayVar(&f.toxic, "toxic", nil, "let the links `FROM:TO` have toxics, each a node, a service or a group; may be given several times (default: all links)")
+	c.Flags().StringArrayVar(&f.reply, "reply", nil, "read the requests on the links `FROM:TO`, so that they can have error replies; may be given several times")
 	c.Flags().StringVar(&f.driver, "driver", "", "run the topology on this `DRIVER`: "+driverNames())
 	c.Flags().StringVar(&f.api, "api", harness.DefaultAPI, "speak toxiproxy's API at this `ADDRESS`")
 	c.Flags().StringVar(&f.out, "out", "runs", "put the directory with the nodes' logs below this `DIRECTORY`")
@@ -73,7 +82,7 @@ func (f *upFlags) up(ctx context.Context, arg string, stdout, stderr io.Writer) 
 	dir := harness.RunDir(f.out, &plan.Plan{Name: "up"}, "")
 	defer os.Remove(dir) // where nothing was started
 	s, err := harness.Stand(ctx, file, harness.StandOptions{
-		Driver: driver, Toxic: f.toxic, API: f.api, Dir: dir, Seed: rand.Uint64() >> 11, Progress: p,
+		Driver: driver, Toxic: f.toxic, Reply: f.reply, API: f.api, Dir: dir, Seed: rand.Uint64() >> 11, Progress: p,
 		Observe: func(e cluster.Event) {
 			if e.Kind == cluster.NodeExited {
 				p(fmt.Sprintf("%s has ended %s", e.Node, e.Detail))

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type StandOptions struct {
 	Driver   cluster.Driver // nil: the sandbox
 	Toxic    []string       // "FROM:TO", each a node, service or group: links that can have toxics. Empty: all
+	Reply    []string       // likewise: links whose requests are read too, so that the toxics can be error replies
 	API      string         // where toxiproxy's API is spoken; default 127.0.0.1:8474, toxiproxy's own
 	Dir      string         // of the nodes' logs and volumes
 	Seed     uint64         // of what toxics draw
@@ -71,7 +73,7 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 	for _, w := range spec.Warnings {
 		opt.Progress("warning: " + w)
 	}
-	links, err := standingLinks(spec, opt.Toxic)
+	links, replied, err := standingLinks(spec, opt.Toxic, opt.Reply)
 	if err != nil {
 		return nil, &InputError{err}
 	}
@@ -96,7 +98,7 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 	}
 	s.volumes = filepath.Join(opt.Dir, "volumes")
 	s.Cluster, err = opt.Driver.Up(ctx, spec, cluster.Options{
-		Dir: opt.Dir, Volumes: s.volumes, Observe: opt.Observe, Progress: opt.Progress, Toxic: links,
+		Dir: opt.Dir, Volumes: s.volumes, Observe: opt.Observe, Progress: opt.Progress, Toxic: links, Replied: replied,
 	})
 	if err != nil {
 		return s, err
@@ -111,7 +113,7 @@ func Stand(ctx context.Context, compose string, opt StandOptions) (s *Standing, 
 			s.Ports = append(s.Ports, Published{svc.Name, port, f.listener.Addr().String()})
 		}
 	}
-	h, err := toxiproxyapi.New(s.Cluster, links, opt.Seed, s.ends)
+	h, err := toxiproxyapi.New(s.Cluster, links, replied, opt.Seed, s.ends)
 	if err != nil {
 		return s, &InputError{err}
 	}
@@ -162,8 +164,22 @@ func (s *Standing) Close(ctx context.Context) (left []string, err error) {
 	return left, err
 }
 
-// standingLinks are the links that were asked for, or all.
-func standingLinks(spec *cluster.Spec, asked []string) ([]cluster.Link, error) {
+// standingLinks are the links that can have toxics, all if none was asked for, and those of them whose requests are read.
+func standingLinks(spec *cluster.Spec, toxic, reply []string) (links, replied []cluster.Link, err error) {
+	if len(reply) > 0 {
+		if replied, err = linksOf(spec, reply); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(toxic) > 0 {
+		toxic = slices.Concat(toxic, reply)
+	}
+	links, err = linksOf(spec, toxic)
+	return links, replied, err
+}
+
+// linksOf are the links that were asked for, or all.
+func linksOf(spec *cluster.Spec, asked []string) ([]cluster.Link, error) {
 	nodes := append(cluster.Planned(spec), cluster.NodeInfo{Name: cluster.Client})
 	named := func(name string) (found []string) {
 		for _, n := range nodes {

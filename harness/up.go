@@ -58,7 +58,7 @@ func Up(t testing.TB, compose string, opts ...Option) *Topology {
 	})
 	var links []cluster.Link
 	if o.streams != nil {
-		if links, err = standingLinks(spec, o.streams); err != nil {
+		if links, err = linksOf(spec, o.streams); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,6 +2,8 @@
 // it: https://github.com/Shopify/toxiproxy#http-api. A proxy is a link that goes through the link core. Which there are
 // was decided when the topology was started, so proxies are neither created nor deleted here; toxics are.
 //
+// Beside toxiproxy's types of toxics there are http_error and grpc_error, error replies in the server's place.
+//
 // It takes what toxiproxy takes, but for what can only be a mistake: there an attribute that the toxic does not have is ignored, and
 // a misspelt one leaves a toxic that does nothing; so does a toxicity below 0, and one above 1 is no share. Here they are refused.
 package toxiproxyapi
@@ -42,22 +44,11 @@ type Proxy struct {
 
 // Toxic is one on a proxy.
 type Toxic struct {
-	Attributes map[string]int64 `json:"attributes"`
-	Name       string           `json:"name"`
-	Type       string           `json:"type"`
-	Stream     string           `json:"stream"`
-	Toxicity   float32          `json:"toxicity"`
-}
-
-// attributes are those of each type of toxic; toxiproxy's answers have them all.
-var attributes = map[string][]string{
-	"bandwidth":  {"rate"},
-	"latency":    {"latency", "jitter"},
-	"limit_data": {"bytes"},
-	"reset_peer": {"timeout"},
-	"slicer":     {"average_size", "size_variation", "delay"},
-	"slow_close": {"delay"},
-	"timeout":    {"timeout"},
+	Attributes map[string]any `json:"attributes"` // int64 and string
+	Name       string         `json:"name"`
+	Type       string         `json:"type"`
+	Stream     string         `json:"stream"`
+	Toxicity   float32        `json:"toxicity"`
 }
 
 // Name is that of a link's proxy: node names have no underscore in them, as a rule, and every character is one of a URL.
@@ -71,9 +62,10 @@ type Linker interface {
 
 // API is the handler. Changes are made one at a time.
 type API struct {
-	linker Linker
-	seed   uint64
-	mux    http.ServeMux
+	linker  Linker
+	replied map[cluster.Link]bool
+	seed    uint64
+	mux     http.ServeMux
 
 	mu      sync.Mutex
 	made    uint64 // toxics so far
@@ -90,10 +82,13 @@ type proxy struct {
 // noRule stands for the rule of a toxic whose toxicity is 0: it is on the list, and nothing is done.
 const noRule cluster.RuleID = 0
 
-// New returns the API for links that go through the core. end says how an end of a link is called; what toxics draw comes from
-// the seed.
-func New(linker Linker, links []cluster.Link, seed uint64, end func(cluster.Link) (listen, upstream string)) (*API, error) {
-	a := &API{linker: linker, seed: seed, proxies: map[string]*proxy{}}
+// New returns the API for links that go through the core. The requests of those that are replied on are read, so that error replies
+// can be given on them. end says how an end of a link is called; what toxics draw comes from the seed.
+func New(linker Linker, links, replied []cluster.Link, seed uint64, end func(cluster.Link) (listen, upstream string)) (*API, error) {
+	a := &API{linker: linker, replied: map[cluster.Link]bool{}, seed: seed, proxies: map[string]*proxy{}}
+	for _, l := range replied {
+		a.replied[l] = true
+	}
 	for _, l := range links {
 		name := Name(l)
 		if other := a.proxies[name]; other != nil {
@@ -311,19 +306,21 @@ func (a *API) add(ctx context.Context, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	t := Toxic{Stream: "downstream", Toxicity: 1}
-	if err := decode(r, &t); err != nil {
+	in := struct {
+		Toxic
+		Attributes map[string]json.RawMessage `json:"attributes"`
+	}{Toxic: Toxic{Stream: "downstream", Toxicity: 1}}
+	if err := decode(r, &in); err != nil {
 		return 0, nil, err
 	}
+	t := in.Toxic
 	if t.Name == "" {
 		t.Name = t.Type + "_" + t.Stream
 	}
 	if slices.ContainsFunc(p.Toxics, func(x Toxic) bool { return x.Name == t.Name }) {
 		return 0, nil, fail(http.StatusConflict, "toxic already exists")
 	}
-	given := t.Attributes
-	t.Attributes = nil
-	id, err := a.apply(ctx, p, &t, given)
+	id, err := a.apply(ctx, p, &t, in.Attributes)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -332,43 +329,37 @@ func (a *API) add(ctx context.Context, r *http.Request) (int, any, error) {
 }
 
 // apply puts a toxic on the link, with attributes in place of those that it has, and completes them.
-func (a *API) apply(ctx context.Context, p *proxy, t *Toxic, given map[string]int64) (cluster.RuleID, error) {
-	known, ok := attributes[t.Type]
+func (a *API) apply(ctx context.Context, p *proxy, t *Toxic, given map[string]json.RawMessage) (cluster.RuleID, error) {
+	kind, ok := kinds[t.Type]
 	stream := strings.ToLower(t.Stream) // what is listed is what was given, as with toxiproxy
 	switch {
 	case !ok:
 		return noRule, fail(http.StatusBadRequest, "invalid toxic type")
 	case stream != "upstream" && stream != "downstream":
 		return noRule, fail(http.StatusBadRequest, "stream was invalid, can be either upstream or downstream")
+	case kind.reply != nil && !a.replied[p.link]:
+		return noRule, fail(http.StatusBadRequest, "the requests of this link are not read; \"gauntlet up --reply FROM:TO\" has them read from the first connection on")
 	}
-	full := map[string]int64{}
-	for _, k := range known {
-		full[k] = t.Attributes[k]
-	}
-	for name, value := range given {
-		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) // as encoding/json does for toxiproxy
-		if i < 0 {
-			return noRule, fail(http.StatusBadRequest, "%s has no attribute %q, only %s", t.Type, name, strings.Join(known, ", "))
-		}
-		full[known[i]] = value
-	}
-	raw, err := json.Marshal(full)
-	if err != nil {
+	changed := *t
+	var err error
+	if changed.Attributes, err = kind.complete(t.Type, t.Attributes, given); err != nil {
 		return noRule, err
 	}
 	id := noRule
 	if t.Toxicity != 0 {
 		a.made++
-		id, err = a.linker.Apply(ctx, []cluster.Link{p.link}, cluster.Rule{Toxic: &cluster.Toxic{
-			Type: t.Type, Stream: stream, Toxicity: float64(t.Toxicity), Attributes: raw, Seed: a.seed + a.made}})
+		rule, err := kind.rule(changed, stream, a.seed+a.made)
+		if err != nil {
+			return noRule, err
+		}
+		if id, err = a.linker.Apply(ctx, []cluster.Link{p.link}, rule); err != nil {
+			if ctx.Err() != nil {
+				return noRule, err
+			}
+			return noRule, fail(http.StatusBadRequest, "%v", err) // what the plane says of impossible values
+		}
 	}
-	switch {
-	case ctx.Err() != nil && err != nil:
-		return noRule, err
-	case err != nil: // what the plane says of impossible values
-		return noRule, fail(http.StatusBadRequest, "%v", err)
-	}
-	t.Attributes = full
+	*t = changed
 	return id, nil
 }
 
@@ -390,8 +381,8 @@ func (a *API) change(ctx context.Context, r *http.Request) (int, any, error) {
 	}
 	t := p.Toxics[i]
 	in := struct {
-		Attributes map[string]int64 `json:"attributes"`
-		Toxicity   *float32         `json:"toxicity"`
+		Attributes map[string]json.RawMessage `json:"attributes"`
+		Toxicity   *float32                   `json:"toxicity"`
 	}{Toxicity: &t.Toxicity}
 	if err := decode(r, &in); err != nil {
 		return 0, nil, err

@@ -75,7 +75,7 @@ func (r *rules) Remove(_ context.Context, id cluster.RuleID) error {
 
 func serveAPI(t *testing.T, linker toxiproxyapi.Linker, links ...cluster.Link) (*toxiproxy.Client, string) {
 	t.Helper()
-	api, err := toxiproxyapi.New(linker, links, 7, func(l cluster.Link) (string, string) { return l.From, l.To + ":7000" })
+	api, err := toxiproxyapi.New(linker, links, links[:1], 7, func(l cluster.Link) (string, string) { return l.From, l.To + ":7000" })
 	require.NoError(t, err)
 	s := httptest.NewServer(api)
 	t.Cleanup(s.Close)
@@ -154,7 +154,7 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 	c.UserAgent = "Mozilla/5.0"
 	_, err = c.Proxies()
 	require.Error(t, err, "a browser")
-	_, err = toxiproxyapi.New(r, []cluster.Link{{From: "a_b", To: "c"}, {From: "a", To: "b_c"}}, 1, func(cluster.Link) (string, string) { return "", "" })
+	_, err = toxiproxyapi.New(r, []cluster.Link{{From: "a_b", To: "c"}, {From: "a", To: "b_c"}}, nil, 1, func(cluster.Link) (string, string) { return "", "" })
 	require.ErrorContains(t, err, "a_b_c")
 }
 
@@ -202,6 +202,54 @@ func TestWhatToxiproxyTakes(t *testing.T) {
 		_, err = p.AddToxic("", "latency", "", 0, attributes)
 		require.ErrorContains(t, err, "HTTP 400")
 	}
+}
+
+// Two types of our own answer requests in the server's place, on links whose requests are read.
+func TestErrorReplies(t *testing.T) {
+	r := &rules{held: map[cluster.RuleID]cluster.Rule{}}
+	c, _ := serveAPI(t, r, cluster.Link{From: "a", To: "b"}, cluster.Link{From: "a", To: "c"})
+	p, err := c.Proxy("a_b")
+	require.NoError(t, err)
+	tox, err := p.AddToxic("", "http_error", "", 0.25, toxiproxy.Attributes{"status": 503, "path": "^/orders", "Retry_After": 2})
+	require.NoError(t, err)
+	require.Equal(t, "http_error_downstream downstream 0.25 map[body: every:0 first:0 method: path:^/orders retry_after:2 status:503]",
+		fmt.Sprint(tox.Name, " ", tox.Stream, " ", tox.Toxicity, " ", tox.Attributes))
+	require.Equal(t, &cluster.Reply{HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "2"}, Path: "^/orders", Share: 0.25, Seed: 8}, r.held[1].Reply)
+	_, err = p.UpdateToxic("http_error_downstream", 1, toxiproxy.Attributes{"method": "POST", "body": "no", "every": 3})
+	require.NoError(t, err)
+	require.Equal(t, map[cluster.RuleID]cluster.Rule{2: {Reply: &cluster.Reply{
+		HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "2", Body: "no"}, Path: "^/orders", Method: "POST", Every: 3, Seed: 9}}}, r.held)
+	require.NoError(t, p.RemoveToxic("http_error_downstream"))
+	_, err = p.AddToxic("g", "grpc_error", "downstream", 1, toxiproxy.Attributes{"code": 14, "message": "later", "method": "/Create$", "first": 5})
+	require.NoError(t, err)
+	require.Equal(t, map[cluster.RuleID]cluster.Rule{3: {Reply: &cluster.Reply{
+		GRPC: &cluster.GRPCReply{Code: 14, Message: "later"}, Path: "/Create$", First: 5, Seed: 10}}}, r.held)
+	require.NoError(t, c.ResetState())
+	require.Empty(t, r.held)
+
+	other, err := c.Proxy("a_c")
+	require.NoError(t, err)
+	for _, bad := range []struct {
+		proxy    *toxiproxy.Proxy
+		kind     string
+		stream   string
+		toxicity float32
+		attr     toxiproxy.Attributes
+		says     string
+	}{
+		{other, "http_error", "", 1, toxiproxy.Attributes{"status": 503}, "the requests of this link are not read"},
+		{p, "http_error", "upstream", 1, toxiproxy.Attributes{"status": 503}, "an answer goes downstream"},
+		{p, "http_error", "", 0.5, toxiproxy.Attributes{"status": 503, "first": 1}, "first and every say which requests"},
+		{p, "http_error", "", 1, toxiproxy.Attributes{"status": "many"}, `http_error's attribute status: "many" is no whole number`},
+		{p, "http_error", "", 1, toxiproxy.Attributes{"path": []string{"/"}}, `http_error's attribute path: ["/"] is no text`},
+		{p, "grpc_error", "", 1, toxiproxy.Attributes{"status": 14}, `grpc_error has no attribute "status", only code, first, every, method, message`},
+	} {
+		_, err := bad.proxy.AddToxic("", bad.kind, bad.stream, bad.toxicity, bad.attr)
+		require.ErrorContains(t, err, "HTTP 400: "+bad.says)
+	}
+	require.Empty(t, r.held)
+	_, err = other.AddToxic("", "latency", "", 1, toxiproxy.Attributes{"latency": 1})
+	require.NoError(t, err, "of toxiproxy's own it can have all")
 }
 
 // TestABodyThatDoesNotComeHoldsUpNobody has a client that sends the head of a change and then nothing.

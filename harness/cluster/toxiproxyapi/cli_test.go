@@ -46,6 +46,9 @@ func TestToxiproxysCommandDrivesALink(t *testing.T) {
 		{"toggle gateway-1_orders", []string{"now disabled"}, 2},
 		{"toggle gateway-1_orders", []string{"now enabled"}, 1},
 		{"toxic remove -n latency_downstream gateway-1_orders", []string{"Removed toxic"}, 0},
+		{"toxic add -t http_error --toxicity 0.3 -a status=503 -a path=^/orders -a retry_after=1 gateway-1_orders", []string{"Added downstream http_error toxic"}, 1},
+		{"inspect gateway-1_orders", []string{"status=503", "path=^/orders", "retry_after=1"}, 1},
+		{"toxic remove -n http_error_downstream gateway-1_orders", []string{"Removed toxic"}, 0},
 	} {
 		said, err := run(strings.Fields(c.args)...)
 		require.NoError(t, err, "%s: %s", c.args, said)
