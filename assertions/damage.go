@@ -2,6 +2,7 @@ package assertions
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 )
@@ -41,3 +42,8 @@ func (b Bounds) worse() bool {
 
 func (a *SLO) asksForDamage() bool      { return a.worse() }
 func (a *Recovers) asksForDamage() bool { return a.worse() }
+
+// asksForDamage: without a fault nobody repeats what was answered.
+func (a *RetryAmplification) asksForDamage() bool {
+	return strings.HasPrefix(a.Attempts.Op, ">") && a.During != plan.PhaseBaseline
+}

@@ -38,4 +38,16 @@ func TestWhatAMetricAsksOfAFault(t *testing.T) {
 		assert.Equal(t, want, (&PromQL{After: after, Within: plan.Duration(1)}).asksForDamage(), after)
 	}
 	assert.False(t, (&PromQL{Always: true}).asksForDamage())
+	assert.False(t, (&PromQL{During: "kill"}).asksForDamage())
+	assert.True(t, (&PromQL{During: "kill", Damage: true}).asksForDamage())
+}
+
+func TestWhatAmplificationAsksOfAFault(t *testing.T) {
+	for params, want := range map[string]bool{
+		`{"attempts": "<= 1.2"}`: false, `{"attempts": ">= 2"}`: true, `{"attempts": "> 1.5x baseline", "during": "kill"}`: true,
+		`{"attempts": ">= 1", "during": "baseline"}`: false, ``: false,
+	} {
+		p := &plan.Plan{Assert: []plan.Assert{{ID: "it", Kind: "retry-amplification", Params: json.RawMessage(params)}}}
+		assert.Equal(t, want, len(AskForDamage(p)) == 1, params)
+	}
 }

@@ -26,6 +26,7 @@ type PromQL struct {
 	Always bool          `json:"always,omitempty" desc:"It holds all the time under load."`
 	AtEnd  bool          `json:"at-end,omitempty" desc:"It holds at the end of recovery: the last value of each series counts, of the last four scrapes."`
 	After  string        `json:"after,omitempty" desc:"With within: the moment from which the time counts, FAULT.started, FAULT.in-effect, FAULT.undone or FAULT.gone."`
+	Damage bool          `json:"damage,omitempty" desc:"With during: what it asks for is what the faults do, such as requests that are turned away. The run without faults (--controls) is not asked then."`
 	Within plan.Duration `json:"within,omitempty" desc:"It comes to hold within this time of after; it need not stay."`
 }
 
@@ -135,6 +136,8 @@ func (a *PromQL) whole() error {
 		errs = append(errs, errors.New("when? give it one of during, always, at-end, or within and after"))
 	case len(when) > 1:
 		errs = append(errs, fmt.Errorf("%s exclude each other", strings.Join(when, " and ")))
+	case a.Damage && (a.During == "" || a.During == plan.PhaseBaseline):
+		errs = append(errs, errors.New("damage is done during a fault: give it during, a fault, or the phase fault or recovery"))
 	case when[0] == "within" && (a.Within <= 0 || a.After == ""):
 		errs = append(errs, errors.New("within and after belong together: the longest time, and the moment from which it counts"))
 	}
@@ -142,8 +145,9 @@ func (a *PromQL) whole() error {
 }
 
 // asksForDamage: what comes within a time of a fault's begin is what the fault does; what comes after its end is as it was before.
+// Of what holds while a fault does, nobody can tell by the expression.
 func (a *PromQL) asksForDamage() bool {
-	return strings.HasSuffix(a.After, ".started") || strings.HasSuffix(a.After, ".in-effect")
+	return a.Damage || strings.HasSuffix(a.After, ".started") || strings.HasSuffix(a.After, ".in-effect")
 }
 
 // measures says what the finding rests on: the run and its faults, and no load in particular.

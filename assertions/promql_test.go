@@ -334,6 +334,8 @@ func TestPromQLValidate(t *testing.T) {
 		"within alone":      {func(a *PromQL) { a.Always, a.Within = false, plan.Duration(time.Second) }, "belong together"},
 		"after alone":       {func(a *PromQL) { a.Always, a.After = false, "kill.undone" }, "belong together"},
 		"too short":         {func(a *PromQL) { a.Always, a.Within, a.After = false, plan.Duration(799*ms), "kill.undone" }, "shorter than four scrapes, 800ms"},
+		"damage when":       {func(a *PromQL) { a.Damage = true }, "damage is done during a fault"},
+		"damage too early":  {func(a *PromQL) { a.Always, a.During, a.Damage = false, "baseline", true }, "damage is done during a fault"},
 		"too short a phase": {func(a *PromQL) { a.Always, a.During = false, "baseline" }, "it lasts 700ms, less than four scrapes"},
 	} {
 		t.Run(name, func(t *testing.T) {
