@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hasvc/gauntlet/assertions"
@@ -97,7 +98,11 @@ func machine(fs []assertions.Finding) map[string]float64 {
 func reason(fs []assertions.Finding) string {
 	for _, f := range fs {
 		if f.Verdict != assertions.Pass {
-			return fmt.Sprintf("%s %s: %s %s", f.ID, f.Verdict, f.Summary, f.Reason)
+			said := f.Reason
+			if f.Summary != f.Reason { // of a premise they are the same
+				said = strings.Trim(f.Summary+": "+f.Reason, ": ")
+			}
+			return fmt.Sprintf("%s %s: %s", f.ID, f.Verdict, said)
 		}
 	}
 	return ""
