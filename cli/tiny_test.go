@@ -25,20 +25,12 @@ func tiny() {
 	switch os.Args[1] {
 	case "serve":
 		serve()
-	case "get", "post": // asks a URL, or sends it the rest
-		ask := func() (*http.Response, error) { return http.Get(os.Args[2]) }
-		if os.Args[1] == "post" {
-			ask = func() (*http.Response, error) {
-				return http.Post(os.Args[2], "application/json", strings.NewReader(os.Args[3]))
-			}
-		}
-		res, err := ask()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Println(res.Status)
-		_, _ = io.Copy(os.Stdout, res.Body)
+	case "get":
+		show(http.Get(os.Args[2]))
+	case "change": // asks a URL, posts to another one, and asks again, on the connection that it kept
+		show(http.Get(os.Args[2]))
+		show(http.Post(os.Args[3], "application/json", strings.NewReader(os.Args[4])))
+		show(http.Get(os.Args[2]))
 	case "slow": // is ready after a while
 		time.Sleep(time.Second)
 		serve()
@@ -70,6 +62,16 @@ func tiny() {
 		fmt.Fprintln(os.Stderr, "tiny cannot", os.Args[1])
 		os.Exit(64)
 	}
+}
+
+func show(res *http.Response, err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(res.Status)
+	_, _ = io.Copy(os.Stdout, res.Body)
+	fmt.Println()
 }
 
 func serve() {
