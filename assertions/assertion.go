@@ -90,6 +90,17 @@ type Finding struct {
 	proven bool
 }
 
+// Said is the summary and, where it says something else, the reason.
+func (f Finding) Said() string {
+	switch {
+	case f.Reason == "" || f.Reason == f.Summary: // the same, of a premise
+		return f.Summary
+	case f.Summary == "":
+		return f.Reason
+	}
+	return f.Summary + ": " + f.Reason
+}
+
 // Evidence is what a finding rests on, so that a reader can compute it again.
 type Evidence struct {
 	What   string             `json:"what"`           // "requests of orders due in fault", "operation", ...

@@ -131,7 +131,7 @@ func Killed(unchanged assertions.Verdict, c plan.Control, fs []assertions.Findin
 		var told []string
 		passed := len(of) > 0
 		for _, f := range of {
-			told = append(told, f.Verdict.String()+" ("+strings.Trim(f.Summary+": "+f.Reason, ": ")+")")
+			told = append(told, f.Verdict.String()+" ("+f.Said()+")")
 			passed = passed && f.Verdict == assertions.Pass
 		}
 		survived = append(survived, id+", which is "+strings.Join(told, ", "))

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hasvc/gauntlet/assertions"
@@ -98,11 +97,7 @@ func machine(fs []assertions.Finding) map[string]float64 {
 func reason(fs []assertions.Finding) string {
 	for _, f := range fs {
 		if f.Verdict != assertions.Pass {
-			said := f.Reason
-			if f.Summary != f.Reason { // of a premise they are the same
-				said = strings.Trim(f.Summary+": "+f.Reason, ": ")
-			}
-			return fmt.Sprintf("%s %s: %s", f.ID, f.Verdict, said)
+			return fmt.Sprintf("%s %s: %s", f.ID, f.Verdict, f.Said())
 		}
 	}
 	return ""

@@ -197,6 +197,7 @@ func TestRepliesStrikeWhatTheSeedSaysAndHealAtOnce(t *testing.T) {
 		s.remove(first)
 		s.remove(slow)
 		for _, bad := range []cluster.Reply{
+			{HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "1\r\nX: y"}, Share: 1},
 			{}, {HTTP: &cluster.HTTPReply{Status: 200}, Share: 1}, {HTTP: &cluster.HTTPReply{Status: 500}}, {HTTP: &cluster.HTTPReply{Status: 500}, Share: 1.5},
 			{HTTP: &cluster.HTTPReply{Status: 500}, First: 1, Every: 2}, {HTTP: &cluster.HTTPReply{Status: 500}, Share: 1, Path: "("}, {GRPC: &cluster.GRPCReply{Code: 17}, Share: 1},
 			{GRPC: &cluster.GRPCReply{Code: 1}, HTTP: &cluster.HTTPReply{Status: 500}, Share: 1},

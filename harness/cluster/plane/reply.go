@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -52,6 +53,8 @@ func newReply(what cluster.Reply) (*reply, error) {
 		errs = append(errs, fmt.Errorf("status %d is no error: 400 to 599", h.Status))
 	case h != nil && len(h.Body) > httpwire.MaxBody:
 		errs = append(errs, fmt.Errorf("a body of %d bytes is over the limit of %d", len(h.Body), httpwire.MaxBody))
+	case h != nil && strings.ContainsFunc(h.RetryAfter, func(c rune) bool { return c < ' ' || c > '~' }):
+		errs = append(errs, fmt.Errorf("retry-after %q is no value of a header", h.RetryAfter))
 	case h != nil:
 		r.answer = &httpwire.Answer{Status: h.Status, Body: h.Body, RetryAfter: h.RetryAfter}
 	case g.Code < 1 || g.Code > 16:
