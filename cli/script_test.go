@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,8 +28,51 @@ func TestMain(m *testing.M) {
 			defer stop()
 			os.Exit(cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr))
 		},
+		"into": into,
 		"tiny": tiny,
 	})
+}
+
+// into runs a program in the background of a script, which may read what it has written so far: into STDOUT STDERR CODE PROGRAM
+// [ARGUMENT...] names three files. The signal by which a script that fails ends its background goes on to the program: a shell would
+// keep it to itself, and the script wait for a topology that nobody takes down.
+func into() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt)
+	if err := runInto(os.Args[1:], signals); err != nil {
+		fmt.Fprintln(os.Stderr, "into:", err)
+		os.Exit(1)
+	}
+}
+
+func runInto(args []string, signals <-chan os.Signal) error {
+	if len(args) < 4 {
+		return errors.New("usage: into STDOUT STDERR CODE PROGRAM [ARGUMENT...]")
+	}
+	stdout, err := os.Create(args[0])
+	if err != nil {
+		return err
+	}
+	defer stdout.Close()
+	stderr, err := os.Create(args[1])
+	if err != nil {
+		return err
+	}
+	defer stderr.Close()
+	c := exec.Command(args[3], args[4:]...)
+	c.Stdout, c.Stderr = stdout, stderr
+	if err := c.Start(); err != nil {
+		return err
+	}
+	go func() { // lives as long as this process, which ends with the program
+		for s := range signals {
+			_ = c.Process.Signal(s)
+		}
+	}()
+	if err := c.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+		return err
+	}
+	return os.WriteFile(args[2], fmt.Appendln(nil, c.ProcessState.ExitCode()), 0o644)
 }
 
 // TestScripts runs testdata/*.txtar. The command is this test binary under another name; so is tiny, the program of the
@@ -155,7 +199,8 @@ func ownMounts(t *testing.T) string {
 func left(t *testing.T, work, mounts string) []string {
 	var found []string
 	for _, p := range processes(t) {
-		if p.parent == os.Getpid() {
+		// What runs in the background of a script that fails is ended after this.
+		if p.parent == os.Getpid() && p.name != "into" {
 			found = append(found, "process "+strings.ReplaceAll(cmdline(t, p.id), "\x00", " "))
 		}
 	}
