@@ -34,6 +34,7 @@ func verbs() []verb {
 		{"inventory", "", "serve the stock over gRPC, on top of etcd", serve("inventory")},
 		{"dev", "", "start one of each role, and an etcd, for a look around; Ctrl-C ends it all", dev},
 		{"probe", "URL", "exit with 0 when a GET is answered with 2xx, for health checks", probe},
+		{"certs", "DIR SERVICE...", "make certificates for services, which HASVC_TLS_CERT, _KEY and _CA name", certs},
 		{"config", "", "list the environment variables", listConfig},
 		{"api", "", "describe the HTTP API", describeAPI},
 		{"defects", "", "list what HASVC_DEFECT can switch on", listDefects},

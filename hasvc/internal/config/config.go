@@ -50,6 +50,7 @@ type Config struct {
 
 	StoreTry  time.Duration // of one attempt to reach the store
 	Inventory bool          // orders takes the stock of each order from inventory
+	TLS       TLS           // between services
 
 	Ready time.Duration // in which all dependencies must answer a readiness probe
 	Lease time.Duration // of the entry in the registry, whole seconds
@@ -70,6 +71,15 @@ type Breaker struct {
 	Open     time.Duration // how long it refuses before it tries again
 	Probes   int           // calls that it tries with; all must succeed
 }
+
+// TLS is the files, in PEM, by which services know each other; all of them or none.
+type TLS struct {
+	Cert, Key string // in the name of this service
+	CA        string // who signed the others'
+}
+
+// On reports whether there are any.
+func (t TLS) On() bool { return t != TLS{} }
 
 // Limit is how much one client may ask of one route.
 type Limit struct {
@@ -125,6 +135,9 @@ var Table = []Variable{
 	}},
 	{"HASVC_STORE_TRY_TIMEOUT", "250ms", "of one attempt to reach the store", func(c *Config, v string) error { return duration(&c.StoreTry, v, time.Millisecond) }},
 	{"HASVC_INVENTORY", "off", "on: orders takes the stock of each order from inventory, which it finds in the registry", func(c *Config, v string) error { return onOff(&c.Inventory, v) }},
+	{"HASVC_TLS_CERT", "", "certificate (PEM, may hold its chain) by which gateway, orders and inventory know each other, in the name of the service; with HASVC_TLS_KEY and HASVC_TLS_CA, or gRPC is plain text. `hasvc certs` makes some", func(c *Config, v string) error { c.TLS.Cert = v; return nil }},
+	{"HASVC_TLS_KEY", "", "its private key (PEM)", func(c *Config, v string) error { c.TLS.Key = v; return nil }},
+	{"HASVC_TLS_CA", "", "certificate (PEM) of who signs for all services", func(c *Config, v string) error { c.TLS.CA = v; return nil }},
 	{"HASVC_READY_TIMEOUT", "700ms", "in which all dependencies must answer a readiness probe", func(c *Config, v string) error { return duration(&c.Ready, v, time.Millisecond) }},
 	{"HASVC_LEASE", "2s", "lease of the entry in the registry, whole seconds; etcd grants no less than its election allows", func(c *Config, v string) error { return duration(&c.Lease, v, time.Second) }},
 	{"HASVC_DRAIN", "500ms", "how long a replica that is told to stop goes on serving, not ready any more", func(c *Config, v string) error { return duration(&c.Drain, v, 0) }},
@@ -161,6 +174,9 @@ func Parse(environ []string, defaultHTTP string) (Config, error) {
 		if err := v.set(&c, value); err != nil {
 			errs = append(errs, fmt.Errorf("%s=%q: %w", v.Name, value, err))
 		}
+	}
+	if t := c.TLS; t.On() && (t.Cert == "" || t.Key == "" || t.CA == "") {
+		errs = append(errs, errors.New("HASVC_TLS_CERT, HASVC_TLS_KEY and HASVC_TLS_CA: give all three, or none for plain text"))
 	}
 	if c.HTTP == "" {
 		c.HTTP = defaultHTTP

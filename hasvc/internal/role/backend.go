@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	grpchealth "google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -19,6 +20,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/health"
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
+	"github.com/hasvc/gauntlet/hasvc/internal/mtls"
 	"github.com/hasvc/gauntlet/hasvc/internal/recovery"
 	"github.com/hasvc/gauntlet/hasvc/internal/registry"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
@@ -72,6 +74,10 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 	}
 	defer closeAll()
 
+	secure, err := mtls.Server(cfg.TLS)
+	if err != nil {
+		return err
+	}
 	grpcListener, err := listen(cfg.GRPC)
 	if err != nil {
 		return err
@@ -95,7 +101,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 		return errors.Join(err, grpcListener.Close(), httpListener.Close())
 	}
 	streams := rpc.NewStreams()
-	server, healthServer := b.server(streams)
+	server, healthServer := b.server(streams, secure)
 	register(server)
 	gs := serveGRPC(grpcListener, server, failed)
 	listening(Addrs{HTTP: httpListener.Addr().String(), GRPC: grpcListener.Addr().String()})
@@ -129,7 +135,7 @@ func serveBackend(ctx context.Context, service string, cfg config.Config, log *z
 }
 
 // server has what every service has: spans, access log, metrics, deadlines and gRPC's health service.
-func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server) {
+func (b *backend) server(streams *rpc.Streams, secure credentials.TransportCredentials) (*grpc.Server, *grpchealth.Server) {
 	access, served := logs.Access{Log: b.log, Defects: b.cfg.Defects}, rpc.NewServed(b.reg)
 	unary := []grpc.UnaryServerInterceptor{access.Unary, served.Unary}
 	if b.cfg.Defects.Has(defect.NoDeadline) {
@@ -145,7 +151,7 @@ func (b *backend) server(streams *rpc.Streams) (*grpc.Server, *grpchealth.Server
 		stream = append(stream, streams.Server)
 	}
 	stream = append(stream, guard.Stream)
-	server := grpc.NewServer(append(rpc.ServerOptions(), b.tracer.Server(),
+	server := grpc.NewServer(append(rpc.ServerOptions(), grpc.Creds(secure), b.tracer.Server(),
 		grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...))...)
 	h := grpchealth.NewServer()
 	h.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING) // until the first probe

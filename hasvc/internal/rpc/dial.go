@@ -9,12 +9,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
+	"github.com/hasvc/gauntlet/hasvc/internal/mtls"
 )
 
 const (
@@ -32,11 +32,16 @@ func Dial(target string, res resolver.Builder, cfg config.Config, m *Metrics, mo
 	if err != nil {
 		return nil, err
 	}
-	breaker := newBreaker(path.Base(target), cfg, m)
-	attempt := attempts{service: path.Base(target), metrics: m}
+	service := path.Base(target)
+	secure, err := mtls.Client(cfg.TLS, service)
+	if err != nil {
+		return nil, err
+	}
+	breaker := newBreaker(service, cfg, m)
+	attempt := attempts{service: service, metrics: m}
 	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithResolvers(res),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(secure),
 		grpc.WithDefaultServiceConfig(sc),
 		grpc.WithDisableServiceConfig(), // none from the resolver
 		// Retries are made by the interceptor: gRPC's own know no timeout of one attempt, so they cannot get away from a
