@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
@@ -198,7 +199,7 @@ func (a *Breaker) Judge(_ context.Context, p *plan.Plan, r *record.Round) Findin
 		f.Summary += fmt.Sprintf("; %s made no calls and was left out", list(w.idle))
 	}
 	f.Evidence = append(f.Evidence, ev...)
-	f.Evidence = append(f.Evidence, Evidence{What: fmt.Sprintf("calls from %s to %s", a.In, a.Of), File: record.CallsFile(), Window: &Window{w.base.From, w.end}, Count: len(w.calls),
+	f.Evidence = append(f.Evidence, Evidence{What: fmt.Sprintf("calls from %s to %s", a.In, a.Of), File: record.CallsFile(), Window: &Window{w.base.From, w.end}, Count: begunIn(w.calls, w.base.From, w.end),
 		Values: map[string]float64{"in the baseline": float64(begunIn(w.calls, w.base.From, w.base.To)), "scrape interval": w.interval.Seconds()}})
 	return f
 }
@@ -310,7 +311,9 @@ func (a *Breaker) probes(w *watch, node string, l *life) part {
 		n := float64(begunIn(l.calls, e.From, e.To))
 		x.value = max(x.value, n/float64(e.episodes))
 		most = max(most, n-float64(e.episodes-1))
-		if !e.hidden {
+		// What ended closed is known up to the last scrape that was half-open: the probes after it cannot be told from the calls that
+		// followed, unless all of them together keep the bound.
+		if !e.hidden && (e.by == 0 || a.Probes.Holds(float64(begunIn(l.calls, e.From, e.by))/float64(e.episodes))) {
 			whole++
 		}
 	}
@@ -324,7 +327,7 @@ func (a *Breaker) probes(w *watch, node string, l *life) part {
 		x.text = fmt.Sprintf("%s let %s calls through in half-open episodes between two scrapes, perhaps as many in one, wanted %s", node, number(most), a.Probes)
 	case whole == 0:
 		x.verdict = Invalid
-		x.text = fmt.Sprintf("%s closed within one scrape of being half-open: its probes cannot be told from the calls that came after", node)
+		x.text = fmt.Sprintf("%s closed after each time that it was half-open: its probes cannot be told from the calls that came after", node)
 	default:
 		x.verdict, x.text = Pass, fmt.Sprintf("%s let at most %s calls through in each of %s, wanted %s", node, number(x.value), plural(len(all), "half-open episode"), a.Probes)
 	}
@@ -357,7 +360,11 @@ func (a *Breaker) closes(w *watch, node string, l *life) part {
 		}
 	default:
 		x.text = fmt.Sprintf("%s closed for good %s to %s after %s was undone, wanted %s", node, seconds(max(0, when.From-w.undone)), seconds(max(0, when.To-w.undone)), a.Fault, a.Closes)
-		if x.verdict == Invalid {
+		switch {
+		case l.dead(when.From, when.To) && x.verdict != Fail:
+			x.verdict = Invalid
+			x.text += ": its program ended then, and the next one began closed"
+		case x.verdict == Invalid:
 			x.text += ": the scrapes are too far apart to tell"
 		}
 	}
@@ -367,7 +374,7 @@ func (a *Breaker) closes(w *watch, node string, l *life) part {
 // staysClosed: no other state at any scrape, and no transition counted.
 func (a *Breaker) staysClosed(w *watch, node string, l *life) part {
 	x := part{name: "stays-closed", verdict: Pass}
-	made := begunIn(l.calls, w.start, w.undone)
+	made := w.made(l)
 	when, away := l.away(w.start, w.end)
 	switch {
 	case away:
@@ -399,7 +406,7 @@ func (a *Breaker) transitions(w *watch, node string, l *life) part {
 	}
 	x.verdict = between(a.Transitions, n, hi)
 	switch {
-	case x.verdict == Pass && n == 0 && begunIn(l.calls, w.start, w.undone) == 0:
+	case x.verdict == Pass && n == 0 && w.made(l) == 0:
 		x.verdict = Invalid
 		x.text = fmt.Sprintf("%s made no call in %s that could have changed it", node, orAll(a.Fault))
 	case x.verdict == Invalid:
@@ -433,7 +440,7 @@ func (a *Breaker) rejects(p *plan.Plan, r *record.Round, w *watch) ([]part, []Ev
 			everywhere = both(everywhere, spans[node])
 		}
 	}
-	var ss []sample
+	var ss, late []sample // late: sent when it was not open any more, and answered accordingly
 	others := map[int]int{}
 	for i := range reqs {
 		q := &reqs[i]
@@ -441,12 +448,20 @@ func (a *Breaker) rejects(p *plan.Plan, r *record.Round, w *watch) ([]part, []Ev
 		if !own {
 			in = everywhere
 		}
-		if (src.Request != "" && q.Request != src.Request) || !slices.ContainsFunc(in, func(s Window) bool { return q.Due > s.From && q.Due <= s.To }) {
+		open := func(t time.Duration) bool {
+			return slices.ContainsFunc(in, func(s Window) bool { return t > s.From && t <= s.To })
+		}
+		if (src.Request != "" && q.Request != src.Request) || !open(q.Due) {
 			continue
 		}
-		ss = append(ss, sampleOf(q))
-		if !slices.Contains(a.Rejects.Status, q.Code) {
+		s := sampleOf(q)
+		ss = append(ss, s)
+		switch {
+		case slices.Contains(a.Rejects.Status, q.Code):
+		case open(s.due + s.lag):
 			others[q.Code]++
+		default:
+			late = append(late, s)
 		}
 	}
 	sum := summarise(ss, 0)
@@ -465,6 +480,9 @@ func (a *Breaker) rejects(p *plan.Plan, r *record.Round, w *watch) ([]part, []Ev
 			x.text = fmt.Sprintf("%s were due while the breakers were open, and it takes %d", plural(len(ss), "request"), statusSamples)
 		case n > 0:
 			x.verdict = Fail
+		case len(late) > 0:
+			x.verdict = Invalid
+			x.text += fmt.Sprintf(", and %s that were sent when it was not open any more: %s", plural(len(late), "request"), lateness(late))
 		}
 		parts = append(parts, x)
 	}

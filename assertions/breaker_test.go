@@ -181,6 +181,8 @@ func TestBreaker(t *testing.T) {
 		"a call in the interval of the probes":      {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 4640*ms) }, nil, Pass, ""},
 		"calls that the fault held back":            {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 7050*ms) }, nil, Pass, ""},
 		"a call after the heal":                     {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 7250*ms) }, nil, Fail, ""},
+		"calls that the first of two held back":     {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 7050*ms); g.again(9 * time.Second) }, nil, Pass, ""},
+		"a call after the first of two":             {whileOpen("= 0"), func(g *guarded) { g.call("orders-2", 7250*ms); g.again(9 * time.Second) }, nil, Fail, ""},
 		"a call that had long been sent":            {b(func(a *Breaker) { a.WhileOpen, a.Settle = bound(t, "= 0"), plan.Duration(400*ms) }), func(g *guarded) { g.call("orders-2", 4040*ms) }, nil, Pass, "0 calls in the 1.25s"},
 		"a call of another kind":                    {b(func(a *Breaker) { a.WhileOpen, a.Method = bound(t, "= 0"), "/Reserve$" }), asks("/inventory.v1.Inventory/Level"), nil, Pass, ""},
 		"a health check":                            {whileOpen("= 0"), asks("/grpc.health.v1.Health/Check"), nil, Pass, ""},
@@ -218,11 +220,29 @@ func TestBreaker(t *testing.T) {
 		"too many probes before it closed": {probes("<= 3"), func(g *guarded) { g.call("orders-2", 7800*ms) }, nil, Fail, "orders-2 let 4 calls"},
 		"calls that may have come after":   {probes("<= 3"), func(g *guarded) { g.call("orders-2", 7900*ms) }, nil, Pass, "at most 3 calls"},
 		"not half-open":                    {probes("<= 3"), quiet, nil, Invalid, "was not half-open once"},
+		"closed, and most of what was half-open unseen": {probes("<= 3"), func(g *guarded) {
+			g.only(func(c record.Call) bool { return c.Begin < 3500*ms })
+			for n := range g.lives {
+				g.lives[n] = []change{{0, closed}, {3500 * ms, opened}, {7648 * ms, halfOpen}, {7840 * ms, closed}}
+				for t := 7648 * ms; t < 7840*ms; t += 2 * ms {
+					g.call(n, t)
+				}
+			}
+		}, nil, Invalid, "closed after each time that it was half-open"},
+		"closed, with no more calls than may be probes": {probes("<= 3"), func(g *guarded) {
+			g.only(func(c record.Call) bool { return c.Begin < 3500*ms })
+			for n := range g.lives {
+				g.lives[n] = []change{{0, closed}, {3500 * ms, opened}, {7648 * ms, halfOpen}, {7840 * ms, closed}}
+				for t := 7700 * ms; t < 7703*ms; t += ms {
+					g.call(n, t)
+				}
+			}
+		}, nil, Pass, "at most 0 calls"},
 		"closed unseen": {probes("<= 3"), func(g *guarded) {
 			for n := range g.lives {
 				g.lives[n] = []change{{0, closed}, {3500 * ms, opened}, {7500 * ms, halfOpen}, {7510 * ms, closed}}
 			}
-		}, nil, Invalid, "closed within one scrape of being half-open"},
+		}, nil, Invalid, "closed after each time that it was half-open"},
 		"half-open to the end": {probes("<= 3"), func(g *guarded) {
 			g.only(func(c record.Call) bool { return c.Begin < 3500*ms })
 			for n := range g.lives {
@@ -243,6 +263,17 @@ func TestBreaker(t *testing.T) {
 		"opens again between two scrapes": {closes("<= 1.8s"), func(g *guarded) {
 			g.lives["orders-2"] = append(g.lives["orders-2"], change{9 * time.Second, opened}, change{9010 * ms, closed})
 		}, nil, Fail, "orders-2 closed for good 1.85s to 2.05s"},
+		"its program ended, and the next one began closed": {closes("<= 2s"), func(g *guarded) {
+			g.lives["orders-1"] = []change{{0, closed}, {3500 * ms, opened}, {8600 * ms, closed}}
+			g.event(record.Event{T: 8 * time.Second, Kind: record.NodeExited, Node: "orders-1", Announced: true})
+		}, func(g *guarded) { g.hole("orders-1", 8*time.Second, 8600*ms) }, Invalid, "orders-1 closed for good 850ms to 1.65s after kill was undone, wanted <= 2s: its program ended then, and the next one began closed"},
+		"its program ended, after it had been too late": {closes("<= 500ms"), func(g *guarded) {
+			g.lives["orders-1"] = []change{{0, closed}, {3500 * ms, opened}, {8600 * ms, closed}}
+			g.event(record.Event{T: 8 * time.Second, Kind: record.NodeExited, Node: "orders-1", Announced: true})
+		}, func(g *guarded) { g.hole("orders-1", 8*time.Second, 8600*ms) }, Fail, "closed for good 850ms to 1.65s"},
+		"it closed, and its program ended then": {closes("<= 2s"), func(g *guarded) {
+			g.event(record.Event{T: 8100 * ms, Kind: record.NodeExited, Node: "orders-1", Announced: true})
+		}, func(g *guarded) { without(hasvcTransitions)(g); g.hole("orders-1", 8100*ms, 8600*ms) }, Pass, ""},
 		"never opened, so it cannot close": {closes("<= 2s"), never, nil, Invalid, "orders-2 never opened"},
 		"not undone": {closes("<= 2s"), func(g *guarded) {
 			g.drop(func(e record.Event) bool { return e.Kind == record.FaultUndone || e.Kind == record.FaultGone })
@@ -266,6 +297,18 @@ func TestBreaker(t *testing.T) {
 			quiet(g)
 			g.only(func(c record.Call) bool { return c.Begin < 3*time.Second || c.From == "orders-1" })
 		}, nil, Invalid, "orders-2 made no call"},
+		"closed for want of calls but between two faults": {stays, func(g *guarded) {
+			quiet(g)
+			g.again(9 * time.Second)
+			g.only(func(c record.Call) bool {
+				return c.Begin < 3*time.Second || c.Begin > 7100*ms && c.Begin < 9*time.Second
+			})
+		}, nil, Invalid, "made no call in kill that could have opened it"},
+		"called in the second of two faults alone": {stays, func(g *guarded) {
+			quiet(g)
+			g.again(9 * time.Second)
+			g.only(func(c record.Call) bool { return c.Begin < 3*time.Second || c.Begin > 9*time.Second })
+		}, nil, Pass, ""},
 		"stays closed all the time": {&Breaker{Of: "inventory", In: "orders", StaysClosed: true}, quiet, nil, Pass, "stayed closed for 12s under 611 calls"},
 		"opens outside of a fault": {&Breaker{Of: "inventory", In: "orders", StaysClosed: true}, func(g *guarded) {
 			quiet(g)
@@ -285,6 +328,12 @@ func TestBreaker(t *testing.T) {
 			g.scrape.gauge("moves_total", "orders-1", map[string]string{"name": "inventory"}, 50*ms, 13*time.Second, func(time.Duration) float64 { return 1 })
 		}, Invalid, "moves_total has no label service"},
 
+		"sent when it was not open any more": {rejects(BreakerRejects{Status: []int{200}}), func(g *guarded) {
+			g.each(4240*ms, 4245*ms, func(q *record.Request) { q.Sent += 600 * ms; q.Done += 600 * ms; broken(q) })
+		}, nil, Invalid, "0 answers of 320 requests due while open had another status than [200], and 1 request that were sent when it was not open any more: the generator was late here, by up to 600ms"},
+		"sent late, and while it was open": {rejects(BreakerRejects{Status: []int{200}}), func(g *guarded) {
+			g.each(4000*ms, 4005*ms, func(q *record.Request) { q.Sent += 100 * ms; q.Done += 100 * ms; broken(q) })
+		}, nil, Fail, "1 answer of 320 requests"},
 		"rejects fast":   {rejects(BreakerRejects{P95: bound(t, "<= 5ms"), Status: []int{200}}), nil, nil, Pass, "p95 5ms of 320 requests due while open, wanted <= 5ms"},
 		"rejects slowly": {rejects(BreakerRejects{P95: bound(t, "<= 5ms")}), func(g *guarded) { g.each(3500*ms, 7*time.Second, func(q *record.Request) { q.Done = q.Due + 6*ms }) }, nil, Fail, "p95 6ms"},
 		"rejects after a stall of the generator": {rejects(BreakerRejects{P95: bound(t, "<= 5ms")}), func(g *guarded) {
@@ -335,6 +384,12 @@ func TestBreaker(t *testing.T) {
 		"a caller that died": {transitions("<= 20"), func(g *guarded) {
 			g.event(record.Event{T: 5 * time.Second, Kind: record.NodeExited, Node: "orders-1", Announced: true})
 		}, func(g *guarded) { g.hole("orders-1", 5*time.Second, 6*time.Second) }, Pass, ""},
+		"another died": {transitions("<= 20"), func(g *guarded) {
+			g.event(record.Event{T: 5 * time.Second, Kind: record.NodeExited, Node: "orders-2", Announced: true})
+		}, func(g *guarded) { g.hole("orders-1", 5*time.Second, 6*time.Second) }, Invalid, "of orders-1 was not scraped"},
+		"a caller that was paused": {transitions("<= 20"), func(g *guarded) {
+			g.event(record.Event{T: 5 * time.Second, Kind: record.NodePaused, Node: "orders-1"})
+		}, func(g *guarded) { g.hole("orders-1", 5*time.Second, 6*time.Second) }, Invalid, "of orders-1 was not scraped"},
 		"several series": {opens("<= 1s"), nil, func(g *guarded) {
 			g.scrape.gauge(hasvcState, "orders-1", map[string]string{"service": "inventory", "method": "x"}, 50*ms, time.Second, func(time.Duration) float64 { return 0 })
 		}, Invalid, "several series"},
@@ -405,6 +460,13 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// again lets kill hold a second time, for a second.
+func (s *story) again(at time.Duration) {
+	for i, k := range []record.EventKind{record.FaultStarted, record.FaultInEffect, record.FaultUndone, record.FaultGone} {
+		s.event(record.Event{T: at + time.Duration(i/2)*time.Second, Kind: k, Fault: "kill", Occurrence: 2})
+	}
+}
+
 // hole removes the scrapes of a node's state in [from, to).
 func (g *guarded) hole(node string, from, to time.Duration) {
 	for i := range g.scrape.series {
@@ -423,10 +485,10 @@ func TestTheEvidenceOfABreaker(t *testing.T) {
 	assert.Equal(t, "orders-1 opened 440ms to 640ms after kill was in effect, wanted <= 1s; 320 answers of 320 requests due while open had another status than [503]; p50 5ms of 320 requests due while open, wanted <= 5ms (breaker of inventory in orders-1)", f.Summary)
 	require.Len(t, f.Evidence, 3)
 	assert.Equal(t, Evidence{What: "state of the breaker at each scrape", File: "metrics", Window: &Window{1, 12 * time.Second}, Count: 60, Nodes: []string{"orders-1"},
-		Values: map[string]float64{"opens": 0.64, "calls": 389, "open, seconds": 3.2, "changes seen": 3, "transitions": 9},
+		Values: map[string]float64{"opens": 0.64, "calls": 388, "open, seconds": 3.2, "changes seen": 3, "transitions": 9},
 		Detail: "closed at 50ms, open at 3.65s, half-open at 7.65s, closed at 8.05s"}, f.Evidence[0])
 	assert.Equal(t, Evidence{What: "requests of orders due while the breakers were open", File: "requests/orders.bin", Count: 320, Values: map[string]float64{"p50": 0.005, "status 200": 320}}, f.Evidence[1])
-	assert.Equal(t, Evidence{What: "calls from orders-1 to inventory", File: "calls.jsonl", Window: &Window{1, 12 * time.Second}, Count: 389,
+	assert.Equal(t, Evidence{What: "calls from orders-1 to inventory", File: "calls.jsonl", Window: &Window{1, 12 * time.Second}, Count: 388,
 		Values: map[string]float64{"in the baseline": 145, "scrape interval": 0.2}}, f.Evidence[2])
 }
 

@@ -33,12 +33,14 @@ type stateAt struct {
 type life struct {
 	states []stateAt // at least one
 	calls  []record.Call
-	step   time.Duration // two scrapes further apart than this say nothing about the time between
+	died   []time.Duration // when its node's program ended: what began after is another breaker, which is closed
+	step   time.Duration   // two scrapes further apart than this say nothing about the time between
 }
 
 // watch is what is known of the breakers of a round.
 type watch struct {
 	base     Window
+	faults   []Window      // its occurrences, the first from when it was in effect
 	start    time.Duration // the fault is in effect
 	faultEnd time.Duration // of its first occurrence
 	undone   time.Duration // of its last one
@@ -85,11 +87,11 @@ func (a *Breaker) watch(r *record.Round) (*watch, error) {
 		return nil, err
 	}
 	selector := fmt.Sprintf("{%s=%q}", m.Label, m.Value)
-	states, err := scrapes(run, m.State+selector, false, w.base.From, w.end)
+	states, err := scrapes(run, m.State+selector, w.base.From, w.end)
 	if err != nil {
 		return nil, err
 	}
-	moves := map[string][]scrape{}
+	moves := map[string]map[string][]scrape{}
 	w.counted = m.Transitions != "" && slices.Contains(names, m.Transitions)
 	if !w.counted && a.Metrics.Transitions != "" {
 		return nil, fmt.Errorf("no metric %s was scraped, which counts the transitions of a breaker; there are %d others", m.Transitions, len(names))
@@ -102,7 +104,7 @@ func (a *Breaker) watch(r *record.Round) (*watch, error) {
 		if len(all) > 0 && !slices.ContainsFunc(all, func(s record.Series) bool { return s.Labels[m.Label] != "" }) {
 			return nil, fmt.Errorf("%s has no label %s, by which its breakers are told apart", m.Transitions, m.Label)
 		}
-		if moves, err = scrapes(run, m.Transitions+selector, true, w.base.From, w.end); err != nil {
+		if moves, err = scraped(run, m.Transitions+selector, w.base.From, w.end); err != nil {
 			return nil, err
 		}
 	}
@@ -127,8 +129,13 @@ func (a *Breaker) watch(r *record.Round) (*watch, error) {
 			}
 			l.states = append(l.states, at)
 		}
+		for _, e := range r.Events {
+			if e.Kind == record.NodeExited && e.Node == node {
+				l.died = append(l.died, e.T)
+			}
+		}
 		l.count(moves[node])
-		if err := l.watched(node, m.State+selector, w, r); err != nil {
+		if err := l.watched(node, m.State+selector, w); err != nil {
 			return nil, err
 		}
 		w.lives[node] = l
@@ -164,27 +171,44 @@ func (w *watch) times(fault string, r *record.Round) error {
 	}
 	last := ws[len(ws)-1]
 	w.undone, w.healed = last.To, last.To < w.end
+	w.faults = slices.Clone(ws)
+	w.faults[0].From = w.start
 	return nil
 }
 
-// count adds what a counter says to the states. A counter that starts anew, as that of a program that was started again, goes on.
-func (l *life) count(moves []scrape) {
-	sum, last, k := 0.0, 0.0, 0
-	for i := range l.states {
-		for ; k < len(moves) && moves[k].at <= l.states[i].at; k++ {
-			if d := moves[k].value - last; d >= 0 {
-				sum += d
-			} else {
-				sum += moves[k].value
+// made is how many of a breaker's calls began while the fault held.
+func (w *watch) made(l *life) (n int) {
+	for _, f := range w.faults {
+		n += begunIn(l.calls, f.From, f.To)
+	}
+	return n
+}
+
+// dead reports whether the program ended in (from, to].
+func (l *life) dead(from, to time.Duration) bool {
+	return slices.ContainsFunc(l.died, func(t time.Duration) bool { return t > from && t <= to })
+}
+
+// count adds what counters say to the states. Each of them, one for each kind of change, begins with the first change of its kind, and
+// anew when the program does: their sum would fall then and rise again, with every kind that comes back.
+func (l *life) count(moves map[string][]scrape) {
+	for _, own := range moves {
+		sum, last, k := 0.0, scrape{}, 0
+		for i := range l.states {
+			for ; k < len(own) && own[k].at <= l.states[i].at; k++ {
+				if own[k].value < last.value || l.dead(last.at, own[k].at) {
+					last.value = 0
+				}
+				sum += own[k].value - last.value
+				last = own[k]
 			}
-			last = moves[k].value
+			l.states[i].moves += sum
 		}
-		l.states[i].moves = sum
 	}
 }
 
 // watched is that the state was scraped without a gap from the baseline to the end of recovery, but for when the program was down.
-func (l *life) watched(node, selector string, w *watch, r *record.Round) error {
+func (l *life) watched(node, selector string, w *watch) error {
 	if len(l.states) == 0 {
 		return fmt.Errorf("%s makes calls and has no %s", node, selector)
 	}
@@ -197,10 +221,7 @@ func (l *life) watched(node, selector string, w *watch, r *record.Round) error {
 		if at[i]-at[i-1] <= l.step {
 			continue
 		}
-		died := slices.ContainsFunc(r.Events, func(e record.Event) bool {
-			return e.Kind == record.NodeExited && e.Node == node && e.T > at[i-1] && e.T <= at[i]
-		})
-		if !died {
+		if !l.dead(at[i-1], at[i]) {
 			return fmt.Errorf("%s of %s was not scraped from %s to %s", selector, node, seconds(at[i-1]), seconds(at[i]))
 		}
 	}
@@ -261,13 +282,13 @@ func (l *life) lastBy(t time.Duration) time.Duration {
 	return out
 }
 
-// moves counts the changes of state since a moment: seen at scrapes, and by the counter.
+// moves counts the changes of state since a moment: seen at scrapes, and by the counter. A program that begins anew is no change.
 func (l *life) moves(from time.Duration) (seen int, counted float64) {
 	for i := 1; i < len(l.states); i++ {
 		if l.states[i].at <= from {
 			continue
 		}
-		if l.states[i].state != l.states[i-1].state {
+		if l.states[i].state != l.states[i-1].state && !l.dead(l.states[i-1].at, l.states[i].at) {
 			seen++
 		}
 		counted += l.states[i].moves - l.states[i-1].moves
@@ -300,8 +321,9 @@ func (l *life) open(settle, trim time.Duration) []Window {
 // episode is a stretch in which calls are probes.
 type episode struct {
 	Window
-	episodes int  // half-open episodes in it
-	hidden   bool // its probes cannot be told from the calls that followed when it closed
+	episodes int           // half-open episodes in it
+	hidden   bool          // its probes cannot be told from the calls that followed when it closed
+	by       time.Duration // where it ended closed: when that was seen, up to which there may have been more probes
 }
 
 // episodes returns the half-open episodes since a moment. One that ended open again is known from scrape to scrape, since no other
@@ -312,7 +334,7 @@ func (l *life) episodes(from time.Duration) []episode {
 		if l.states[i].state != opened {
 			continue
 		}
-		j := i + 1
+		j, by := i+1, time.Duration(0)
 		for j < len(l.states) && l.states[j].state == halfOpen {
 			j++
 		}
@@ -322,13 +344,14 @@ func (l *life) episodes(from time.Duration) []episode {
 			}
 			j--
 		} else if l.states[j].state == closed {
+			by = l.states[j].at
 			j--
 		}
 		if l.states[j].at <= from {
 			continue
 		}
 		moved := int(l.states[j].moves - l.states[i].moves)
-		e := episode{Window{l.states[i].at, l.states[j].at}, max(1, (moved+1)/2), false}
+		e := episode{Window{l.states[i].at, l.states[j].at}, max(1, (moved+1)/2), false, by}
 		switch {
 		case j == i:
 			e.hidden = true // open at one scrape and closed at the next
@@ -350,7 +373,7 @@ func (l *life) evidence(w *watch, node string, parts []part) Evidence {
 			e.Values[p.name] = p.value
 		}
 	}
-	e.Values["calls"] = float64(len(l.calls))
+	e.Values["calls"] = float64(begunIn(l.calls, w.base.From, w.end))
 	e.Values["open, seconds"] = length(l.open(0, 0)).Seconds()
 	seen, counted := l.moves(w.start)
 	e.Values["changes seen"] = float64(seen)
@@ -373,11 +396,13 @@ func (l *life) evidence(w *watch, node string, parts []part) Evidence {
 // settle is how long calls that were sent before may still cross the link.
 func (w *watch) settle() time.Duration { return max(w.asked, w.interval) }
 
-// afterHeal takes the time just after the fault was undone out of windows: what the fault held back crosses then.
+// afterHeal takes the time just after the fault was undone, each time, out of windows: what the fault held back crosses then.
 func (w *watch) afterHeal(ws []Window) []Window {
-	if !w.healed {
-		return ws
+	var kept []Window
+	from := time.Duration(0)
+	for _, f := range w.faults {
+		kept = append(kept, Window{from, f.To})
+		from = f.To + w.settle()
 	}
-	healed := w.undone + w.settle()
-	return both(ws, []Window{{0, w.undone}, {healed, max(healed, w.end)}})
+	return both(ws, append(kept, Window{from, max(from, w.end)}))
 }

@@ -92,8 +92,11 @@ func TestWhenABreakerClosedForGood(t *testing.T) {
 }
 
 func TestHalfOpenEpisodes(t *testing.T) {
-	e := func(from, to time.Duration, n int) episode { return episode{Window{from, to}, n, false} }
-	hidden := func(at time.Duration, n int) episode { return episode{Window{at, at}, n, true} }
+	e := func(from, to time.Duration, n int) episode { return episode{Window{from, to}, n, false, 0} }
+	ended := func(from, to time.Duration, n int, by time.Duration) episode {
+		return episode{Window{from, to}, n, false, by}
+	}
+	hidden := func(at time.Duration, n int) episode { return episode{Window{at, at}, n, true, 0} }
 	for _, c := range []struct {
 		life *life
 		from time.Duration
@@ -107,11 +110,11 @@ func TestHalfOpenEpisodes(t *testing.T) {
 		{lived("coho", 0, 1, 2, 3), 0, []episode{e(10, 30, 1)}},
 		{lived("coho", 0, 0, 0, 0), 0, []episode{e(10, 30, 1)}}, // not counted
 		{lived("coho", 0, 1, 4, 5), 0, []episode{e(10, 30, 2)}},
-		{lived("cohhc", 0, 1, 2, 2, 3), 0, []episode{e(10, 30, 1)}},
-		{lived("cohhc", 0, 1, 2, 4, 5), 0, []episode{e(10, 30, 2)}},
+		{lived("cohhc", 0, 1, 2, 2, 3), 0, []episode{ended(10, 30, 1, 40)}},
+		{lived("cohhc", 0, 1, 2, 4, 5), 0, []episode{ended(10, 30, 2, 40)}},
 		{lived("cohh", 0, 1, 2, 2), 0, []episode{e(10, 30, 1)}},
 		{lived("cohh", 0, 1, 2, 2), 30, nil},
-		{lived("coc", 0, 1, 3), 0, []episode{hidden(10, 1)}},
+		{lived("coc", 0, 1, 3), 0, []episode{{Window{10, 10}, 1, true, 20}}},
 		{lived("coc", 0, 1, 3), 10, nil},
 		{lived("co", 0, 1), 0, nil},
 		{lived("oo", 1, 3), -1, []episode{e(0, 10, 1)}},
@@ -137,70 +140,75 @@ func TestTheScrapesAroundAMoment(t *testing.T) {
 		require.Equal(t, c.counted, counted)
 	}
 	require.Equal(t, 1, func() int { n, _ := lived("ccoo", 0, 0, 1, 1).moves(0); return n }())
+	again := lived("ccooc", 0, 0, 1, 1, 1)
+	again.died = []time.Duration{35}
+	require.Equal(t, 1, func() int { n, _ := again.moves(0); return n }(), "the program began anew: no change")
 }
 
 func TestTransitionsAreCountedUpToEachScrape(t *testing.T) {
-	for _, c := range []struct {
-		moves []scrape
+	type kinds = map[string][]scrape
+	for name, c := range map[string]struct {
+		moves kinds
+		died  []time.Duration
 		want  []float64
 	}{
-		{[]scrape{{1, 3}, {2, 5}, {3, 1}, {4, 2}}, []float64{3, 5, 6, 7}}, // the program was started again
-		{[]scrape{{2, 1}}, []float64{0, 1, 1, 1}},
-		{[]scrape{{0, 1}, {1, 1}, {3, 0}, {4, 0}}, []float64{1, 1, 1, 1}},
-		{nil, []float64{0, 0, 0, 0}},
+		"the program was started again":          {kinds{"a": {{1, 3}, {2, 5}, {3, 1}, {4, 2}}}, nil, []float64{3, 5, 6, 7}},
+		"it counts as many as before":            {kinds{"a": {{1, 3}, {2, 3}, {3, 3}, {4, 4}}}, []time.Duration{3}, []float64{3, 3, 6, 7}},
+		"born with its first change":             {kinds{"a": {{2, 1}}}, nil, []float64{0, 1, 1, 1}},
+		"born with a zero":                       {kinds{"a": {{0, 1}, {1, 1}, {3, 0}, {4, 0}}}, nil, []float64{1, 1, 1, 1}},
+		"none":                                   {nil, nil, []float64{0, 0, 0, 0}},
+		"several kinds":                          {kinds{"a": {{1, 1}, {4, 2}}, "b": {{2, 1}, {3, 2}}}, nil, []float64{1, 2, 3, 4}},
+		"started again, and not all kinds again": {kinds{"a": {{1, 1}, {3, 0}, {4, 1}}, "b": {{1, 3}, {4, 1}}, "c": {{1, 3}}}, nil, []float64{7, 7, 7, 9}},
 	} {
-		l := life{states: []stateAt{{at: 1}, {at: 2}, {at: 3}, {at: 4}}}
+		l := life{states: []stateAt{{at: 1}, {at: 2}, {at: 3}, {at: 4}}, died: c.died}
 		l.count(c.moves)
 		var got []float64
 		for _, s := range l.states {
 			got = append(got, s.moves)
 		}
-		require.Equal(t, c.want, got)
+		require.Equal(t, c.want, got, name)
 	}
 }
 
 func TestAWatchIsWithoutGaps(t *testing.T) {
-	died := func(node string, at time.Duration) record.Event {
-		return record.Event{Kind: record.NodeExited, Node: node, T: at}
-	}
 	for _, c := range []struct {
 		first, second, end time.Duration
-		events             []record.Event
+		died               []time.Duration
 		says               string
 	}{
 		{10, 20, 30, nil, ""},
 		{11, 20, 30, nil, "state of n was not scraped from"},
 		{10, 21, 30, nil, "state of n was not scraped from"},
 		{10, 20, 31, nil, "state of n was not scraped from"},
-		{10, 40, 50, []record.Event{died("n", 40)}, ""},
-		{10, 40, 50, []record.Event{died("n", 11)}, ""},
-		{10, 40, 50, []record.Event{died("n", 10)}, "state of n was not scraped from"},
-		{10, 40, 50, []record.Event{died("n", 41)}, "state of n was not scraped from"},
-		{10, 40, 50, []record.Event{died("m", 20)}, "state of n was not scraped from"},
-		{10, 40, 50, []record.Event{{Kind: record.NodePaused, Node: "n", T: 20}}, "state of n was not scraped from"},
+		{10, 40, 50, []time.Duration{40}, ""},
+		{10, 40, 50, []time.Duration{11}, ""},
+		{10, 40, 50, []time.Duration{10}, "state of n was not scraped from"},
+		{10, 40, 50, []time.Duration{41}, "state of n was not scraped from"},
 	} {
-		l := life{step: 10, states: []stateAt{{at: c.first}, {at: c.second}}}
-		err := l.watched("n", "state", &watch{end: c.end}, &record.Round{Events: c.events})
+		l := life{step: 10, died: c.died, states: []stateAt{{at: c.first}, {at: c.second}}}
+		err := l.watched("n", "state", &watch{end: c.end})
 		if c.says == "" {
 			require.NoError(t, err)
 		} else {
 			require.ErrorContains(t, err, c.says)
 		}
 	}
-	require.ErrorContains(t, (&life{}).watched("n", "state", &watch{}, &record.Round{}), "n makes calls and has no state")
+	require.ErrorContains(t, (&life{}).watched("n", "state", &watch{}), "n makes calls and has no state")
 }
 
 func TestWindowsAfterTheHeal(t *testing.T) {
-	w := watch{interval: 10, undone: 100, end: 200}
+	w := watch{interval: 10, faults: []Window{{20, 100}}, end: 200}
 	all := []Window{{50, 150}}
-	require.Equal(t, all, w.afterHeal(all), "not healed")
-	w.healed = true
 	require.Equal(t, []Window{{50, 100}, {110, 150}}, w.afterHeal(all))
 	w.asked = 30
 	require.Equal(t, []Window{{50, 100}, {130, 150}}, w.afterHeal(all))
 	w.end = 120
 	require.Equal(t, []Window{{50, 100}}, w.afterHeal(all))
 	require.Equal(t, []Window{{0, 100}}, w.afterHeal([]Window{{0, 100}}), "up to the heal itself")
+	w.faults[0].To = 120
+	require.Equal(t, []Window{{50, 120}}, w.afterHeal(all), "not healed, and nothing is judged after the end")
+	w.end, w.faults = 200, []Window{{20, 60}, {100, 140}}
+	require.Equal(t, []Window{{50, 60}, {90, 140}}, w.afterHeal(all), "each time")
 }
 
 func TestWhereWindowsOverlap(t *testing.T) {

@@ -181,6 +181,9 @@ func (a *Metastable) amplified(r *record.Round, reqs []record.Request, base, tai
 	links := map[string]*counts{}
 	for i := range calls {
 		c := &calls[i]
+		if checks.MatchString(c.Path) {
+			continue
+		}
 		name := service(c.From) + " -> " + service(c.To)
 		if links[name] == nil {
 			links[name] = &counts{}
@@ -199,7 +202,7 @@ func (a *Metastable) amplified(r *record.Round, reqs []record.Request, base, tai
 		c := links[name]
 		was, is := float64(c.before)/float64(max(1, sent)), float64(c.after)/float64(max(1, now))
 		ev = append(ev, Evidence{What: "calls on " + name + " for each request sent", File: record.CallsFile(), Window: &tail, Count: c.after, Values: map[string]float64{"baseline": was, "last window": is}})
-		if c.before > 0 && is > amplifiedBy*was {
+		if min(c.before, c.after) >= amplifiable && is > amplifiedBy*was {
 			said = append(said, fmt.Sprintf("amplification (%s calls on %s for each request, %s in the baseline)", number(is), name, number(was)))
 		}
 	}

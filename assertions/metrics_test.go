@@ -121,25 +121,16 @@ func TestScrapes(t *testing.T) {
 	m.start = run.Meta.Start
 	run.Metrics = m
 	const up = `up{service="inventory"}`
-	got, err := scrapes(run, up, true, 1, time.Second)
+	got, err := scraped(run, up, 1, time.Second)
 	require.NoError(t, err)
-	require.Equal(t, map[string][]scrape{
-		"orders-1": {{50 * ms, 0.05}, {250 * ms, 0.25}, {450 * ms, 0.45}, {650 * ms, 0.65}, {850 * ms, 0.85}},
-		"orders-2": {{450 * ms, 1}, {650 * ms, 3}, {850 * ms, 3}},
+	require.Equal(t, map[string]map[string][]scrape{
+		"orders-1": {`node="orders-1",service="inventory"`: {{50 * ms, 0.05}, {250 * ms, 0.25}, {450 * ms, 0.45}, {650 * ms, 0.65}, {850 * ms, 0.85}}},
+		"orders-2": {
+			`node="orders-2",service="inventory"`:           {{450 * ms, 1}, {650 * ms, 1}, {850 * ms, 1}},
+			`node="orders-2",service="inventory",to="open"`: {{650 * ms, 2}, {850 * ms, 2}},
+		},
 	}, got)
-	// A counter that began at 500 ms, beside one that is scraped at 450 ms and 650 ms.
-	born := *m
-	born.series = nil
-	born.gauge("moves", "orders-1", map[string]string{"to": "open"}, 50*ms, 850*ms, func(time.Duration) float64 { return 7 })
-	born.gauge("moves", "orders-1", map[string]string{"to": "closed"}, 650*ms, 850*ms, func(time.Duration) float64 { return 1 })
-	late := &born.series[1]
-	late.Points = slices.Insert(late.Points, 0, record.Point{T: 500 * ms})
-	run.Metrics = &born
-	got, err = scrapes(run, "moves", true, 1, time.Second)
-	require.NoError(t, err)
-	require.Equal(t, map[string][]scrape{"orders-1": {{50 * ms, 7}, {250 * ms, 7}, {450 * ms, 7}, {500 * ms, 7}, {650 * ms, 8}, {850 * ms, 8}}}, got)
-	run.Metrics = m
-	_, err = scrapes(run, up, false, 1, time.Second)
+	_, err = scrapes(run, up, 1, time.Second)
 	require.ErrorContains(t, err, `several series in orders-2, such as {node="orders-2",service="inventory"} and {node="orders-2",service="inventory",to="open"}`)
 
 	for says, spoil := range map[string]func(m *fakeMetrics){
@@ -157,7 +148,7 @@ func TestScrapes(t *testing.T) {
 		}
 		spoil(&broken)
 		run.Metrics = &broken
-		_, err := scrapes(run, up, true, 1, time.Second)
+		_, err := scrapes(run, up, 1, time.Second)
 		require.ErrorContains(t, err, says)
 	}
 	// Timestamps are rounded; what is further from the moment of the question is of another clock.
@@ -165,7 +156,7 @@ func TestScrapes(t *testing.T) {
 		shifted := *m
 		shifted.shift = shift
 		run.Metrics = &shifted
-		got, err := scrapes(run, up, true, 50*ms, 50*ms)
+		got, err := scrapes(run, up, 50*ms, 50*ms)
 		if !ok {
 			require.ErrorContains(t, err, "not those of the run", shift)
 			continue
@@ -174,6 +165,6 @@ func TestScrapes(t *testing.T) {
 		require.Equal(t, map[string][]scrape{"orders-1": {{50*ms + shift, 0.05}}}, got)
 	}
 	run.Metrics = nil
-	_, err = scrapes(run, up, true, 1, time.Second)
+	_, err = scrapes(run, up, 1, time.Second)
 	require.ErrorContains(t, err, "the run has no metrics")
 }

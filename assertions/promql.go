@@ -16,9 +16,9 @@ import (
 
 // PromQL bounds the value of an expression over the metrics of the run.
 //
-// The expression is evaluated at every scrape interval of the window, and each value of each series must meet the bound.
-// A range such as [1s] looks back from there, before the beginning of the window too. NaN is no value: it is what a
-// quantile or a ratio of nothing is.
+// The expression is evaluated at every scrape interval of the window, for the first time one interval after its beginning: what a moment
+// sees is the scrape before it. Each value of each series must meet the bound. A range such as [1s] looks back from there, before the
+// beginning of the window too. NaN is no value: it is what a quantile or a ratio of nothing is.
 type PromQL struct {
 	Query  string        `json:"query" jsonschema:"required" desc:"A PromQL expression over the run's metrics. Series carry the labels node, service, group and zone. A range spans four scrapes (800ms) or more. increase and rate see the first value of a counter only where its program says when it began (protobuf or OpenMetrics, as Prometheus's clients do); in plain text the counter must be there with 0 before."`
 	Is     plan.Bound    `json:"is" jsonschema:"required" desc:"The bound that every value must meet, such as <= 3 or >= 50%; in the unit of the expression, seconds where it is a time."`
@@ -181,11 +181,17 @@ func (a *PromQL) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding
 	}
 	t := tally{bound: a.Is}
 	for _, w := range ws {
+		w.From += m.Interval()
 		series, err := m.Range(a.Query, w.From, w.To, m.Interval())
 		if err != nil {
 			return invalid("%v", err)
 		}
 		t.add(series, w, m.Interval())
+	}
+	if a.Within > 0 {
+		if err := t.remember(a.Query, m, r, ws[0].From); err != nil {
+			return invalid("%v", err)
+		}
 	}
 	ev := Evidence{What: fmt.Sprintf("%s in %s", a.Query, when), File: record.MetricsDir, Count: t.values, Values: map[string]float64{
 		"series": float64(len(t.series)), "moments": float64(t.moments), "moments with values": float64(len(t.at)),
@@ -349,7 +355,9 @@ type tally struct {
 	values          int // NaN apart
 	moments         int // at which it was evaluated
 	step            time.Duration
-	series          map[string][]time.Duration // the moments of each with a value, in order
+	series          map[string][]time.Duration // the moments of each with a value, in order, by its name
+	whose           map[string]string          // what it is called in a finding
+	before          map[string]bool            // those that there were before the window
 	at              map[time.Duration]bool     // moments with a value
 	bad             map[time.Duration]bool     // of these, those with one that breaks the bound
 	first           breach                     // the earliest of these
@@ -365,12 +373,21 @@ type breach struct {
 
 func (t *tally) add(series []record.Series, w Window, step time.Duration) {
 	if t.series == nil {
-		t.series, t.at, t.bad = map[string][]time.Duration{}, map[time.Duration]bool{}, map[time.Duration]bool{}
+		t.series, t.whose = map[string][]time.Duration{}, map[string]string{}
+		t.at, t.bad = map[time.Duration]bool{}, map[time.Duration]bool{}
 	}
 	t.step = step
 	t.moments += int((w.To-w.From)/step) + 1
+	alike := map[string]int{}
 	for _, s := range series {
-		whose := labelled(s.Labels)
+		alike[labelled(s.Labels, false)]++
+	}
+	for _, s := range series {
+		name, whose := named(s.Labels), labelled(s.Labels, false)
+		if alike[whose] > 1 {
+			whose = labelled(s.Labels, true)
+		}
+		t.whose[name] = whose
 		for _, p := range s.Points {
 			if math.IsNaN(p.Value) {
 				continue
@@ -380,7 +397,7 @@ func (t *tally) add(series []record.Series, w Window, step time.Duration) {
 			}
 			t.values++
 			t.least, t.greatest = min(t.least, p.Value), max(t.greatest, p.Value)
-			t.series[whose] = append(t.series[whose], p.T)
+			t.series[name] = append(t.series[name], p.T)
 			t.at[p.T] = true
 			if t.bound.Holds(p.Value) {
 				continue
@@ -393,17 +410,34 @@ func (t *tally) add(series []record.Series, w Window, step time.Duration) {
 	}
 }
 
+// remember notes which series there were before a moment, from when the load began.
+func (t *tally) remember(query string, m record.Metrics, r *record.Round, moment time.Duration) error {
+	all, err := loaded(r)
+	if err != nil {
+		return err
+	}
+	series, err := m.Range(query, all.From, moment, m.Interval())
+	if err != nil {
+		return err
+	}
+	t.before = map[string]bool{}
+	for _, s := range series {
+		t.before[named(s.Labels)] = slices.ContainsFunc(s.Points, func(p record.Point) bool { return !math.IsNaN(p.Value) })
+	}
+	return nil
+}
+
 // holes names a series that has no value at a moment and is not over: it has one later, or had one fewer than leastScrapes scrapes ago.
-// One scrape that failed hides what the series was.
+// One scrape that failed hides what the series was; so does a node that is not back yet, whose series there was before.
 func (t *tally) holes(at time.Duration) string {
-	for _, whose := range slices.Sorted(maps.Keys(t.series)) {
-		all := t.series[whose]
+	for _, name := range slices.Sorted(maps.Keys(t.series)) {
+		all := t.series[name]
 		i, has := slices.BinarySearch(all, at)
-		if has || i == 0 {
+		if has || (i == 0 && !t.before[name]) {
 			continue // not begun yet
 		}
 		if i < len(all) || at-all[i-1] < leastScrapes*t.step {
-			return whose
+			return t.whose[name]
 		}
 	}
 	return ""
@@ -422,11 +456,15 @@ func (t *tally) tooFew() string {
 	return ""
 }
 
-// labelled names a series, by its node where that is all that it takes.
-func labelled(m map[string]string) string {
+// named is what tells a series from all others.
+func named(m map[string]string) string { return m["__name__"] + "{" + seriesName(m) + "}" }
+
+// labelled is what a series is called, by its node where that is all that it takes: service, group and zone are then the node's. fully: they
+// may be the program's own, and tell it from others of the node.
+func labelled(m map[string]string, fully bool) string {
 	var parts []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		if k == "__name__" || k == "instance" || k == "job" || (k == "service" || k == "group" || k == "zone") && m["node"] != "" {
+		if k == "__name__" || k == "instance" || k == "job" || (k == "service" || k == "group" || k == "zone") && m["node"] != "" && !fully {
 			continue
 		}
 		if k == "node" {

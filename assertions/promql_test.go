@@ -101,13 +101,13 @@ func TestPromQL(t *testing.T) {
 		says  string
 	}{
 		"throughout a phase": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": span(0, 7*s, 50), "gateway-2": always(1)}, nil, nil, Pass,
-			"in_flight was between 1 and 1 throughout recovery (52 values of 2 series), wanted <= 1"},
+			"in_flight was between 1 and 1 throughout recovery (50 values of 2 series), wanted <= 1"},
 		"one node, one moment": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"gateway-1": span(9*s, 9*s+200*ms, 2), "gateway-2": always(1)}, nil, nil, Fail,
-			"in_flight was 2 at 9s on gateway-1, wanted <= 1 throughout recovery; it broke that at 1 of 26 moments"},
-		"while a fault holds":        {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(0, 3*s, 9)}, nil, nil, Pass, "throughout kill (21 values of 1 series)"},
+			"in_flight was 2 at 9s on gateway-1, wanted <= 1 throughout recovery; it broke that at 1 of 25 moments"},
+		"while a fault holds":        {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(0, 3*s, 9)}, nil, nil, Pass, "throughout kill (20 values of 1 series)"},
 		"not while it holds":         {ask(PromQL{During: "kill"}, "<= 1"), nodes{"gateway-1": span(7*s, 7*s+100*ms, 9)}, nil, nil, Fail, "was 9 at 7s"},
 		"always":                     {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": always(1)}, nil, nil, Pass, "throughout all phases under load"},
-		"not always":                 {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": span(0, 100*ms, 0)}, nil, nil, Fail, "was 0 at 0s"},
+		"not always":                 {ask(PromQL{Always: true}, "= 1"), nodes{"gateway-1": span(0, 300*ms, 0)}, nil, nil, Fail, "was 0 at 200ms"},
 		"the first breach":           {ask(PromQL{Always: true}, "= 1"), nodes{"a": span(5*s, 6*s, 3), "b": span(4*s, 6*s, 2)}, nil, nil, Fail, "was 2 at 4s on b"},
 		"at the end":                 {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": span(0, 12*s, 9)}, nil, nil, Pass, "in_flight was 1 at the end of recovery (1 series)"},
 		"not at the end":             {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"gateway-1": span(12*s, 13*s, 9), "gateway-2": always(1)}, nil, nil, Fail, "was 9 at the end of recovery on gateway-1"},
@@ -120,8 +120,15 @@ func TestPromQL(t *testing.T) {
 		"met only while one is missing": {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"),
 			nodes{"a": func(t time.Duration) (float64, bool) { return 9, t != 7*s+400*ms }, "b": always(1)}, nil, nil, Invalid, "in_flight was = 1 only where a value was missing, first 400ms after kill.undone on a"},
 		"met at the end, where one has just gone": {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(0, 8*s+500*ms, 9), "b": always(1)}, nil, nil, Invalid, "first 1.6s after kill.undone on a"},
-		"met after one has ended":                 {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(0, 7*s+100*ms, 9), "b": always(1)}, nil, nil, Pass, "was = 1 800ms after kill.undone"},
-		"met before one has begun":                {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(8*s, 13*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 0s after kill.undone"},
+		"met after one has ended":                 {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(0, 7*s+300*ms, 9), "b": always(1)}, nil, nil, Pass, "was = 1 1s after kill.undone"},
+		"met before one has begun":                {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(8*s, 13*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 200ms after kill.undone"},
+		"met while one is not back yet":           {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": func(t time.Duration) (float64, bool) { return 9, t < 3*s || t >= 8*s }, "b": always(1)}, nil, nil, Invalid, "in_flight was = 1 only where a value was missing, first 200ms after kill.undone on a"},
+		"met when all are back":                   {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": func(t time.Duration) (float64, bool) { return 1, t < 3*s || t >= 8*s }, "b": always(1)}, nil, nil, Pass, "was = 1 1s after kill.undone"},
+		"met while one has nothing to say yet":    {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": span(7*s, 8*s, math.NaN()), "b": always(1)}, nil, nil, Pass, "was = 1 1s after kill.undone"},
+		"met before one says the first thing": {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": func(t time.Duration) (float64, bool) {
+			return map[bool]float64{true: math.NaN(), false: 9}[t < 8*s], true
+		}, "b": always(1)}, nil, nil, Pass, "was = 1 200ms after kill.undone"},
+		"met without one that never comes back": {ask(PromQL{After: "kill.undone", Within: plan.Duration(2 * s)}, "= 1"), nodes{"a": only(0, 3*s, 9), "b": always(1)}, nil, nil, Pass, "was = 1 200ms after kill.undone"},
 		"one of several times is too short": {ask(PromQL{During: "kill"}, "<= 1"), nodes{"a": always(1)}, nil, func(st *story) {
 			for i, k := range []record.EventKind{record.FaultStarted, record.FaultInEffect, record.FaultUndone, record.FaultGone} {
 				st.event(record.Event{T: 8*s + []time.Duration{0, 0, 200 * ms, 200 * ms}[i], Kind: k, Fault: "kill", Occurrence: 2})
@@ -132,19 +139,19 @@ func TestPromQL(t *testing.T) {
 			[]record.Gap{{Node: "gateway-1", From: 6 * s, To: 8 * s}, {Node: "gateway-1", From: 1 * s, To: 2 * s}}, nil, Pass, "; 1 gap without a scrape, 2s at most"},
 		"NaN is no value": {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": span(7*s, 9*s, math.NaN())}, nil, nil, Pass, "(16 values of 1 series)"},
 
-		"a ratio to nothing":     {ask(PromQL{During: "recovery"}, "<= 3"), nodes{"a": span(7*s, 7*s+100*ms, math.Inf(1))}, nil, nil, Fail, "in_flight was +Inf at 7s on a, wanted <= 3 throughout recovery"},
+		"a ratio to nothing":     {ask(PromQL{During: "recovery"}, "<= 3"), nodes{"a": span(7*s, 7*s+300*ms, math.Inf(1))}, nil, nil, Fail, "in_flight was +Inf at 7.2s on a, wanted <= 3 throughout recovery"},
 		"is more than any bound": {ask(PromQL{During: "recovery"}, ">= 1"), nodes{"a": span(7*s, 9*s, math.Inf(1))}, nil, nil, Pass, "in_flight was between 1 and +Inf throughout recovery"},
 		"is less than any bound": {ask(PromQL{AtEnd: true}, ">= 1"), nodes{"a": always(math.Inf(-1))}, nil, nil, Fail, "was -Inf at the end of recovery on a"},
 
 		"nothing but NaN":           {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": always(math.NaN())}, nil, nil, Invalid, "there is no value in recovery"},
 		"no series":                 {ask(PromQL{During: "recovery"}, "<= 1"), nodes{}, nil, nil, Invalid, "there is no value in recovery"},
 		"nothing at the end":        {ask(PromQL{AtEnd: true}, "<= 1"), nodes{"a": only(0, 11*s, 1)}, nil, nil, Invalid, "has no value at the end of recovery"},
-		"three values":              {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 7*s+500*ms, 1)}, nil, nil, Invalid, "there are values at 3 moments only"},
-		"less than half":            {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+300*ms, 1)}, nil, nil, Invalid, "at only 12 of 26 moments"},
-		"half":                      {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+500*ms, 1)}, nil, nil, Pass, ""},
+		"three values":              {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 7*s+700*ms, 1)}, nil, nil, Invalid, "there are values at 3 moments only"},
+		"less than half":            {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+500*ms, 1)}, nil, nil, Invalid, "at only 12 of 25 moments"},
+		"half":                      {ask(PromQL{During: "recovery"}, "<= 1"), nodes{"a": only(7*s, 9*s+700*ms, 1)}, nil, nil, Pass, ""},
 		"an unknown metric":         {PromQL{Query: "in_fligth", Is: bound(t, "<= 1"), Always: true}, nodes{}, nil, nil, Invalid, "no metric is called in_fligth; there is in_flight"},
 		"an unknown one at the end": {PromQL{Query: "in_fligth", Is: bound(t, "<= 1"), AtEnd: true}, nodes{}, nil, nil, Invalid, "there is in_flight"},
-		"four values":               {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "= 1"), nodes{"a": only(7*s, 7*s+800*ms, 1)}, nil, nil, Pass, ""},
+		"four values":               {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "= 1"), nodes{"a": only(7*s, 7*s+900*ms, 1)}, nil, nil, Pass, ""},
 		"a window of four scrapes":  {ask(PromQL{After: "kill.undone", Within: plan.Duration(800 * ms)}, "= 1"), nodes{"a": always(1)}, nil, nil, Pass, ""},
 		"a window of three scrapes": {ask(PromQL{After: "kill.undone", Within: plan.Duration(600 * ms)}, "= 1"), nodes{"a": always(1)}, nil, nil, Invalid, "is 600ms long, less than four scrapes, 800ms"},
 		"the moment never came":     {ask(PromQL{After: "kill.undone", Within: plan.Duration(s)}, "= 1"), nodes{"a": always(1)}, nil, func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.FaultUndone }) }, Invalid, "kill.undone never came"},
@@ -225,7 +232,7 @@ func TestTheEvidenceOfPromQL(t *testing.T) {
 		}
 		return m
 	}
-	within := Evidence{What: "in_flight in recovery", File: "metrics", Window: &recovery, Count: 52, Values: seen(2, 26, 26, 1, 2)}
+	within := Evidence{What: "in_flight in recovery", File: "metrics", Window: &recovery, Count: 50, Values: seen(2, 25, 25, 1, 2)}
 	end := Evidence{What: "in_flight at the end of recovery", File: "metrics", Window: &Window{11200 * ms, 12 * s}}
 	with := func(e Evidence, count int, values map[string]float64) Evidence {
 		e.Count, e.Values = count, values
@@ -240,8 +247,8 @@ func TestTheEvidenceOfPromQL(t *testing.T) {
 		ev    []Evidence
 	}{
 		"values":          {PromQL{During: "recovery"}, two, nil, nil, Fail, []Evidence{within}},
-		"one value":       {PromQL{During: "recovery"}, nodes{"a": only(8*s, 8*s+100*ms, 3)}, nil, nil, Invalid, []Evidence{with(within, 1, seen(1, 26, 1, 3, 3))}},
-		"no value":        {PromQL{During: "recovery"}, nodes{}, nil, nil, Invalid, []Evidence{with(within, 0, seen(0, 26, 0))}},
+		"one value":       {PromQL{During: "recovery"}, nodes{"a": only(8*s, 8*s+100*ms, 3)}, nil, nil, Invalid, []Evidence{with(within, 1, seen(1, 25, 1, 3, 3))}},
+		"no value":        {PromQL{During: "recovery"}, nodes{}, nil, nil, Invalid, []Evidence{with(within, 0, seen(0, 25, 0))}},
 		"at the end":      {PromQL{AtEnd: true}, nodes{"a": always(1)}, nil, nil, Pass, []Evidence{with(end, 1, map[string]float64{"series": 1, "least": 1, "greatest": 1})}},
 		"none at the end": {PromQL{AtEnd: true}, nodes{}, nil, nil, Invalid, []Evidence{with(end, 0, map[string]float64{"series": 0})}},
 		"many gaps": {PromQL{During: "recovery"}, two, gaps, nil, Fail, []Evidence{within,
@@ -272,6 +279,57 @@ func TestTheFirstBreach(t *testing.T) {
 	require.Len(t, x.bad, 1)
 }
 
+// What a moment sees is the scrape before it: a window begins with the first scrape that lies within.
+func TestWhatWasScrapedBeforeTheWindow(t *testing.T) {
+	for name, c := range map[string]struct {
+		ask   PromQL
+		value func(time.Duration) float64
+		want  Verdict
+	}{
+		"bad before": {PromQL{During: "recovery"}, func(t time.Duration) float64 {
+			if t < 6900*ms {
+				return 50
+			}
+			return 1
+		}, Pass},
+		"good before": {PromQL{After: "kill.undone", Within: plan.Duration(2 * time.Second)}, func(t time.Duration) float64 {
+			if t < 6900*ms {
+				return 1
+			}
+			return 50
+		}, Fail},
+	} {
+		st := newStory()
+		c.ask.Query, c.ask.Is = "in_flight", bound(t, "= 1")
+		st.ask(t, "promql", &c.ask)
+		st.scrape = &fakeMetrics{interval: 200 * ms}
+		// Scraped at 6.85 s and at 7.05 s; what it was at 6.85 s is what it was when the phase began.
+		st.scrape.gauge("in_flight", "a", nil, 50*ms, 13*time.Second, c.value)
+		for i := range st.scrape.series[0].Points {
+			if p := &st.scrape.series[0].Points[i]; p.T == 6850*ms {
+				require.Equal(t, c.value(0), p.Value)
+			}
+		}
+		require.Equal(t, c.want.String(), st.want(t, c.want).Verdict.String(), name)
+	}
+}
+
+// Two series of a node that differ in a label of the program's own, though it is called as one of the harness's, are two.
+func TestSeriesOfOneNode(t *testing.T) {
+	of := func(service string, at ...time.Duration) record.Series {
+		s := record.Series{Labels: map[string]string{"__name__": "state", "node": "orders-1", "service": service}}
+		for _, t := range at {
+			s.Points = append(s.Points, record.Point{T: t, Value: 9})
+		}
+		return s
+	}
+	x := tally{bound: bound(t, "= 9")}
+	x.add([]record.Series{of("inventory", 0, 1, 2, 3, 4), of("store", 0, 1, 3, 4)}, Window{0, 4}, 1)
+	require.Len(t, x.series, 2)
+	require.Equal(t, " on orders-1, service=store", x.holes(2))
+	require.Empty(t, x.holes(3))
+}
+
 // A series is named by its node and by what else tells it from others.
 func TestWhoseAValueIs(t *testing.T) {
 	of := func(pairs ...string) map[string]string {
@@ -295,7 +353,7 @@ func TestWhoseAValueIs(t *testing.T) {
 		{of("service", "gateway"), " on service=gateway"}, // of a sum by service
 		{of("group", "edge", "zone", "a"), " on group=edge, zone=a"},
 	} {
-		require.Equal(t, c.want, labelled(c.labels))
+		require.Equal(t, c.want, labelled(c.labels, false))
 	}
 }
 

@@ -32,6 +32,10 @@ type RetryAmplification struct {
 // amplifiable is how many requests it takes to say how often they were repeated.
 const amplifiable = 10
 
+// lessCalls is the share of the baseline's calls for each request below which requests did not reach the link, where they have no ids: chance
+// makes less of a difference.
+const lessCalls = 0.9
+
 // unknownCallers is the share of calls without an id, of those that begin in what is judged, beyond which nobody can say whose they are.
 const unknownCallers = 0.01
 
@@ -203,7 +207,7 @@ func (a *RetryAmplification) Judge(_ context.Context, _ *plan.Plan, r *record.Ro
 	}
 	what := fmt.Sprintf("requests of %s due in %s", a.Load, when)
 	f := Finding{Evidence: []Evidence{
-		{What: "calls on " + link + " for " + what, File: record.CallsFile(), Window: &ws[0], Count: x.calls, Values: map[string]float64{"calls": float64(x.calls), "requests": float64(x.requests), "calls of others": float64(x.foreign), "windows": float64(len(ws))}},
+		{What: "calls on " + link + " for " + what + ofAll(ws), File: record.CallsFile(), Window: &ws[0], Count: x.calls, Values: map[string]float64{"calls": float64(x.calls), "requests": float64(x.requests), "calls of others": float64(x.foreign), "windows": float64(len(ws))}},
 		{What: "calls on " + link + " for requests of " + a.Load + " due in baseline", File: record.CallsFile(), Window: &base, Count: before.calls, Values: map[string]float64{"calls": float64(before.calls), "requests": float64(before.requests)}},
 	}}
 	switch {
@@ -213,6 +217,11 @@ func (a *RetryAmplification) Judge(_ context.Context, _ *plan.Plan, r *record.Ro
 		f.Reason = fmt.Sprintf("no call on %s carries a request id, so that which of the requests reached it is not known: bound the attempts relative to the baseline", link)
 	case relative && before.requests < amplifiable:
 		f.Reason = fmt.Sprintf("%s reached %s in the baseline, and it takes %d", plural(before.requests, "request"), link, amplifiable)
+	case !x.byID && min(x.calls, before.calls) < amplifiable:
+		f.Reason = fmt.Sprintf("%s crossed %s in %s and %d in the baseline, and it takes %d each", plural(x.calls, "call"), link, when, before.calls, amplifiable)
+	case !x.byID && x.ratio() < lessCalls*before.ratio():
+		f.Reason = fmt.Sprintf("%s calls on %s for each request, %.2fx the baseline's %s: not every request reached it, and without ids nobody can tell how often those were repeated that did",
+			number(x.ratio()), link, x.ratio()/before.ratio(), number(before.ratio()))
 	}
 	if f.Reason != "" {
 		f.Summary = f.Reason

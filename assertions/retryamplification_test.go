@@ -75,6 +75,14 @@ func TestRetryAmplification(t *testing.T) {
 		"without ids":                  {a("<= 2", "kill"), anonymous, Invalid, "bound the attempts relative to the baseline"},
 		"without ids, relative":        {a("<= 2.01x baseline", "kill"), anonymous, Pass, "0.4988 calls on orders -> inventory for each request, 1.99x the baseline's 0.2504, wanted <= 2.01x baseline (399 calls of 800 requests for orders due in kill)"},
 		"without ids, relative, fails": {a("<= 1.9x baseline", "kill"), anonymous, Fail, "1.99x"},
+		"without ids, none crossed": {a("<= 2x baseline", "kill"), func(s *story) {
+			anonymous(s)
+			s.calls = slices.DeleteFunc(s.calls, func(c record.Call) bool { return c.Begin >= 3*time.Second && c.Begin < 7*time.Second })
+		}, Invalid, "0 calls crossed orders -> inventory in kill and 145 in the baseline, and it takes 10 each"},
+		"without ids, few crossed, each of them often": {a("<= 2x baseline", "kill"), func(s *story) {
+			anonymous(s)
+			s.calls = slices.DeleteFunc(s.calls, func(c record.Call) bool { return c.Begin >= 3*time.Second && c.Begin < 6*time.Second })
+		}, Invalid, "not every request reached it, and without ids nobody can tell how often those were repeated that did"},
 		"some without ids": {a("<= 2", "kill"), func(s *story) {
 			for i := range 9 {
 				s.calls[i*50].RequestID = ""
@@ -171,6 +179,16 @@ func TestTheEvidenceOfAmplification(t *testing.T) {
 	assert.Equal(t, time.Second, worst.Window.To-worst.Window.From)
 	assert.Equal(t, map[string]float64{"calls": 105, "requests": 51}, worst.Values)
 	assert.Contains(t, worst.Detail, "request r1000: 7 calls: /inventory.v1.Inventory/Reserve orders-1 -> inventory-1 at 5.001s, ")
+}
+
+// The window that evidence shows is that of one occurrence, and says so.
+func TestTheEvidenceOfTwoOccurrences(t *testing.T) {
+	s := amplified()
+	s.again(9 * time.Second)
+	s.ask(t, "retry-amplification", &RetryAmplification{Load: "orders", From: "orders", To: "inventory", Attempts: bound(t, "<= 2"), During: "kill"})
+	f := s.want(t, Pass)
+	assert.Equal(t, "calls on orders -> inventory for requests of orders due in kill, occurrence 1 of 2; count and values are of all", f.Evidence[0].What)
+	assert.Equal(t, 450, f.Evidence[0].Count)
 }
 
 func TestRetryAmplificationParameters(t *testing.T) {

@@ -227,6 +227,14 @@ func during(word string, r *record.Round) ([]Window, error) {
 	return union(ws), nil
 }
 
+// ofAll is what evidence adds that has the first of several windows.
+func ofAll(ws []Window) string {
+	if len(ws) == 1 {
+		return ""
+	}
+	return fmt.Sprintf(", occurrence 1 of %d; count and values are of all", len(ws))
+}
+
 // union merges windows that overlap or touch.
 func union(ws []Window) []Window {
 	slices.SortFunc(ws, func(a, b Window) int { return int(a.From - b.From) })

@@ -1,7 +1,6 @@
 package assertions
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -24,12 +23,28 @@ const longestStep = 2.5
 // nodeLabel is the label by which the metrics of a run say whose they are.
 const nodeLabel = "node"
 
-// scrapes returns the values of a selector by node, each at the moment of its scrape, from the last one before from to the last one
-// before to. Several series of a node are added up where sum says so, and are an error elsewhere. A counter that says when it began has a
-// 0 there, at a moment at which nothing was scraped: the others are then what they were.
+// scrapes returns the values of a selector by node, where each has one series.
+func scrapes(run *record.Run, selector string, from, to time.Duration) (map[string][]scrape, error) {
+	all, err := scraped(run, selector, from, to)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]scrape{}
+	for _, node := range slices.Sorted(maps.Keys(all)) {
+		names := slices.Sorted(maps.Keys(all[node]))
+		if len(names) > 1 {
+			return nil, fmt.Errorf("%s has several series in %s, such as {%s} and {%s}, and one was expected", selector, node, names[0], names[1])
+		}
+		out[node] = all[node][names[0]]
+	}
+	return out, nil
+}
+
+// scraped returns the values of a selector by node and series, each at the moment of its scrape, from the last one before from to the last
+// one before to. A counter that says when it began has a 0 there, at a moment at which nothing was scraped.
 //
 // A range query answers at moments of its own; the moment of the scrape is what timestamp() says.
-func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration) (map[string][]scrape, error) {
+func scraped(run *record.Run, selector string, from, to time.Duration) (map[string]map[string][]scrape, error) {
 	m := run.Metrics
 	if m == nil {
 		return nil, fmt.Errorf("the run has no metrics")
@@ -56,18 +71,11 @@ func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration)
 		when[seriesName(s.Labels)] = at
 	}
 	start := float64(run.Meta.Start.UnixNano()) / 1e9
-	found := map[string][][]scrape{} // each series of a node
-	first := map[string]string{}
+	found := map[string]map[string][]scrape{}
 	for _, s := range values {
 		node, name := s.Labels[nodeLabel], seriesName(s.Labels)
 		if node == "" {
 			return nil, fmt.Errorf("a series of %s has no label %s", selector, nodeLabel)
-		}
-		if first[node] == "" {
-			first[node] = name
-		}
-		if first[node] != name && !sum {
-			return nil, fmt.Errorf("%s has several series in %s, such as {%s} and {%s}, and one was expected", selector, node, first[node], name)
 		}
 		var own []scrape
 		for _, p := range s.Points {
@@ -81,39 +89,12 @@ func scrapes(run *record.Run, selector string, sum bool, from, to time.Duration)
 				own = append(own, scrape{at, p.Value})
 			}
 		}
-		found[node] = append(found[node], own)
-	}
-	out := map[string][]scrape{}
-	for node, series := range found {
-		out[node] = total(series)
-	}
-	return out, nil
-}
-
-// total adds up series at each moment at which one of them has a value. One that has none then, but before and after, is what it was.
-func total(series [][]scrape) []scrape {
-	at := map[time.Duration]float64{}
-	for _, s := range series {
-		for _, x := range s {
-			at[x.at] = 0
+		if found[node] == nil {
+			found[node] = map[string][]scrape{}
 		}
+		found[node][name] = own
 	}
-	for _, s := range series {
-		for t := range at {
-			i, has := slices.BinarySearchFunc(s, t, func(x scrape, t time.Duration) int { return cmp.Compare(x.at, t) })
-			switch {
-			case has:
-				at[t] += s[i].value
-			case i > 0 && i < len(s):
-				at[t] += s[i-1].value
-			}
-		}
-	}
-	var out []scrape
-	for _, t := range slices.Sorted(maps.Keys(at)) {
-		out = append(out, scrape{t, at[t]})
-	}
-	return out
+	return found, nil
 }
 
 // seriesName writes the labels of a series but for the metric's name, which timestamp() drops.

@@ -182,7 +182,7 @@ func (a *Shed) Judge(_ context.Context, p *plan.Plan, r *record.Round) Finding {
 		values[fmt.Sprintf("status %d", code)] = float64(now.refused[code])
 	}
 	ev := []Evidence{
-		{What: "requests of " + a.Load + " due in " + a.During, File: record.RequestFile(a.Load), Window: &ws[0], Count: now.sent, Values: values},
+		{What: "requests of " + a.Load + " due in " + a.During + ofAll(ws), File: record.RequestFile(a.Load), Window: &ws[0], Count: now.sent, Values: values},
 		{What: "requests of " + a.Load + " due in baseline", File: record.RequestFile(a.Load), Window: &bw, Count: base.sent, Values: map[string]float64{"offered": base.offered(), "goodput": base.goodput()}},
 	}
 	// Without a surplus nobody had to choose.
