@@ -24,6 +24,9 @@ const (
 	reconnectMost  = time.Second
 	pingEvery      = 10 * time.Second // gRPC allows no less
 	pingTimeout    = time.Second      // and sets TCP_USER_TIMEOUT to it: unanswered data ends a connection after it
+	// A server that is told to stop first waits for each connection whose client has not introduced itself; gRPC's default is 120 s. As
+	// long as an HTTP client may take for its headers.
+	handshake = 2 * time.Second
 )
 
 // Dial returns a connection to target. It does not wait until there is one. Metrics may be nil.
@@ -69,6 +72,7 @@ func ServerOptions() []grpc.ServerOption {
 		// Half of what clients do, or the server would end their connections for pinging too much.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout}),
+		grpc.ConnectionTimeout(handshake),
 	}
 }
 
