@@ -33,12 +33,15 @@ func (s *Service) reserve(ctx context.Context, req *ordersv1.CreateOrderRequest)
 	return store.Accepted, nil
 }
 
-// behind hands on the status of a service behind this one.
+// behind hands on the status of a service behind this one, and says that it is that service's.
 func behind(ctx context.Context, service string, err error) error {
 	st := status.Convert(err)
-	if st.Code() == codes.Unavailable {
+	switch st.Code() {
+	case codes.Unavailable:
 		rpc.DoNotRetry(ctx) // another replica of this service has the same one behind it
 		return status.Errorf(codes.Unavailable, "%s is away: %s", service, st.Message())
+	case codes.DeadlineExceeded:
+		rpc.Waited(ctx)
 	}
 	return st.Err()
 }

@@ -44,7 +44,7 @@ func (s *Service) WatchStock(req *ordersv1.WatchStockRequest, out grpc.ServerStr
 	after := req.GetAfterRevision()
 	// The first change may be long in coming; the caller hears at once that it is taken. When it has gone, Send will say so.
 	accept := sync.OnceFunc(func() { _ = out.SendHeader(nil) })
-	return rpc.Resume(out.Context(), s.Config, func(ctx context.Context, taken func()) (progress bool, err error) {
+	err := rpc.Resume(out.Context(), s.Config, func(ctx context.Context, taken func()) (progress bool, err error) {
 		in, err := s.Inventory.Watch(ctx, &inventoryv1.WatchRequest{Sku: req.GetSku(), AfterRevision: after})
 		if err != nil {
 			return false, err
@@ -67,6 +67,7 @@ func (s *Service) WatchStock(req *ordersv1.WatchStockRequest, out grpc.ServerStr
 			after, progress = got.GetRevision(), true
 		}
 	})
+	return behind(out.Context(), "inventory", err)
 }
 
 func (s *Service) askable(sku string) error {
