@@ -8,7 +8,7 @@ import (
 // api is what edge and gateway serve.
 const api = `POST /orders                {"sku", "quantity"} -> 201 {"id", "sku", "quantity", "status", "createdAt"}
                             Idempotency-Key: the same key gives the same order; 409 with another body.
-                            409, too, when there is too little in stock.
+                            409, too, when there is too little in stock; the key then keeps that answer, as any other.
                             status is accepted, or pending: inventory was away. It becomes accepted in the end, or
                             rejected: there was too little in stock.
 GET  /orders/{id}           200, or 404

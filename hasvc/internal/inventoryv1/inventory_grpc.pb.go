@@ -1,6 +1,6 @@
 // What orders asks of inventory: one method of each of gRPC's four kinds. Outcomes travel as gRPC status codes:
 //
-//   FAILED_PRECONDITION  there is not enough in stock; nothing was taken
+//   FAILED_PRECONDITION  there is not enough in stock; nothing was taken, nor will be under this id
 //   ALREADY_EXISTS       the id was used with another sku or quantity
 //   INVALID_ARGUMENT     the request can never succeed
 //   UNAVAILABLE          a dependency is away, or this replica is about to stop; a write may or may not have been applied

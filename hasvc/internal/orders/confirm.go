@@ -23,7 +23,7 @@ const (
 )
 
 // Confirm takes the stock of pending orders once inventory is back, until ctx ends. Every replica does it, for none of them
-// is special: the order's id makes it harmless to take the stock twice, and the first to say so changes the status.
+// is special: the order's id makes it harmless to take the stock twice, or to be refused twice, and the first to say so changes the status.
 func (s *Service) Confirm(ctx context.Context, log *zap.Logger) {
 	if s.Fallback.off {
 		return
@@ -40,8 +40,8 @@ func (s *Service) Confirm(ctx context.Context, log *zap.Logger) {
 	}
 }
 
-// settled is what becomes of a pending order by what inventory says. ALREADY_EXISTS: its key was used with another body at
-// the same time, and that one has taken the stock.
+// settled is what becomes of a pending order by what inventory says. ALREADY_EXISTS: its key was used with another body, and
+// what inventory said to that one stands.
 var settled = map[codes.Code]string{codes.OK: store.Accepted, codes.FailedPrecondition: store.Rejected, codes.AlreadyExists: store.Rejected}
 
 func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
@@ -64,7 +64,10 @@ func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 			log.Warn("a pending order cannot be settled", zap.String("orderId", o.ID), zap.Error(err))
 			continue
 		}
-		if err := s.Store.SettleOrder(ctx, o.Order, end); err != nil && !errors.Is(err, store.ErrNotFound) { // another replica was first
+		switch err := s.Store.SettleOrder(ctx, o.Order, end); {
+		case errors.Is(err, store.ErrNotFound): // another replica was first, with the same end
+			continue
+		case err != nil:
 			return err
 		}
 		log.Info("pending order settled", zap.String("orderId", o.ID), zap.String("status", end))

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/etcdtest"
+	stocked "github.com/hasvc/gauntlet/hasvc/internal/inventory"
 	"github.com/hasvc/gauntlet/hasvc/internal/inventoryv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
 	"github.com/hasvc/gauntlet/hasvc/internal/store"
@@ -145,4 +146,50 @@ func TestPendingOrderWhoseStockIsTaken(t *testing.T) {
 		assert.Equal(t, want, o.GetStatus(), key)
 	}
 	assert.Equal(t, map[string]int64{ids["k"]: 3, ids["behind"]: 2}, inventory.has())
+}
+
+// warehouse is the real inventory, behind something else that happens first.
+type warehouse struct {
+	inventoryv1.InventoryClient
+	first func()
+	real  stocked.Service
+}
+
+func (w *warehouse) Reserve(ctx context.Context, r *inventoryv1.ReserveRequest, _ ...grpc.CallOption) (*inventoryv1.Stock, error) {
+	w.first()
+	return w.real.Reserve(ctx, r)
+}
+
+// Two replicas settle an order, and between them the stock is filled up: what one of them has rejected, the other does not take, nor does
+// it say that it has settled it.
+func TestTwoReplicasSettleOneOrder(t *testing.T) {
+	t.Parallel()
+	one, inventory, ctx := service(t)
+	inventory.goAway(true)
+	o, err := one.CreateOrder(ctx, request("k", 2))
+	require.NoError(t, err)
+	move := func(id string, delta int64) store.Stock {
+		now, err := one.Store.MoveStock(ctx, store.Move{ID: id, SKU: "a", Delta: delta})
+		require.NoError(t, err)
+		return now
+	}
+	move("sold", 1-store.InitialStock("a"))
+
+	core, seen := observer.New(zap.InfoLevel)
+	one.Inventory = &warehouse{first: func() {}, real: stocked.Service{Store: one.Store}}
+	var full store.Stock
+	two := &Service{Config: one.Config, Store: one.Store, Fallback: one.Fallback, Inventory: &warehouse{real: stocked.Service{Store: one.Store}, first: func() {
+		assert.NoError(t, one.confirmSome(ctx, zap.New(core)))
+		full = move("restocked", 10)
+	}}}
+	require.NoError(t, two.confirmSome(ctx, zap.New(core)))
+	end, err := one.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: o.GetId()})
+	require.NoError(t, err)
+	assert.Equal(t, store.Rejected, end.GetStatus())
+	now, err := one.Store.Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, full, now)
+	lines := seen.FilterMessage("pending order settled").All()
+	require.Len(t, lines, 1)
+	assert.Equal(t, store.Rejected, lines[0].ContextMap()["status"])
 }

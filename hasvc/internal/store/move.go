@@ -10,18 +10,20 @@ import (
 	"go.etcd.io/etcd/client/v3"
 )
 
-// Move changes the stock of a SKU. The same ID changes it once, however often it is asked for.
+// Move changes the stock of a SKU. What becomes of an ID is decided once, however often it is asked for: it is made once, or refused for
+// good. Of two replicas that ask, one would else have told of a refusal and the other, once the stock is filled up, have taken of it.
 type Move struct {
 	ID    string
 	SKU   string
 	Delta int64
 }
 
-// moveRecord is what etcd holds of a move that was made.
+// moveRecord is what etcd holds of a move that was made or refused.
 type moveRecord struct {
 	SKU   string `json:"sku"`
 	Delta int64  `json:"delta"`
-	Level int64  `json:"level"` // after it
+	Level int64  `json:"level"`           // after it
+	Short bool   `json:"short,omitempty"` // there was not enough: nothing was changed
 }
 
 func decodeMove(id string, record []byte) (moveRecord, error) {
@@ -135,7 +137,7 @@ func together(batch []*waitingMove) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, last)
 }
 
-// moveTogether makes all moves of a batch that were not made before. It can be repeated: the transaction requires that neither
+// moveTogether makes all moves of a batch that were not made or refused before. It can be repeated: the transaction requires that neither
 // the stock nor any of the moves has been written since they were read.
 func (s *Store) moveTogether(ctx context.Context, sku string, batch []*waitingMove) error {
 	for {
@@ -176,21 +178,26 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 		switch {
 		case known && (rec.SKU != sku || rec.Delta != w.Delta):
 			w.err = ErrKeyReused
+		case rec.Short:
+			w.err = ErrShort
 		case known:
 			if w.stock.Revision == 0 {
 				writing = append(writing, w) // its revision is that of the write which makes it
 			}
-		case stock.Level+w.Delta < 0:
-			w.err = ErrShort
 		default:
-			stock.Level += w.Delta
-			rec = moveRecord{SKU: sku, Delta: w.Delta, Level: stock.Level}
+			rec = moveRecord{SKU: sku, Delta: w.Delta, Short: stock.Level+w.Delta < 0}
+			if rec.Short {
+				w.err = ErrShort
+			} else {
+				stock.Level += w.Delta
+				writing = append(writing, w)
+			}
+			rec.Level = stock.Level
 			body, err := json.Marshal(rec)
 			if err != nil {
 				return false, err
 			}
 			mine[w.ID], w.stock = rec, Stock{SKU: sku, Level: rec.Level}
-			writing = append(writing, w)
 			writes = append(writes, clientv3.OpPut(movePrefix+w.ID, string(body)))
 			unchanged = append(unchanged, clientv3.Compare(clientv3.CreateRevision(movePrefix+w.ID), "=", 0))
 		}
@@ -198,11 +205,14 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 	if len(writes) == 0 {
 		return true, nil
 	}
-	body, err := json.Marshal(stockRecord{Level: stock.Level})
-	if err != nil {
-		return false, err
+	if len(writing) > 0 { // who watches it hears of no refusals
+		body, err := json.Marshal(stockRecord{Level: stock.Level})
+		if err != nil {
+			return false, err
+		}
+		writes = append(writes, clientv3.OpPut(stockPrefix+sku, string(body)))
 	}
-	done, err := s.etcd.Txn(ctx).If(unchanged...).Then(append(writes, clientv3.OpPut(stockPrefix+sku, string(body)))...).Commit()
+	done, err := s.etcd.Txn(ctx).If(unchanged...).Then(writes...).Commit()
 	if err != nil || !done.Succeeded {
 		return false, err
 	}

@@ -44,6 +44,34 @@ func TestMoves(t *testing.T) {
 	assert.Equal(t, first, got)
 }
 
+// A move that was refused stays so when there is more, or two who ask for it, one before and one after, would disagree about it.
+func TestRefusedMove(t *testing.T) {
+	t.Parallel()
+	c := etcdtest.Start(t, 1)
+	ctx := within(t, 10*time.Second)
+	s := open(t, c)
+	all := InitialStock("a")
+	none, err := s.MoveStock(ctx, Move{ID: "adjustment/1", SKU: "a", Delta: -all})
+	require.NoError(t, err)
+	assert.Zero(t, none.Level)
+	_, err = s.MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -1})
+	require.ErrorIs(t, err, ErrShort)
+	same, err := s.Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, none, same, "nothing for those who watch it")
+	more, err := s.MoveStock(ctx, Move{ID: "adjustment/2", SKU: "a", Delta: 5})
+	require.NoError(t, err)
+	for range 2 {
+		_, err = open(t, c).MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -1})
+		require.ErrorIs(t, err, ErrShort)
+	}
+	_, err = s.MoveStock(ctx, Move{ID: "order/1", SKU: "a", Delta: -2})
+	require.ErrorIs(t, err, ErrKeyReused)
+	now, err := s.Level(ctx, "a")
+	require.NoError(t, err)
+	assert.Equal(t, more, now)
+}
+
 // Many at once, from two replicas, each of them twice: each is made once, and together they take few transactions.
 func TestMovesAtOnce(t *testing.T) {
 	t.Parallel()
