@@ -22,7 +22,7 @@ type Move struct {
 type moveRecord struct {
 	SKU   string `json:"sku"`
 	Delta int64  `json:"delta"`
-	Level int64  `json:"level"`           // after it
+	Level int64  `json:"level"`           // after it and those made with it: one revision has one level
 	Short bool   `json:"short,omitempty"` // there was not enough: nothing was changed
 }
 
@@ -53,8 +53,8 @@ type waitingMove struct {
 	err   error
 }
 
-// MoveStock makes a move and returns the level after it. ErrShort and ErrKeyReused mean that nothing was changed; ErrAway
-// leaves it open, and asking again with the same ID is harmless.
+// MoveStock makes a move and returns the level after it and those made with it. ErrShort and ErrKeyReused mean that nothing was
+// changed; ErrAway leaves it open, and asking again with the same ID is harmless.
 func (s *Store) MoveStock(ctx context.Context, m Move) (Stock, error) {
 	w := &waitingMove{Move: m, ctx: ctx, done: make(chan struct{})}
 	begin := time.Now()
@@ -162,12 +162,11 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 		return false, err
 	}
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(stockPrefix+sku), "=", stock.Revision)}
-	var writes []clientv3.Op
 	var writing []*waitingMove
 	mine := map[string]moveRecord{} // of this batch: a retry may wait beside the attempt that it repeats
 	for i, w := range batch {
 		rec, known := mine[w.ID]
-		w.err, w.stock = nil, Stock{SKU: sku, Level: rec.Level}
+		w.err, w.stock = nil, Stock{}
 		if kvs := resp.Responses[i+1].GetResponseRange().Kvs; len(kvs) > 0 {
 			known = true
 			if rec, err = decodeMove(w.ID, kvs[0].Value); err != nil {
@@ -182,7 +181,7 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 			w.err = ErrShort
 		case known:
 			if w.stock.Revision == 0 {
-				writing = append(writing, w) // its revision is that of the write which makes it
+				writing = append(writing, w)
 			}
 		default:
 			rec = moveRecord{SKU: sku, Delta: w.Delta, Short: stock.Level+w.Delta < 0}
@@ -192,18 +191,21 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 				stock.Level += w.Delta
 				writing = append(writing, w)
 			}
-			rec.Level = stock.Level
-			body, err := json.Marshal(rec)
-			if err != nil {
-				return false, err
-			}
-			mine[w.ID], w.stock = rec, Stock{SKU: sku, Level: rec.Level}
-			writes = append(writes, clientv3.OpPut(movePrefix+w.ID, string(body)))
-			unchanged = append(unchanged, clientv3.Compare(clientv3.CreateRevision(movePrefix+w.ID), "=", 0))
+			mine[w.ID] = rec
 		}
 	}
-	if len(writes) == 0 {
+	if len(mine) == 0 {
 		return true, nil
+	}
+	var writes []clientv3.Op
+	for id, rec := range mine {
+		rec.Level = stock.Level
+		body, err := json.Marshal(rec)
+		if err != nil {
+			return false, err
+		}
+		writes = append(writes, clientv3.OpPut(movePrefix+id, string(body)))
+		unchanged = append(unchanged, clientv3.Compare(clientv3.CreateRevision(movePrefix+id), "=", 0))
 	}
 	if len(writing) > 0 { // who watches it hears of no refusals
 		body, err := json.Marshal(stockRecord{Level: stock.Level})
@@ -217,7 +219,7 @@ func (s *Store) moveOnce(ctx context.Context, sku string, batch []*waitingMove) 
 		return false, err
 	}
 	for _, w := range writing {
-		w.stock.Revision = done.Header.Revision
+		w.stock = Stock{SKU: sku, Level: stock.Level, Revision: done.Header.Revision}
 	}
 	return true, nil
 }

@@ -96,6 +96,34 @@ func TestMovesAtOnce(t *testing.T) {
 	t.Logf("%d moves in %d transactions", n, resp.Kvs[0].Version)
 }
 
+// Moves that are made at once have one revision, and so one level: whoever remembers the level of the highest revision must not remember
+// one that never was.
+func TestOneLevelForEachRevision(t *testing.T) {
+	t.Parallel()
+	s := open(t, etcdtest.Start(t, 1))
+	ctx := within(t, 10*time.Second)
+	move := func(id string, delta int64) *waitingMove {
+		return &waitingMove{Move: Move{ID: id, SKU: "a", Delta: delta}, ctx: ctx}
+	}
+	left := InitialStock("a") - 6
+	batch := []*waitingMove{move("1", -1), move("2", -2), move("short", -left-10), move("2", -2), move("3", -3)}
+	require.NoError(t, s.moveTogether(ctx, "a", batch))
+	now, err := s.Level(ctx, "a")
+	require.NoError(t, err)
+	require.Equal(t, left, now.Level)
+	for _, w := range batch {
+		if w.ID == "short" {
+			require.ErrorIs(t, w.err, ErrShort)
+			continue
+		}
+		require.NoError(t, w.err)
+		assert.Equal(t, now, w.stock)
+		again, err := s.MoveStock(ctx, w.Move)
+		require.NoError(t, err)
+		assert.Equal(t, now, again, "the same answer")
+	}
+}
+
 // An attempt whose answer is lost is repeated, and takes once.
 func TestMoveLostAnswers(t *testing.T) {
 	t.Parallel()
