@@ -28,7 +28,8 @@ func newCounter(c config.Limit) policy {
 }
 
 func (c *counter) take(now time.Time) (time.Duration, bool) {
-	if now.Sub(c.begin) >= c.window {
+	// Truncate leaves the wall clock, which may be set back.
+	if passed := now.Sub(c.begin); passed < 0 || passed >= c.window {
 		c.begin, c.n = now.Truncate(c.window), 0
 	}
 	if c.n >= c.allowed {

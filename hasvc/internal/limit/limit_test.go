@@ -181,3 +181,24 @@ func TestClientsAreBounded(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	assert.Equal(t, "192.0.2.1", Client(r))
 }
+
+// A wall clock that is set back refuses nobody for as long as it takes to come there again. (The other policies do not go by it.)
+func TestClockSetBack(t *testing.T) {
+	for _, kind := range []string{"counter", "sliding"} {
+		t.Run(kind, func(t *testing.T) {
+			l, now := limiter(kind), time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+			for range 20 {
+				l.take(asker{"a", "r"}, now)
+			}
+			now = now.Add(-time.Hour)
+			got := 0
+			for range 100 { // ten seconds at the rate
+				if _, ok := l.take(asker{"a", "r"}, now); ok {
+					got++
+				}
+				now = now.Add(100 * time.Millisecond)
+			}
+			assert.InDelta(t, 100, got, 11)
+		})
+	}
+}

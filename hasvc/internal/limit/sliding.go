@@ -22,7 +22,7 @@ func newSliding(c config.Limit) policy {
 
 func (s *sliding) take(now time.Time) (time.Duration, bool) {
 	switch passed := now.Sub(s.begin); {
-	case passed >= 2*s.window:
+	case passed < 0, passed >= 2*s.window: // as counter does
 		s.begin, s.before, s.this = now.Truncate(s.window), 0, 0
 	case passed >= s.window:
 		s.begin, s.before, s.this = s.begin.Add(s.window), s.this, 0
