@@ -121,7 +121,7 @@ type picker struct {
 }
 
 // Pick chooses among the endpoints that are no outliers and that this request has not tried yet; where that leaves none,
-// among more. An outlier whose time has come gets the request.
+// among more. An outlier whose time has come gets the request, unless it is the one that this request has just waited for.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	now := time.Now()
 	tried := triedOf(info.Ctx)
@@ -131,7 +131,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		if p.blind {
 			break
 		}
-		switch ejected, due := e.outlier.state(now, !check); {
+		switch ejected, due := e.outlier.state(now, !check && !tried.has(e.addr)); {
 		case due:
 			return e.take(tried, check), nil
 		case !ejected:
@@ -219,6 +219,15 @@ func (t *tried) without(from []*endpoint) []*endpoint {
 		}
 	}
 	return fresh
+}
+
+func (t *tried) has(addr string) bool {
+	if t == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.addrs[addr]
 }
 
 func (t *tried) add(addr string) {

@@ -140,6 +140,23 @@ func TestOutlier(t *testing.T) {
 	})
 }
 
+// A request that a replica has just failed is not the one that tries it again.
+func TestRetryTriesNoOutlierAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPicker("round_robin", 3)
+		const bad = "replica-1"
+		for range 3 * ejectAfter {
+			pick(t.Context(), t, p, stopped(bad))
+		}
+		time.Sleep(ejectFirst)
+		ctx := Attempts(t.Context())
+		require.Equal(t, bad, pick(ctx, t, p, stopped(bad)), "it is due")
+		time.Sleep(2 * ejectFirst) // as long as that attempt has taken
+		assert.NotEqual(t, bad, pick(ctx, t, p, stopped(bad)))
+		assert.Equal(t, bad, pick(t.Context(), t, p, stopped(bad)), "it is due for another one")
+	})
+}
+
 // A replica that fails all requests and says that it is well is left out as long as any other; checks do not try it again in the place
 // of a request. That it says nothing counts.
 func TestOutlierSaysItIsWell(t *testing.T) {
