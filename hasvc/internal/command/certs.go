@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/hasvc/gauntlet/hasvc/internal/mtls"
 	"github.com/hasvc/gauntlet/hasvc/internal/valid"
@@ -15,7 +16,8 @@ func certs(_ context.Context, c call) int {
 		return exitUsage
 	}
 	for _, service := range c.args[1:] {
-		if !valid.Name(service) || service == "ca" {
+		// Its files must not be another's: ca.pem is the authority's, and X-key.pem the key of X.
+		if !valid.Name(service) || service == "ca" || strings.HasSuffix(service, "-key") {
 			fmt.Fprintf(c.stderr, "hasvc certs: %q cannot be the name of a service\n", service)
 			return exitUsage
 		}

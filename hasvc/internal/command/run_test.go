@@ -21,7 +21,8 @@ func run(ctx context.Context, environ []string, args ...string) (code int, stdou
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{{}, {"serve"}, {"orders", "now"}, {"probe"}, {"probe", "8080"}, {"config", "x"}, {"certs", "."}, {"certs", ".", "a/b"}, {"certs", ".", "ca"}} {
+	for _, args := range [][]string{{}, {"serve"}, {"orders", "now"}, {"probe"}, {"probe", "8080"}, {"config", "x"}, {"certs", "."}, {"certs", ".", "a/b"}, {"certs", ".", "ca"},
+		{"certs", t.TempDir(), "orders", "orders-key"}} {
 		code, stdout, stderr := run(t.Context(), nil, args...)
 		assert.Equal(t, exitUsage, code, "%v", args)
 		assert.Empty(t, stdout)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -81,6 +82,17 @@ func sign(cert, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Ce
 	return signed, key, err
 }
 
+// write puts a new file in the place of what is there, which may be open to all, or a link to somewhere else.
 func write(file, kind string, der []byte, mode os.FileMode) error {
-	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // for its owner's eyes until it is complete
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Chmod(mode), f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }

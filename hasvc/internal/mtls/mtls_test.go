@@ -123,3 +123,26 @@ func TestKeysAreSecret(t *testing.T) {
 	assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	assert.Error(t, Issue(filepath.Join(t.TempDir(), "none"), []string{"orders"}))
 }
+
+// Whatever is there in its place: a file that all may read, or a link to one.
+func TestKeysReplaceWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	require.NoError(t, os.WriteFile(elsewhere, []byte("before"), 0o644))
+	require.NoError(t, os.Symlink(elsewhere, Files(dir, "orders").Key))
+	require.NoError(t, os.WriteFile(Files(dir, "gateway").Key, []byte("before"), 0o644))
+	require.NoError(t, Issue(dir, []string{"gateway", "orders"}))
+	for _, service := range []string{"gateway", "orders"} {
+		info, err := os.Lstat(Files(dir, service).Key)
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o600), info.Mode(), service)
+		_, err = Server(Files(dir, service))
+		require.NoError(t, err)
+	}
+	same, err := os.ReadFile(elsewhere)
+	require.NoError(t, err)
+	assert.Equal(t, "before", string(same))
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, files, 5, "and nothing else")
+}
