@@ -56,11 +56,12 @@ func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 		// replica makes one.
 		log := logs.Access{Log: log, Defects: s.Config.Defects}.Of(trace.WithRequest(trace.With(ctx, o.TraceID), o.RequestID))
 		_, err := s.Inventory.Reserve(ctx, &inventoryv1.ReserveRequest{OrderId: o.ID, Sku: o.SKU, Quantity: o.Quantity})
-		if away(err) || ctx.Err() != nil {
+		code := status.Code(err)
+		if code == codes.Unavailable || code == codes.DeadlineExceeded || ctx.Err() != nil {
 			return err // the others would fare no better
 		}
-		end, known := settled[status.Code(err)]
-		if !known { // it must not keep those behind it waiting
+		end, known := settled[code]
+		if !known { // such as an accident, at this one; it must not keep those behind it waiting
 			log.Warn("a pending order cannot be settled", zap.String("orderId", o.ID), zap.Error(err))
 			continue
 		}

@@ -28,9 +28,10 @@ import (
 // shelf is an inventory that knows what it gave away by the order's id, as the real one does.
 type shelf struct {
 	inventoryv1.InventoryClient
-	mu    sync.Mutex
-	away  bool
-	taken map[string]int64
+	mu     sync.Mutex
+	away   bool
+	broken string // the order at which it has an accident
+	taken  map[string]int64
 }
 
 func (s *shelf) Reserve(_ context.Context, r *inventoryv1.ReserveRequest, _ ...grpc.CallOption) (*inventoryv1.Stock, error) {
@@ -38,6 +39,9 @@ func (s *shelf) Reserve(_ context.Context, r *inventoryv1.ReserveRequest, _ ...g
 	defer s.mu.Unlock()
 	if s.away {
 		return nil, status.Error(codes.Unavailable, "away")
+	}
+	if s.broken == r.GetOrderId() {
+		return nil, status.Error(codes.Internal, "an accident")
 	}
 	if before, ok := s.taken[r.GetOrderId()]; ok && before != r.GetQuantity() {
 		return nil, status.Error(codes.AlreadyExists, "another quantity was taken")
@@ -146,6 +150,32 @@ func TestPendingOrderWhoseStockIsTaken(t *testing.T) {
 		assert.Equal(t, want, o.GetStatus(), key)
 	}
 	assert.Equal(t, map[string]int64{ids["k"]: 3, ids["behind"]: 2}, inventory.has())
+}
+
+// An order at which inventory has an accident waits on, and nobody behind it does.
+func TestPendingOrderThatBreaksInventory(t *testing.T) {
+	t.Parallel()
+	s, inventory, ctx := service(t)
+	inventory.goAway(true)
+	ids := map[string]string{}
+	for _, key := range []string{"k", "behind"} {
+		o, err := s.CreateOrder(ctx, request(key, 2))
+		require.NoError(t, err)
+		ids[key] = o.GetId()
+	}
+	inventory.goAway(false)
+	inventory.broken = ids["k"]
+
+	core, seen := observer.New(zap.WarnLevel)
+	require.NoError(t, s.confirmSome(ctx, zap.New(core)))
+	for key, want := range map[string]string{"k": store.Pending, "behind": store.Accepted} {
+		o, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: ids[key]})
+		require.NoError(t, err)
+		assert.Equal(t, want, o.GetStatus(), key)
+	}
+	lines := seen.FilterMessage("a pending order cannot be settled").All()
+	require.Len(t, lines, 1)
+	assert.Equal(t, ids["k"], lines[0].ContextMap()["orderId"])
 }
 
 // warehouse is the real inventory, behind something else that happens first.
