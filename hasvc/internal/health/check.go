@@ -29,14 +29,25 @@ type Checker struct {
 	Defects      defect.Set
 
 	started  atomic.Bool
-	draining atomic.Bool
+	once     sync.Once
+	draining context.Context //nolint:containedctx // it is the replica's life, not a probe's
+	drain    context.CancelFunc
 }
 
 // Started says that the replica has begun to serve.
 func (c *Checker) Started() { c.started.Store(true) }
 
-// Drain makes the replica unready for good.
-func (c *Checker) Drain() { c.draining.Store(true) }
+// Drain makes the replica unready for good, and ends the probes under way.
+func (c *Checker) Drain() {
+	c.life()
+	c.drain()
+}
+
+// life ends when the replica drains.
+func (c *Checker) life() context.Context {
+	c.once.Do(func() { c.draining, c.drain = context.WithCancel(context.Background()) })
+	return c.draining
+}
 
 // Report is the outcome of a probe.
 type Report struct {
@@ -47,15 +58,23 @@ type Report struct {
 	Problems map[string]string  // dependency or goroutine -> what is wrong
 }
 
-// Ready probes the dependencies, all at once.
+// Ready probes the dependencies, all at once. That the replica drains is said without them: who waits for one that hangs would go on
+// sending requests, for longer perhaps than the replica drains.
 func (c *Checker) Ready(ctx context.Context) Report {
 	if c.Defects.Has(defect.ReadyLies) {
 		return Report{OK: true, Status: "ready", Time: time.Now()}
 	}
-	r := c.probe(ctx)
+	life := c.life()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
+	r := Report{Time: time.Now()}
+	if life.Err() == nil {
+		r = c.probe(ctx)
+	}
 	switch {
-	case c.draining.Load():
-		r.OK, r.Status = false, "draining"
+	case life.Err() != nil:
+		r = Report{Status: "draining", Time: r.Time}
 	case !c.started.Load():
 		r.OK, r.Status = false, "starting"
 	case !r.OK:

@@ -84,6 +84,23 @@ func TestReadiness(t *testing.T) {
 	})
 }
 
+// That a replica is about to stop is heard at once, whatever hangs: a probe that is under way is not waited for, nor is one begun.
+func TestDrainingIsSaidAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Checker{Timeout: time.Minute, Dependencies: []Dependency{{Name: "etcd", Ping: hang}}}
+		c.Started()
+		begin := time.Now()
+		time.AfterFunc(time.Second, c.Drain)
+		for range 2 { // one under way, one begun after
+			code, body := get(t, c, "/readyz")
+			assert.Equal(t, 503, code)
+			assert.Equal(t, "draining", body["status"])
+			assert.NotContains(t, body, "problems", "that a probe is broken off is none")
+			assert.Equal(t, time.Second, time.Since(begin))
+		}
+	})
+}
+
 func TestPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Checker{Timeout: time.Second}
