@@ -521,36 +521,46 @@ func TestStreamEnds(t *testing.T) {
 		stops = `{"end":"this replica is about to stop; go on at another one","after":7}` + "\n"
 	)
 	for _, test := range []struct {
-		name   string
-		query  string
-		orders following
-		stops  time.Duration // after which the replica does; 0: never
-		status int
-		after  time.Duration
-		lines  string
-		breaks bool
+		name    string
+		query   string
+		timeout string // of the request
+		orders  following
+		stops   time.Duration // after which the replica does; 0: never
+		defects []defect.Name
+		status  int
+		after   time.Duration
+		lines   string
+		breaks  bool
 	}{
 		{name: "as asked", query: "?for=2s", status: 200, after: 2 * time.Second, lines: level + over},
 		{name: "nothing changed", query: "?for=2s&after=7", orders: following{sent: true}, status: 200, after: 2 * time.Second, lines: over},
 		{name: "the replica stops", query: "?for=2s", stops: time.Second, status: 200, after: time.Second, lines: level + stops},
 		{name: "the replica stops, and nothing was asked", stops: time.Hour, status: 200, after: time.Hour, lines: level + stops},
 		{name: "broken", query: "?for=2s", orders: following{breaks: time.Second}, status: 200, after: time.Second, lines: level, breaks: true},
-		{name: "orders is late", query: "?for=2s", orders: following{opens: time.Hour}, status: 504, after: 2 * time.Second},
+		{name: "orders is late", query: "?for=20ms", orders: following{opens: time.Hour}, status: 504, after: 20 * time.Millisecond},
+		{name: "later than the client waits", timeout: "20", orders: following{opens: time.Hour}, status: 504, after: 20 * time.Millisecond},
+		{name: "later than anybody waits", timeout: "2000", orders: following{opens: time.Hour}, status: 504, after: 50 * time.Millisecond},
+		{name: "later than who says nothing waits", orders: following{opens: time.Hour}, status: 504, after: 50 * time.Millisecond},
+		{name: "for ever", query: "?for=2s", defects: []defect.Name{defect.NoDeadline}, orders: following{opens: time.Hour}, status: 504, after: 2 * time.Second},
+		{name: "begun in time", query: "?for=2s", timeout: "20", orders: following{opens: 19 * time.Millisecond}, status: 200, after: 2 * time.Second, lines: level + over},
+		{name: "no time to begin", timeout: "0", status: 504},
+		{name: "no number", timeout: "1s", status: 400},
 		{name: "no duration", query: "?for=2", status: 400},
 		{name: "no time", query: "?for=0s", status: 400},
 		{name: "less than none", query: "?for=-2s", status: 400},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := serve(t, &test.orders)
+				s := serve(t, &test.orders, test.defects...)
 				var stop context.CancelFunc
 				s.Streams, stop = context.WithCancel(t.Context())
 				defer stop()
 				if test.stops > 0 {
 					time.AfterFunc(test.stops, stop)
 				}
-				w, begin := httptest.NewRecorder(), time.Now()
-				ask := func() { s.ServeHTTP(w, httptest.NewRequest("GET", "/stream/stock/a"+test.query, nil)) }
+				w, r, begin := httptest.NewRecorder(), httptest.NewRequest("GET", "/stream/stock/a"+test.query, nil), time.Now()
+				r.Header.Set(timeoutHeader, test.timeout)
+				ask := func() { s.ServeHTTP(w, r) }
 				if test.breaks {
 					assert.PanicsWithValue(t, http.ErrAbortHandler, ask)
 				} else {

@@ -34,16 +34,23 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if err := text("sku", r.PathValue("sku")); err != nil {
 		return err
 	}
-	if err := s.limiter.Wait(r.Context(), r, "stream_stock"); err != nil {
+	begins, err := s.timeOf(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	// No deadline of ctx: the request's time is for the beginning of a stream, which may last longer.
+	late := time.AfterFunc(begins, func() { cancel(errLate) })
+	defer late.Stop()
+	if err := s.limiter.Wait(ctx, r, "stream_stock"); err != nil {
 		return err
 	}
 	after, lasts, err := streamed(r.URL.Query())
 	if err != nil {
 		return err
 	}
-	lines := &lines{to: w, control: http.NewResponseController(w), after: after}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
+	lines := &lines{to: w, control: http.NewResponseController(w), after: after, late: late}
 	if s.Streams != nil {
 		defer context.AfterFunc(s.Streams, func() { cancel(nil) })()
 	}
@@ -59,6 +66,8 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 		return nil // nobody is left to tell
 	case s.Streams != nil && s.Streams.Err() != nil:
 		return lines.write(streamEnd{End: "this replica is about to stop; go on at another one", After: lines.after})
+	case errors.Is(context.Cause(ctx), errLate):
+		return errLate
 	case over && !lines.begun:
 		return problem(http.StatusGatewayTimeout, "orders did not begin in the time that the stream was to last")
 	case over:
@@ -116,7 +125,8 @@ func (s *Server) followStock(ctx context.Context, taken func(), sku string, out 
 type lines struct {
 	to      http.ResponseWriter
 	control *http.ResponseController
-	after   int64 // the last revision that was sent
+	after   int64       // the last revision that was sent
+	late    *time.Timer // until they have begun
 	begun   bool
 }
 
@@ -124,6 +134,9 @@ type lines struct {
 func (l *lines) begin() error {
 	if l.begun {
 		return nil
+	}
+	if !l.late.Stop() {
+		return errLate
 	}
 	l.begun = true
 	l.to.Header().Set("Content-Type", "application/x-ndjson")
