@@ -140,8 +140,8 @@ type conn struct {
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
-	if n > 0 {
-		c.begun.Store(true)
+	if n > 0 && !c.begun.Swap(true) && c.of.leaving.Load() {
+		c.part()
 	}
 	return n, err
 }
@@ -153,9 +153,14 @@ func (c *conn) partUnused() {
 	}
 }
 
-// part closes it, unless it is in use: a request has come, or has begun to.
+// part closes it, unless it is in use: a request has come, or has begun to. That one has the time of its headers from then on; net/http
+// would wait for its fourth byte for as long as a connection may be idle.
 func (c *conn) part() {
-	if c.idle.Load() && !c.begun.Load() && !readable(c.TCPConn) {
+	switch {
+	case !c.idle.Load():
+	case c.begun.Load():
+		_ = c.SetReadDeadline(time.Now().Add(headerTimeout))
+	case !readable(c.TCPConn):
 		_ = c.Close()
 	}
 }

@@ -144,6 +144,42 @@ func TestFinishParts(t *testing.T) {
 	require.NoError(t, <-finished)
 }
 
+// What follows an answer and becomes no request, such as an empty line, is waited for as headers are, and not as long as a connection may
+// be idle.
+func TestFinishAfterStrayBytes(t *testing.T) {
+	for name, leavesFirst := range map[string]bool{"read before it leaves": false, "read after": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			release := make(chan struct{})
+			s, addr := serving(t, config.Config{Deadline: soon}, func(http.ResponseWriter, *http.Request) { <-release })
+			ctx, cancel := context.WithTimeout(t.Context(), headerTimeout+3*time.Second)
+			defer cancel()
+			finished := make(chan error, 1)
+			finish := func() {
+				go func() { finished <- s.finish(ctx) }()
+				eventually(t, s.conns.leaving.Load, "it does not leave")
+			}
+			c := dial(t, addr)
+			c.send(posted)
+			eventually(t, func() bool { return s.count(func(c *conn) bool { return c.used.Load() }) == 1 }, "the request is not read")
+			if leavesFirst {
+				finish()
+				c.send("\r\n")
+				close(release)
+				require.False(t, c.answered())
+			} else {
+				close(release)
+				require.False(t, c.answered())
+				eventually(t, func() bool { return s.count(func(c *conn) bool { return c.idle.Load() }) == 1 }, "the connection is not idle")
+				c.send("\r\n")
+				eventually(t, func() bool { return s.count(func(c *conn) bool { return c.begun.Load() }) == 1 }, "the line is not read")
+				finish()
+			}
+			require.NoError(t, <-finished)
+		})
+	}
+}
+
 func TestFinishDoesNotWaitForEver(t *testing.T) {
 	s, addr := answering(t)
 	c := dial(t, addr)
