@@ -24,6 +24,9 @@ const Prefix = "HASVC_"
 // Bounds of the requests in hand at a time that the gateway takes for its capacity.
 const ShedLeast, ShedMost = 4, 500
 
+// bodyMost leaves room in a message of gRPC, which has 4 MiB at most: a larger one is refused as if its client had asked too often.
+const bodyMost = 2 << 20
+
 // Config is what a role runs with.
 type Config struct {
 	Etcd      []string // client URLs of every member
@@ -86,7 +89,7 @@ type Limit struct {
 	Kind    string  // off | counter | sliding | token | leaky
 	Rate    float64 // requests per second
 	Burst   int     // token: requests at once; leaky: requests that wait
-	Clients int     // that are told apart
+	Clients int     // that are told apart, on each route
 }
 
 // Variable is a row of the table.
@@ -124,11 +127,11 @@ var Table = []Variable{
 	}},
 	{"HASVC_LIMIT_RATE", "50", "requests per second", func(c *Config, v string) error { return number(&c.Limit.Rate, v, 0.01, 1e6) }},
 	{"HASVC_LIMIT_BURST", "10", "token: requests at once; leaky: requests that wait for their turn", func(c *Config, v string) error { return count(&c.Limit.Burst, v, 1, 1_000_000) }},
-	{"HASVC_LIMIT_CLIENTS", "10000", "clients that are told apart; the one unseen for longest is forgotten first", func(c *Config, v string) error { return count(&c.Limit.Clients, v, 1, 10_000_000) }},
+	{"HASVC_LIMIT_CLIENTS", "10000", "clients that are told apart, each counted once for every route that it asks; the one unseen for longest is forgotten first", func(c *Config, v string) error { return count(&c.Limit.Clients, v, 1, 10_000_000) }},
 	{"HASVC_SHED", "off", "on: the gateway refuses what is beyond its capacity, the low priority first", func(c *Config, v string) error { return onOff(&c.Shed, v) }},
 	{"HASVC_SHED_LIMIT", "40", "requests in hand at a time that the gateway begins with; from then on it follows from how long they take, step by step", func(c *Config, v string) error { return count(&c.ShedFirst, v, ShedLeast, ShedMost) }},
 	{"HASVC_WORKERS", "0", "calls that orders or inventory works on at a time; others wait in line for as long as their callers do. 0: no bound", func(c *Config, v string) error { return count(&c.Workers, v, 0, 100_000) }},
-	{"HASVC_MAX_BODY", "65536", "largest body of a request, in bytes", func(c *Config, v string) error { return count(&c.MaxBody, v, 1, 1<<30) }},
+	{"HASVC_MAX_BODY", "65536", "largest body of a request, in bytes, at most 2 MiB", func(c *Config, v string) error { return count(&c.MaxBody, v, 1, bodyMost) }},
 	{"HASVC_POISON", "", "the SKU of an order that makes gateway or orders panic, to see what one bad request costs; empty: none", func(c *Config, v string) error { c.Poison = v; return nil }},
 	{"HASVC_EDGE_BALANCER", "round_robin", "how edge chooses a gateway: round_robin, least_connections or random", func(c *Config, v string) error {
 		return oneOf(&c.EdgeBalancer, v, "round_robin", "least_connections", "random")

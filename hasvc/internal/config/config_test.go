@@ -40,6 +40,7 @@ func TestErrors(t *testing.T) {
 		"HASVC_ETCD=store-1:2379", "HASVC_HTTP=8080", "HASVC_GRPC=:http", "HASVC_DEADLINE=1", "HASVC_TRY_TIMEOUT=-1s", "HASVC_TRIES=0",
 		"HASVC_BALANCER=fair", "HASVC_LEASE=500ms", "HASVC_LOG_LEVEL=fatal", "HASVC_DEFECT=no-drian", "HASVC_DRIAN=1s", "HASVC_SHUTDOWN=2h",
 		"HASVC_BREAKER_RATIO=NaN", "HASVC_BREAKER_PROBES=0", "HASVC_LIMIT=bucket", "HASVC_LIMIT_RATE=0", "HASVC_SHED=yes", "HASVC_EDGE_BALANCER=fair", "HASVC_TLS_KEY=key.pem",
+		"HASVC_MAX_BODY=2097153", // gRPC behind it takes 4 MiB
 	}
 	_, err := Parse(bad, "")
 	require.Error(t, err)
@@ -48,6 +49,12 @@ func TestErrors(t *testing.T) {
 		assert.Contains(t, err.Error(), name)
 	}
 	assert.Contains(t, err.Error(), "no-drain", "an unknown defect lists the known ones")
+}
+
+func TestLargestBody(t *testing.T) {
+	c, err := Parse([]string{"HASVC_MAX_BODY=2097152"}, "")
+	require.NoError(t, err)
+	assert.Equal(t, 2<<20, c.MaxBody)
 }
 
 func TestDefectTable(t *testing.T) {

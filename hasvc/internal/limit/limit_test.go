@@ -178,6 +178,10 @@ func TestClientsAreBounded(t *testing.T) {
 		require.NoError(t, l.Wait(t.Context(), from(fmt.Sprint(n)), "r"))
 	}
 	assert.Equal(t, 3, l.asking.Len())
+	for _, route := range []string{"r", "s", "t", "u"} {
+		require.NoError(t, l.Wait(t.Context(), from("a"), route))
+	}
+	assert.Equal(t, 3, l.asking.Len(), "one client, once for every route")
 	r := httptest.NewRequest("GET", "/", nil)
 	assert.Equal(t, "192.0.2.1", Client(r))
 }
