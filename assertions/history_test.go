@@ -61,8 +61,31 @@ func TestNoLostWrites(t *testing.T) {
 		"unread":                 {func(s *story) { s.every(reads("w3"), unread) }, Invalid, "1 acknowledged write could not be read"},
 		"never asked for":        {func(s *story) { s.ops = slices.DeleteFunc(s.ops, func(o record.Op) bool { return reads("w3")(&o) }) }, Invalid, "1 acknowledged write could not be read"},
 		"unread by one member":   {func(s *story) { s.every(reads("w3", "store-1"), unread) }, Pass, ""},
-		"lost and unread":        {func(s *story) { s.every(reads("w3"), unread); s.every(reads("w4"), absent) }, Fail, "18 of 20 acknowledged writes found, 1 lost, 1 not read"},
-		"nothing was read":       {func(s *story) { s.every(func(o *record.Op) bool { return o.Verify }, unread) }, Invalid, "verify read nothing"},
+		"the others do not have it": {func(s *story) {
+			s.every(reads("w3", "store-1", "store-2"), absent)
+			s.every(reads("w3", "store-3"), unread)
+		}, Invalid, "1 acknowledged write could not be read"},
+		"the service does not have it": {func(s *story) {
+			s.read("w3", "", "")
+			s.every(reads("w3", "store-3"), unread)
+		}, Fail, "1 lost"},
+		"the service was asked in vain, and none has it": {func(s *story) {
+			s.every(reads("w3"), absent)
+			s.ops = append(s.ops, record.Op{Round: 1, Kind: "read", Key: "w3", Verify: true, Outcome: record.Unknown})
+		}, Fail, "1 lost"},
+		"the others have another value": {func(s *story) {
+			s.every(reads("w3", "store-1", "store-2"), func(o *record.Op) { o.Value = "zzz" })
+			s.every(reads("w3", "store-3"), unread)
+		}, Fail, "1 lost"},
+		"of a register, the others do not have it": {func(s *story) {
+			s.ops = append(s.ops, put("a", time.Second, 2*time.Second, record.OK))
+			s.read("k", "", "store-1")
+			s.read("k", "", "store-2")
+			s.read("k", "a", "store-3")
+			s.every(reads("k", "store-3"), unread)
+		}, Invalid, "1 acknowledged write could not be read"},
+		"lost and unread":  {func(s *story) { s.every(reads("w3"), unread); s.every(reads("w4"), absent) }, Fail, "18 of 20 acknowledged writes found, 1 lost, 1 not read"},
+		"nothing was read": {func(s *story) { s.every(func(o *record.Op) bool { return o.Verify }, unread) }, Invalid, "verify read nothing"},
 		"nothing acknowledged": {func(s *story) {
 			s.every(func(o *record.Op) bool { return o.Kind == "insert" }, func(o *record.Op) { o.Outcome = record.Unknown })
 		}, Invalid, "no write was acknowledged"},

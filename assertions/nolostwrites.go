@@ -19,8 +19,8 @@ import (
 // members that differ are the business of members-agree.
 //
 // What had an unknown outcome may be there or not. What was reported as failed must not be there: such a write
-// (a phantom) fails the finding too, because whoever was told "failed" does it again. What could not be read is
-// INVALID, never lost.
+// (a phantom) fails the finding too, because whoever was told "failed" does it again. What could not be read, or what a member
+// may have that could not be asked, is INVALID, never lost.
 type NoLostWrites struct {
 	Workload string `json:"workload" jsonschema:"required" desc:"The workload whose history is judged."`
 }
@@ -64,12 +64,12 @@ func (a *NoLostWrites) Judge(_ context.Context, _ *plan.Plan, r *record.Round) F
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(inserts)) {
-		k.insert(inserts[key], read.of(key), note)
+		k.insert(inserts[key], read.of(key), read.silent(key), note)
 	}
 	for _, key := range slices.Sorted(maps.Keys(puts)) {
 		// Keys that are overwritten need not be read back; those of which it was tried are judged.
 		if read.read[key] != nil || read.tried[key] != nil {
-			k.register(puts[key], read.of(key), note)
+			k.register(puts[key], read.of(key), read.silent(key), note)
 		}
 	}
 	f := Finding{Evidence: append([]Evidence{{
@@ -115,8 +115,8 @@ func outcomes(writes []*record.Op) (acked, unknown, failed []*record.Op) {
 }
 
 // insert judges the attempts to write a key once. Several with one value are one write that was tried again; of several values the one
-// that was acknowledged must be there.
-func (k *kept) insert(writes, answers []*record.Op, note func(string, ...*record.Op)) {
+// that was acknowledged must be there. silent: not every member answered.
+func (k *kept) insert(writes, answers []*record.Op, silent bool, note func(string, ...*record.Op)) {
 	acked, unknown, failed := outcomes(writes)
 	right := acked
 	if len(acked) == 0 {
@@ -154,6 +154,9 @@ func (k *kept) insert(writes, answers []*record.Op, note func(string, ...*record
 		case other != nil:
 			k.lost++
 			note("an acknowledged write that was replaced by another value", acked[0], other)
+		case silent:
+			k.unread++
+			note("an acknowledged write that is not there, but for a member that could not be read", append([]*record.Op{acked[0]}, answers...)...)
 		default:
 			k.lost++
 			note("an acknowledged write that is not there", append([]*record.Op{acked[0]}, answers...)...)
@@ -167,8 +170,8 @@ func (k *kept) insert(writes, answers []*record.Op, note func(string, ...*record
 }
 
 // register judges a key that is written again and again: what is read must be a write that nothing acknowledged is
-// known to have replaced.
-func (k *kept) register(writes, answers []*record.Op, note func(string, ...*record.Op)) {
+// known to have replaced. silent: not every member answered.
+func (k *kept) register(writes, answers []*record.Op, silent bool, note func(string, ...*record.Op)) {
 	acked, unknown, failed := outcomes(writes)
 	k.unknown += len(unknown)
 	var phantom *record.Op
@@ -203,6 +206,11 @@ func (k *kept) register(writes, answers []*record.Op, note func(string, ...*reco
 	}
 	if phantom != nil {
 		return // one finding for one value
+	}
+	if silent {
+		k.unread++
+		note("the last acknowledged write of a key is not there, but for a member that could not be read", append([]*record.Op{last}, answers...)...)
+		return
 	}
 	k.lost++
 	note("the last acknowledged write of a key is not there", append([]*record.Op{last}, answers...)...)

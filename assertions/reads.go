@@ -52,6 +52,19 @@ func (a answers) of(key string) []*record.Op {
 	return out
 }
 
+// silent reports whether a member was asked for a key in vain, and the service itself did not answer: that member may have it.
+func (a answers) silent(key string) bool {
+	if a.read[key][""] != nil {
+		return false
+	}
+	for member := range a.tried[key] {
+		if member != "" && a.read[key][member] == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // found reports whether a read or get had a value.
 func found(o *record.Op) bool {
 	if o.Found != nil {
