@@ -82,11 +82,18 @@ func (o *observer) addReply(r *reply, links []AddrLink) {
 	}
 }
 
+// removeReply ends a reply. Connections that owe an answer of it give it now.
 func (o *observer) removeReply(r *reply, links []AddrLink) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, l := range links {
 		o.replies[l] = slices.DeleteFunc(slices.Clone(o.replies[l]), func(x *reply) bool { return x == r })
+	}
+	r.over.Store(true)
+	for t := range o.live {
+		if t.proxy != nil && slices.Contains(links, t.conn.link) {
+			t.conn.wakeUp()
+		}
 	}
 }
 
@@ -148,8 +155,8 @@ func (t *tapped) choose(q httpwire.Request) *httpwire.Answer {
 	rs := t.o.replies[t.conn.link]
 	t.o.mu.Unlock()
 	for _, r := range rs {
-		if r.strikes(t.conn.link, q) {
-			return r.answer
+		if a := r.strikes(t.conn.link, q); a != nil {
+			return a
 		}
 	}
 	return nil

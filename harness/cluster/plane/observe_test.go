@@ -196,6 +196,21 @@ func TestRepliesStrikeWhatTheSeedSaysAndHealAtOnce(t *testing.T) {
 		require.Equal(t, 200, post(t, c, "/x", ""))
 		s.remove(first)
 		s.remove(slow)
+		// An answer is given, and counts, when its request is whole; one whose rest has not come when the reply ends, then.
+		owed := s.apply(cluster.Rule{Reply: &cluster.Reply{HTTP: &cluster.HTTPReply{Status: 503, Body: "no"}, First: 1}}, s.link(1, 2))
+		half := a.mustDial(b, 9000)
+		require.NoError(t, half.SetDeadline(time.Now().Add(2*patient)))
+		_, err := io.WriteString(half, "POST /x HTTP/1.1\r\nHost: node\r\nContent-Length: 10\r\n\r\nabc")
+		require.NoError(t, err)
+		until(t, "its head has come", func() bool { return s.counter(owed).Bytes == 1 })
+		require.Zero(t, s.counter(owed).Packets)
+		s.remove(owed)
+		all, err := io.ReadAll(half)
+		require.NoError(t, err)
+		require.Contains(t, string(all), " 503 Service Unavailable\r\n")
+		require.Contains(t, string(all), "Connection: close\r\n")
+		require.True(t, strings.HasSuffix(string(all), "\r\n\r\nno"))
+		require.NoError(t, half.Close())
 		for _, bad := range []cluster.Reply{
 			{HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "1\r\nX: y"}, Share: 1},
 			{}, {HTTP: &cluster.HTTPReply{Status: 200}, Share: 1}, {HTTP: &cluster.HTTPReply{Status: 500}}, {HTTP: &cluster.HTTPReply{Status: 500}, Share: 1.5},

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/plane/httpwire"
@@ -16,6 +17,8 @@ type reply struct {
 	what         cluster.Reply
 	method, path *regexp.Regexp // nil: any
 	answer       *httpwire.Answer
+
+	over atomic.Bool // it holds no more
 
 	mu     sync.Mutex
 	number uint64 // of the next request that matches
@@ -68,11 +71,11 @@ func newReply(what cluster.Reply) (*reply, error) {
 	return r, nil
 }
 
-// strikes draws whether a request is answered here. Requests that match are numbered over all links: which one is struck is a
-// function of the seed and its number.
-func (r *reply) strikes(l AddrLink, q httpwire.Request) bool {
+// strikes draws whether a request is answered here, and returns the answer, or nil. Requests that match are numbered over all links:
+// which one is struck is a function of the seed and its number.
+func (r *reply) strikes(l AddrLink, q httpwire.Request) *httpwire.Answer {
 	if r.method != nil && !r.method.MatchString(q.Method) || r.path != nil && !r.path.MatchString(q.Path) || r.what.GRPC != nil && q.Proto != "grpc" {
-		return false
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,10 +91,17 @@ func (r *reply) strikes(l AddrLink, q httpwire.Request) bool {
 	default:
 		struck = unit(mix(r.what.Seed, n)) < r.what.Share
 	}
-	if struck {
+	if !struck {
+		return nil
+	}
+	answer := *r.answer
+	answer.Over = r.over.Load
+	answer.Given = func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.given[l]++
 	}
-	return struck
+	return &answer
 }
 
 func (r *reply) on(l AddrLink) (given, asked uint64) {

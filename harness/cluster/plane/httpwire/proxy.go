@@ -20,6 +20,13 @@ type Answer struct {
 	RetryAfter string
 	Code       int // 1 to 16
 	Message    string
+
+	// Given is told when it was given to a request, with the Proxy locked: HTTP/1.1 gives it once the request is whole, if ever. nil:
+	// nobody asks.
+	Given func()
+	// Over says that who chose it is no more: it is given at once then, without the rest of the request. nil: never. After it has become
+	// true Up is to be called.
+	Over func() bool
 }
 
 // MaxBody bounds the body of an Answer.
@@ -222,12 +229,15 @@ func mediaType(body string) string {
 	return "text/plain; charset=utf-8"
 }
 
-// injected is a Call that was answered here.
-func (a *Answer) injected(c Call, now time.Duration) Call {
-	c.End, c.Status = now, a.Status
+// given says that a request was answered here.
+func (p *Proxy) given(a *Answer, c Call) {
+	c.End, c.Status = p.cfg.Now(), a.Status
 	if a.Code != 0 {
 		code := a.Code
 		c.Status, c.GRPCStatus = 200, &code
 	}
-	return c
+	p.cfg.Injected(c)
+	if a.Given != nil {
+		a.Given()
+	}
 }

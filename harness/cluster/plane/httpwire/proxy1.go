@@ -33,8 +33,9 @@ type turn struct {
 	call   Call
 	before []byte // to be sent as soon as it is this request's turn
 	reply  []byte
-	ready  bool // the request is whole
+	ready  bool // the request is whole, or its rest does not count
 	closes bool // the connection ends with the answer
+	old    bool // HTTP/1.0
 }
 
 func newProxy1(p *Proxy) *proxy1 {
@@ -42,6 +43,7 @@ func newProxy1(p *Proxy) *proxy1 {
 }
 
 func (c *proxy1) up(b []byte) (why string) {
+	c.hurry()
 	if c.pause {
 		if c.held = append(c.held, b...); len(c.held) <= maxHead {
 			return ""
@@ -117,8 +119,9 @@ func (c *proxy1) ask() (why string) {
 	if t.answer == nil {
 		c.p.toServer = append(c.p.toServer, c.held...)
 	} else {
-		t.closes = h.closes || h.oldVersion() && !h.keeps
-		t.reply = t.answer.http1(call.Method, t.closes, h.oldVersion())
+		t.old = h.oldVersion()
+		t.closes = h.closes || t.old && !h.keeps
+		t.reply = t.answer.http1(call.Method, t.closes, t.old)
 		if h.continues {
 			t.before = []byte("HTTP/1.1 100 Continue\r\n\r\n") // else the body, and with it the next request, may not come
 		}
@@ -127,6 +130,18 @@ func (c *proxy1) ask() (why string) {
 	c.queue = append(c.queue, t)
 	c.advance()
 	return ""
+}
+
+// hurry answers the request whose rest is still to come, where who chose the answer is no more, and ends the connection with it: nobody
+// knows when the rest comes, and by then no request is to be answered here.
+func (c *proxy1) hurry() {
+	t := c.current
+	if t == nil || t.answer == nil || t.ready || t.answer.Over == nil || !t.answer.Over() {
+		return
+	}
+	t.ready, t.closes, c.discard = true, true, true
+	t.reply = t.answer.http1(t.method, true, t.old)
+	c.advance()
 }
 
 // requestDone comes when a request is whole.
@@ -164,7 +179,7 @@ func (c *proxy1) advance() {
 			continue // the client has seen the end already
 		}
 		c.say(t.reply)
-		c.p.cfg.Injected(t.answer.injected(t.call, c.p.cfg.Now()))
+		c.p.given(t.answer, t.call)
 		if t.closes {
 			c.p.cfg.EndUp()
 		}

@@ -282,7 +282,7 @@ func (c *proxy2) reply(id uint32, a *Answer, call Call, ended bool) {
 	if !ended { // RFC 9113 8.1: the rest of the request is not wanted, and that is no error
 		c.own = appendFrame(c.own, http2.FrameRSTStream, 0, id, make([]byte, 4))
 	}
-	c.p.cfg.Injected(a.injected(call, c.p.cfg.Now()))
+	c.p.given(a, call)
 }
 
 // percent encodes a message as gRPC asks for.
