@@ -1,8 +1,10 @@
 package assertions
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,17 +58,34 @@ func TestErrorBudget(t *testing.T) {
 				breakN(7500*ms+time.Duration(i)*200*ms, 4)(s)
 			}
 		}, Pass, "at most 10, wanted"},
-		"before the long window is full": {ask(">= 99%", "recovery", rate("<= 10")), breakN(7*time.Second, 100), Pass, ""},
-		"the second of two":              {ask(">= 99%", "recovery", rate("<= 99"), rate("<= 10")), breakN(9*time.Second, 41), Fail, "at most 10.25, wanted <= 99; burn rate over 2s and 500ms at most 10.25, wanted <= 10"},
-		"windows longer than the phase":  {ask(">= 99%", "recovery", burn(6*time.Second, time.Second, "<= 10")), nil, Invalid, "burn rate over 6s and 1s: no moment has 10 samples in both windows"},
-		"windows with too few":           {ask(">= 99%", "recovery", burn(2*time.Second, 45*ms, "<= 10")), nil, Invalid, "no moment has 10 samples in both windows"},
-		"windows with just enough":       {ask(">= 99%", "recovery", burn(2*time.Second, 50*ms, "<= 10")), nil, Pass, "at most 0"},
-		"a low rate takes more":          {ask(">= 99%", "recovery", burn(2*time.Second, 495*ms, "<= 1")), nil, Invalid, "no moment has 100 samples"},
-		"a failure and too few":          {ask(">= 99%", "recovery", burn(6*time.Second, time.Second, "<= 10"), rate("<= 10")), breakN(9*time.Second, 41), Fail, "no moment has"},
-		"another phase burns":            {ask(">= 99%", "recovery", rate("<= 10")), breakN(3*time.Second, 800), Pass, "0 % of the error budget"},
-		"all the time":                   {ask(">= 99%", "", rate("<= 10")), breakN(6*time.Second, 200), Fail, "burn rate over 2s and 500ms at most 50"},
-		"with a bound beside":            {func() *SLO { a := ask(">= 99%", "recovery"); a.P50 = bound(t, "<= 4ms"); return a }(), nil, Fail, "p50 5ms, wanted <= 4ms; 0 % of the error budget"},
-		"no sane objective":              {ask(">= 100%", "recovery"), nil, Invalid, "has no budget"},
+		"the second of two":        {ask(">= 99%", "recovery", rate("<= 99"), rate("<= 10")), breakN(9*time.Second, 41), Fail, "at most 10.25, wanted <= 99; burn rate over 2s and 500ms at most 10.25, wanted <= 10"},
+		"windows with too few":     {ask(">= 99%", "recovery", burn(2*time.Second, 45*ms, "<= 10")), nil, Invalid, "no moment has 10 samples in both windows"},
+		"windows with just enough": {ask(">= 99%", "recovery", burn(2*time.Second, 50*ms, "<= 10")), nil, Pass, "at most 0"},
+		"a low rate takes more":    {ask(">= 99%", "recovery", burn(2*time.Second, 495*ms, "<= 1")), nil, Invalid, "no moment has 100 samples"},
+		"a failure and too few":    {ask(">= 99%", "recovery", burn(2*time.Second, 45*ms, "<= 10"), rate("<= 10")), breakN(9*time.Second, 41), Fail, "no moment has"},
+		"another phase burns":      {ask(">= 99%", "recovery", rate("<= 10")), breakN(3*time.Second, 800), Pass, "0 % of the error budget"},
+		"all the time":             {ask(">= 99%", "", rate("<= 10")), breakN(6*time.Second, 200), Fail, "burn rate over 2s and 500ms at most 50"},
+		"with a bound beside":      {func() *SLO { a := ask(">= 99%", "recovery"); a.P50 = bound(t, "<= 4ms"); return a }(), nil, Fail, "p50 5ms, wanted <= 4ms; 0 % of the error budget"},
+		"no sane objective":        {ask(">= 100%", "recovery"), nil, Invalid, "has no budget"},
+
+		// A window reaches back before the phase. What failed there is not the phase's.
+		"at once":                       {ask(">= 99%", "recovery", rate("<= 10")), breakN(7*time.Second, 100), Fail, "burn rate over 2s and 500ms at most 25, wanted <= 10"},
+		"most of the first window":      {ask(">= 95%", "kill", rate("<= 5")), breakN(3*time.Second, 280), Fail, "burn rate over 2s and 500ms at most 14, wanted <= 5"},
+		"at once, at the bound":         {ask(">= 99%", "recovery", rate("<= 10")), breakN(7*time.Second, 40), Pass, "at most 10, wanted <= 10"},
+		"only before and after":         {ask(">= 99%", "kill", rate("<= 5")), func(s *story) { breakN(2830*ms, 34)(s); breakN(7*time.Second, 400)(s) }, Pass, "at most 0, wanted <= 5"},
+		"the rest of what began before": {ask(">= 99%", "recovery", rate("<= 10")), breakN(3*time.Second, 800+40), Pass, "at most 10, wanted"},
+		"more than the rest":            {ask(">= 99%", "recovery", rate("<= 10")), breakN(3*time.Second, 800+41), Fail, "at most 10.25, wanted"},
+		"windows longer than the phase": {ask(">= 99%", "recovery", burn(6*time.Second, time.Second, "<= 10")), nil, Pass, "burn rate over 6s and 1s at most 0, wanted <= 10"},
+		"nothing in the phase":          {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { s.reqs = s.reqs[:1400] }, Invalid, "burn rate over 2s and 500ms needs 10 samples and there are 0"},
+		"next to nothing in the phase":  {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { s.reqs = s.reqs[:1409] }, Invalid, "needs 10 samples and there are 9"},
+
+		// Where the load begins there is nothing to reach back into.
+		"the load begins":                {ask(">= 99%", "baseline", rate("<= 10")), nil, Pass, "at most 0, wanted <= 10"},
+		"one fails as the load begins":   {ask(">= 99%", "baseline", rate("<= 10")), breakN(0, 1), Pass, "at most 0, wanted <= 10"},
+		"many fail as the load begins":   {ask(">= 99%", "baseline", rate("<= 10")), breakN(0, 40), Invalid, "but at 10ms the load had not run for 2s, and so many had failed by then that it may have been more"},
+		"and it goes on":                 {ask(">= 99%", "baseline", rate("<= 10")), breakN(0, 500), Fail, "at most 100, wanted <= 10"},
+		"the load has just run for long": {ask(">= 99%", "baseline", rate("<= 10")), breakN(1900*ms, 41), Fail, "at most 10.25, wanted <= 10"},
+		"longer than the load":           {ask(">= 99%", "recovery", burn(13*time.Second, time.Second, "<= 10")), nil, Invalid, "burn rate over 13s and 1s: no moment has 13s under load behind it"},
 
 		"few samples that fail":       {ask(">= 99%", "recovery", rate("<= 10")), few(true), Invalid, "wanted <= 10, but at 11.6s a window has less than 10 samples"},
 		"few samples that do not":     {ask(">= 99%", "recovery", rate("<= 10")), few(false), Pass, ""},
@@ -89,29 +108,35 @@ func TestErrorBudget(t *testing.T) {
 	require.Equal(t, Evidence{What: "burn rate over 2s and 500ms at its highest", File: "requests/orders.bin", Window: &Window{7200 * ms, 9200 * ms}, Values: map[string]float64{"burn rate": 10.25}}, f.Evidence[1])
 }
 
-// An occurrence that has no room for the long window is not judged, which is no matter as long as nothing failed in it.
+// An occurrence that is shorter than the long window is judged by one that reaches back before it, and what failed in another
+// occurrence counts in it too.
 func TestBurnInAShortOccurrence(t *testing.T) {
 	s := newStory()
 	a := &SLO{Source: Source{Load: "orders"}, During: "kill"}
 	a.Objective, a.Burn = bound(t, ">= 99%"), []Burn{{plan.Duration(2 * time.Second), plan.Duration(500 * ms), bound(t, "<= 10")}}
 	s.ask(t, "slo", a)
 	s.plan.Rounds[0].Faults[0].Occurrences = make([]plan.Occurrence, 2)
-	second := func(end time.Duration) {
+	second := func(from, to time.Duration) {
 		s.drop(func(e record.Event) bool { return e.Occurrence == 2 })
-		for at, kinds := range map[time.Duration][]record.EventKind{9 * time.Second: {record.FaultStarted, record.FaultInEffect}, end: {record.FaultUndone, record.FaultGone}} {
+		for at, kinds := range map[time.Duration][]record.EventKind{from: {record.FaultStarted, record.FaultInEffect}, to: {record.FaultUndone, record.FaultGone}} {
 			for _, k := range kinds {
 				s.event(record.Event{T: at, Kind: k, Fault: "kill", Occurrence: 2})
 			}
 		}
 	}
-	second(10 * time.Second)
-	s.want(t, Pass)
-	s.each(9*time.Second, 9*time.Second+5*ms, broken)
-	s.want(t, Invalid, "at most 0, wanted <= 10, but some failed from 9s to 10s, which has no room for a window of 2s")
-	second(11 * time.Second) // just as long
+	second(9*time.Second, 10*time.Second)
 	s.want(t, Pass, "at most 0, wanted <= 10")
-	s.each(4*time.Second, 5*time.Second, broken)
-	s.want(t, Fail)
+	s.each(8800*ms, 9200*ms, broken)
+	s.want(t, Pass, "at most 10, wanted <= 10")
+	s.each(9200*ms, 9205*ms, broken)
+	s.want(t, Fail, "at most 10.25, wanted <= 10")
+	second(8*time.Second, 8500*ms)
+	s.want(t, Pass, "at most 0, wanted <= 10")
+	s.each(6900*ms, 7*time.Second, broken)
+	s.each(8*time.Second, 8100*ms, broken)
+	s.want(t, Pass, "at most 10, wanted <= 10")
+	s.each(8100*ms, 8105*ms, broken)
+	s.want(t, Fail, "at most 10.25, wanted <= 10")
 }
 
 func TestBudgetParameters(t *testing.T) {
@@ -142,46 +167,72 @@ func TestBudgetParameters(t *testing.T) {
 	}
 }
 
-// Both windows lie within the stretch: the first moment counts that has the long one behind it, and the last one before the end.
-func TestBurnWithinItsStretch(t *testing.T) {
+// The windows end within the stretches, and reach back to where the load began.
+func TestBurnEndsWithinItsStretches(t *testing.T) {
 	b := Budget{Objective: bound(t, ">= 90%")}
 	w := Burn{Long: 20, Short: 10, Rate: bound(t, "<= 2")}
 	var ss []sample
-	for i := range 30 {
+	for i := range 50 {
 		ss = append(ss, sample{due: time.Duration(i), latency: 1, ok: i >= 20})
 	}
-	require.Equal(t, burnt{true, 10, 19, 0}, b.burn(w, ss, 0, 30), "all of the first 20 failed")
-	require.Equal(t, burnt{true, 10, 19, 0}, b.burn(w, ss, 0, 20))
-	require.False(t, b.burn(w, ss, 0, 19).judged)
-	require.Equal(t, burnt{true, 9, 20, 0}, b.burn(w, ss, 1, 30), "one good answer in the short window")
-	// In two stretches the worse counts, whichever comes first.
-	for _, ws := range [][]Window{{{0, 25}, {25, 50}}, {{25, 50}, {0, 25}}} {
-		var two []sample
-		for i := range 50 {
-			two = append(two, sample{due: time.Duration(i), latency: 1, ok: i >= 20})
-		}
-		parts, _, _ := Budget{Objective: b.Objective, Burn: []Burn{w}}.judge(two, ws)
-		require.Equal(t, Fail, parts[1].verdict)
-		require.Equal(t, 10.0, parts[1].value)
+	worst := func(lo time.Duration, ws ...Window) burnt {
+		got := b.burn(w, ss, ws, lo)
+		got.doubt = ""
+		return got
 	}
-	// Of two that are as bad the first is shown.
-	var two []sample
-	for i := range 50 {
-		two = append(two, sample{due: time.Duration(i), latency: 1, ok: i%25 >= 20})
+	require.Equal(t, burnt{room: true, judged: true, worst: 10, at: 19}, worst(0, Window{0, 50}), "all of the first 20 failed")
+	require.Equal(t, burnt{room: true, judged: true, worst: 10, at: 19}, worst(0, Window{0, 20}))
+	require.Equal(t, burnt{}, worst(0, Window{0, 19}), "no moment has the long window under load")
+	require.Equal(t, burnt{room: true, judged: true, worst: 9, at: 20}, worst(1, Window{0, 50}), "one good answer in the short window")
+	require.Equal(t, burnt{room: true, judged: true, worst: 2.5, at: 19}, worst(0, Window{15, 50}), "only five of them are of this stretch")
+	require.Equal(t, burnt{room: true, judged: true, worst: 0, at: 20}, worst(0, Window{20, 50}), "none of them is")
+	// What failed in one stretch counts in the windows that end in another.
+	require.Equal(t, burnt{room: true, judged: true, worst: 5, at: 19}, worst(0, Window{0, 5}, Window{15, 20}))
+	require.Equal(t, burnt{room: true, judged: true, worst: 2, at: 22}, worst(0, Window{0, 15}, Window{22, 50}))
+}
+
+// What is not judged is in doubt if it may have broken the bound. That the very first request fails is none.
+func TestBurnInDoubt(t *testing.T) {
+	b := Budget{Objective: bound(t, ">= 90%")}
+	w := Burn{Long: plan.Duration(20 * ms), Short: plan.Duration(10 * ms), Rate: bound(t, "<= 2")}
+	const (
+		started = "at 12ms the load had not run for 20ms, and so many had failed by then that it may have been more"
+		thin    = "at 40ms a window has less than 10 samples, and so many of them failed that it may have been more"
+	)
+	for name, c := range map[string]struct {
+		lo   time.Duration
+		bad  []int // of one each millisecond
+		in   Window
+		want string
+	}{
+		"none":                        {10 * ms, nil, Window{10 * ms, 50 * ms}, ""},
+		"at the bound":                {10 * ms, []int{10, 11}, Window{10 * ms, 50 * ms}, ""},
+		"more":                        {10 * ms, []int{10, 11, 12, 13}, Window{10 * ms, 50 * ms}, started},
+		"before the stretch":          {10 * ms, []int{10, 11, 12, 13}, Window{14 * ms, 50 * ms}, ""},
+		"the load has run for longer": {-8 * ms, []int{10, 11, 12, 13}, Window{10 * ms, 50 * ms}, ""},
+		"and for just as long":        {-7 * ms, []int{10, 11, 12, 13}, Window{12 * ms, 50 * ms}, ""},
+		"few":                         {0, []int{40}, Window{20 * ms, 50 * ms}, thin},
+		"few before the stretch":      {0, []int{40}, Window{41 * ms, 50 * ms}, ""},
+		"both, the first":             {10 * ms, []int{10, 11, 12, 40}, Window{10 * ms, 50 * ms}, started},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var ss []sample
+			for i := range 50 {
+				if i < 24 || i == 40 {
+					ss = append(ss, sample{due: time.Duration(i) * ms, latency: 1, ok: !slices.Contains(c.bad, i)})
+				}
+			}
+			ss = slices.DeleteFunc(ss, func(s sample) bool { return s.due < c.lo })
+			require.Equal(t, c.want, b.burn(w, ss, []Window{c.in}, c.lo).doubt)
+		})
 	}
-	worst, doubt := b.worst(w, two, []Window{{0, 25}, {25, 50}})
-	require.Equal(t, burnt{true, 10, 19, 0}, worst)
-	require.Empty(t, doubt)
-	// What is due when a stretch ends is of the next one.
-	w.Long, w.Short = plan.Duration(20*ms), plan.Duration(10*ms)
-	_, doubt = b.worst(w, []sample{{due: 10 * ms}}, []Window{{0, 10 * ms}, {10 * ms, 20 * ms}})
-	require.Equal(t, "some failed from 10ms to 20ms, which has no room for a window of 20ms", doubt)
 }
 
 // The highest burn rate, and the first moment in doubt, are those of evaluating both windows at every nanosecond.
 func TestBurnAgainstNaive(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		dues := rapid.SliceOfN(rapid.IntRange(0, 50), 0, 120).Draw(t, "dues")
+		lo := rapid.IntRange(0, 10).Draw(t, "lo")
+		dues := rapid.SliceOfN(rapid.IntRange(lo, 50), 0, 120).Draw(t, "dues")
 		slices.Sort(dues)
 		var ss []sample
 		for _, d := range dues {
@@ -194,12 +245,18 @@ func TestBurnAgainstNaive(t *testing.T) {
 		w := Burn{Rate: rate}
 		w.Short = plan.Duration(rapid.IntRange(1, 20).Draw(t, "short"))
 		w.Long = w.Short + plan.Duration(rapid.IntRange(1, 20).Draw(t, "more"))
-		to := time.Duration(rapid.IntRange(1, 60).Draw(t, "to"))
-		ss = slices.DeleteFunc(ss, func(s sample) bool { return s.due >= to })
+		ends := rapid.SliceOfNDistinct(rapid.IntRange(lo, 60), 4, 4, rapid.ID).Draw(t, "windows")
+		slices.Sort(ends)
+		ws := []Window{{time.Duration(ends[0]), time.Duration(ends[1])}, {time.Duration(ends[2]), time.Duration(ends[3])}}
+		ss = slices.DeleteFunc(ss, func(s sample) bool { return s.due >= ws[1].To })
 		b := Budget{Objective: objective}
-		got := b.burn(w, ss, 0, to)
+		in := func(t time.Duration) bool { return t >= ws[0].From && t < ws[0].To || t >= ws[1].From && t < ws[1].To }
 		var want burnt
-		for at := w.Long.D() - 1; at < to; at++ {
+		for at := ws[0].From; at < ws[1].To; at++ {
+			if !in(at) {
+				continue
+			}
+			full := at-w.Long.D()+1 >= time.Duration(lo)
 			worst := math.Inf(1)
 			enough := true
 			for _, length := range []time.Duration{w.Long.D(), w.Short.D()} {
@@ -207,22 +264,32 @@ func TestBurnAgainstNaive(t *testing.T) {
 				for _, s := range ss {
 					if s.due > at-length && s.due <= at {
 						n++
-						if !s.ok {
+						if !s.ok && in(s.due) {
 							bad++
 						}
 					}
 				}
 				enough = enough && n >= b.need(w)
+				if !full {
+					n = max(n, b.need(w))
+				}
 				worst = min(worst, math.Round(float64(bad)/float64(max(1, n))/0.1*1e9)/1e9)
 			}
-			if enough && (!want.judged || worst > want.worst) {
-				want.worst, want.judged = worst, true
-			}
-			if !enough && want.thin == 0 && worst > rate.Value {
-				want.thin = at
+			want.room = want.room || full
+			switch {
+			case full && enough:
+				if !want.judged || worst > want.worst {
+					want.judged, want.worst = true, worst
+				}
+			case want.doubt != "" || worst <= rate.Value:
+			case full:
+				want.doubt = fmt.Sprintf("at %s a window has", seconds(at))
+			default:
+				want.doubt = fmt.Sprintf("at %s the load had", seconds(at))
 			}
 		}
-		if got.judged != want.judged || got.worst != want.worst || got.thin != want.thin {
+		got := b.burn(w, ss, ws, time.Duration(lo))
+		if got.room != want.room || got.judged != want.judged || got.worst != want.worst || !strings.HasPrefix(got.doubt, want.doubt) || (got.doubt == "") != (want.doubt == "") {
 			t.Fatalf("got %+v, want %+v", got, want)
 		}
 	})

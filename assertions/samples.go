@@ -249,6 +249,11 @@ func union(ws []Window) []Window {
 	return out
 }
 
+// within reports whether one of the windows has the moment in it.
+func within(ws []Window, t time.Duration) bool {
+	return slices.ContainsFunc(ws, func(w Window) bool { return t >= w.From && t < w.To })
+}
+
 // length is the time that windows cover.
 func length(ws []Window) time.Duration {
 	var d time.Duration

@@ -21,14 +21,11 @@ type signal struct {
 // signals are the moments of a window: each signal that was to stop a program, with the program's end, and each pause; where the
 // harness sent none, each time that a fault came into effect.
 func signals(r *record.Round, ws []Window) []signal {
-	within := func(t time.Duration) bool {
-		return slices.ContainsFunc(ws, func(w Window) bool { return t >= w.From && t < w.To })
-	}
 	last := ws[len(ws)-1].To
 	var out []signal
 	open := map[string]int{} // node -> index of what has not come to its end
 	begin := func(e record.Event, what string) {
-		if _, begun := open[e.Node]; begun || !within(e.T) {
+		if _, begun := open[e.Node]; begun || !within(ws, e.T) {
 			return
 		}
 		open[e.Node] = len(out)
@@ -54,7 +51,7 @@ func signals(r *record.Round, ws []Window) []signal {
 		return out
 	}
 	for _, e := range r.Events {
-		if e.Kind == record.FaultInEffect && within(e.T) {
+		if e.Kind == record.FaultInEffect && within(ws, e.T) {
 			out = append(out, signal{what: e.Fault + " came into effect", at: Window{e.T, last}})
 		}
 	}

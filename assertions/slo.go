@@ -92,7 +92,16 @@ func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
 		}
 		said = append(said, s)
 	}
-	parts, values, burning := a.Budget.judge(ss, ws)
+	// The baseline may be judged of a round that did not get through its other phases.
+	lo, _, begun := r.Phase(plan.PhaseBaseline)
+	if !begun {
+		return invalid("the round did not reach the phase %s", plan.PhaseBaseline)
+	}
+	all, err := a.samples(r, Window{max(lo, ws[0].From-a.reach()), ws[len(ws)-1].To})
+	if err != nil {
+		return invalid("%v", err)
+	}
+	parts, values, burning := a.Budget.judge(ss, all, ws, lo)
 	maps.Copy(ev.Values, values)
 	for _, p := range parts {
 		switch p.verdict {
