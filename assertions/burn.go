@@ -13,8 +13,8 @@ import (
 // Burn bounds how fast the error budget is spent: the share of failed answers over the share that the objective allows. As in the
 // multiwindow alerts of the Site Reliability Workbook (chapter 5) both windows must be beyond the bound at the same moment: the long
 // one that it matters, the short one that it still goes on. They end in the stretch that is judged, and reach back before it into time
-// under load, so that what fails at its very beginning counts. Answers from before it are among those of a window, and what failed of them is
-// not held against the stretch. Where a window would begin before the load did, or has too few samples, what failed is INVALID when
+// under load, so that what fails at its very beginning counts. Answers from before it are among those of a window, and what failed of
+// them is not held against the stretch. Where a window would begin before the load did, or has too few samples, what failed is INVALID when
 // it may have been beyond the bound.
 type Burn struct {
 	Long  plan.Duration `json:"long" jsonschema:"required" desc:"The long window, such as 2s."`
@@ -158,7 +158,10 @@ func (b Budget) judge(ss, all []sample, ws []Window, lo time.Duration) ([]part, 
 	f := figure{name: "success", bound: b.Objective}
 	x := part{name: "budget", verdict: Pass}
 	if len(ss) < f.need() {
-		x.verdict, x.text = Invalid, fmt.Sprintf("budget %s needs %d samples and there are %d", b.Objective, f.need(), len(ss))
+		x.text = fmt.Sprintf("budget %s needs %d samples and there are %d", b.Objective, f.need(), len(ss))
+		if len(b.Burn) == 0 {
+			x.verdict = Invalid
+		}
 	} else {
 		spent := float64(bad) / float64(len(ss)) / b.allowed()
 		spent = math.Round(spent*1e9) / 1e9

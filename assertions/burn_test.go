@@ -77,6 +77,8 @@ func TestErrorBudget(t *testing.T) {
 		"more than the rest":            {ask(">= 99%", "recovery", rate("<= 10")), breakN(3*time.Second, 800+41), Fail, "at most 10.25, wanted"},
 		"windows longer than the phase": {ask(">= 99%", "recovery", burn(6*time.Second, time.Second, "<= 10")), nil, Pass, "burn rate over 6s and 1s at most 0, wanted <= 10"},
 		"nothing in the phase":          {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { s.reqs = s.reqs[:1400] }, Invalid, "burn rate over 2s and 500ms needs 10 samples and there are 0"},
+		"little in the phase":           {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { s.reqs = s.reqs[:1410] }, Pass, "budget >= 99% needs 100 samples and there are 10; burn rate over 2s and 500ms at most 0, wanted <= 10"},
+		"a few of them that fail":       {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { breakN(7*time.Second, 41)(s); s.reqs = s.reqs[:1499] }, Fail, "budget >= 99% needs 100 samples and there are 99; burn rate over 2s and 500ms at most 11.2, wanted <= 10"},
 		"next to nothing in the phase":  {ask(">= 99%", "recovery", rate("<= 10")), func(s *story) { s.reqs = s.reqs[:1409] }, Invalid, "needs 10 samples and there are 9"},
 
 		// Where the load begins there is nothing to reach back into.
