@@ -92,6 +92,8 @@ func TestServiceFindingsRestOnPremises(t *testing.T) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary })
 			s.event(record.Event{T: 13 * time.Second, Kind: record.LoadSummary, ID: "orders", Data: json.RawMessage(`{"missed":3}`)})
 		}, "generator orders", "missed 3 requests", Invalid},
+		"a request that could not be made":                 {func(s *story) { s.each(8*time.Second, 8005*ms, unmade) }, "generator orders", "the load orders could not make 1 request: the message is no SimpleRequest", Invalid},
+		"requests that could not be made, and no word why": {func(s *story) { s.each(8*time.Second, 8010*ms, func(q *record.Request) { unmade(q); q.Error = "" }) }, "generator orders", "could not make 2 requests", Invalid},
 		"no figures": {func(s *story) { s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary }) }, "generator orders", "no figures", Invalid},
 		"figures of another load": {func(s *story) {
 			s.drop(func(e record.Event) bool { return e.Kind == record.LoadSummary })

@@ -324,8 +324,8 @@ func alive(name string, r *record.Round) Finding {
 	}})
 }
 
-// punctual is that a load's requests were sent when they were due. The lag is computed from the log; what was
-// never sent only the generator knows.
+// punctual is that a load's requests were made, and sent when they were due. The lag is computed from the log, which also has what could
+// not be made; what was never begun only the generator knows.
 func punctual(load string, r *record.Round) Finding {
 	reqs, err := r.Requests(load)
 	var why []string
@@ -340,8 +340,14 @@ func punctual(load string, r *record.Round) Finding {
 		}
 	}
 	lags := make([]time.Duration, len(reqs))
+	unmade, whyUnmade := 0, ""
 	for i := range reqs {
 		lags[i] = reqs[i].Sent - reqs[i].Due
+		if reqs[i].Outcome == record.Missed {
+			if unmade++; whyUnmade == "" {
+				whyUnmade = reqs[i].Error
+			}
+		}
 	}
 	slices.Sort(lags)
 	ev := Evidence{What: "lag of the generator (sent minus due)", File: record.RequestFile(load), Count: len(lags), Values: map[string]float64{"missed": float64(stats.Missed), "bound": maxLag.Seconds()}}
@@ -356,6 +362,9 @@ func punctual(load string, r *record.Round) Finding {
 		if p99 > maxLag {
 			why = append(why, fmt.Sprintf("the generator of %s was late: %s at p99 of %s, allowed are %s", load, seconds(p99), plural(len(lags), "request"), seconds(maxLag)))
 		}
+	}
+	if unmade > 0 {
+		why = append(why, fmt.Sprintf("the load %s could not make %s", load, plural(unmade, "request"))+because(whyUnmade))
 	}
 	if stats.Missed > 0 {
 		why = append(why, fmt.Sprintf("the generator of %s missed %s", load, plural(stats.Missed, "request")))

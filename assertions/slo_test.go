@@ -33,6 +33,9 @@ func TestSLO(t *testing.T) {
 		"it should fail":              {recovery(Bounds{Success: bound(t, "< 10%")}), func(s *story) { s.each(7*time.Second, 12*time.Second, broken) }, Pass, "success 0 %"},
 		"it should fail and does not": {recovery(Bounds{Success: bound(t, "< 10%")}), nil, Fail, "success 100 %"},
 		"a broken neighbour phase":    {recovery(Bounds{Success: bound(t, "= 100%")}), func(s *story) { s.each(3*time.Second, 7*time.Second, broken) }, Pass, ""},
+		"what the load could not make is not the service's": {recovery(Bounds{Success: bound(t, ">= 99%")}), func(s *story) {
+			s.each(8*time.Second, 8100*ms, unmade)
+		}, Invalid, "it would be FAIL, but the load orders could not make 20 requests: the message is no SimpleRequest"},
 		"p95 at the bound": {recovery(Bounds{P95: bound(t, "<= 5ms")}), func(s *story) {
 			s.each(8*time.Second, 8*time.Second+250*ms, func(q *record.Request) { q.Done += time.Second })
 		}, Pass, "p95 5ms"},

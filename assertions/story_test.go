@@ -170,6 +170,10 @@ func (s *story) each(from, to time.Duration, change func(*record.Request)) {
 
 func broken(q *record.Request) { q.OK, q.Code, q.Error = false, 503, "503" }
 
+func unmade(q *record.Request) {
+	q.OK, q.Code, q.Outcome, q.Error = false, 0, record.Missed, "the message is no SimpleRequest"
+}
+
 // write writes the story down and reads it back.
 func (s *story) write(t testing.TB) *record.Run {
 	t.Helper()
