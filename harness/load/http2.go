@@ -31,9 +31,19 @@ type http2Wire struct {
 type h2client struct {
 	pool      *replicas.Pool
 	transport *http.Transport // makes connections, and keeps none
+	freed     chan struct{}   // of capacity 1: a connection may have a place again
 
-	turn  chan struct{} // of capacity 1: who looks for a connection, or makes one
-	conns []*h2conn     // under turn
+	mu      sync.Mutex
+	conns   []*h2conn
+	dialing *h2dial // under way; nil: none
+	closed  bool
+	dials   sync.WaitGroup
+}
+
+// h2dial is the making of a connection that requests share. It is nobody's own: who wanted it first may be out of time before.
+type h2dial struct {
+	done chan struct{}
+	err  error // under the client's mutex
 }
 
 // h2conn is a connection, and the bytes under it.
@@ -50,10 +60,7 @@ func (m *http2Wire) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.clients {
-		for _, conn := range c.conns {
-			_ = conn.Close() // it says whether it was closed before
-		}
-		c.pool.Close()
+		c.close()
 	}
 }
 
@@ -120,7 +127,7 @@ func (m *http2Wire) client(n cluster.NodeInfo) *h2client {
 	defer m.mu.Unlock()
 	c := m.clients[n.Name]
 	if c == nil {
-		c = &h2client{pool: m.set.PoolTo(n, m.load.Timeout.D()), turn: make(chan struct{}, 1)}
+		c = &h2client{pool: m.set.PoolTo(n, m.load.Timeout.D()), freed: make(chan struct{}, 1)}
 		c.transport = &http.Transport{
 			DialContext:        c.dial,
 			DisableKeepAlives:  !m.load.KeepAlive,
@@ -137,26 +144,89 @@ func (m *http2Wire) client(n cluster.NodeInfo) *h2client {
 // conn returns a connection with a place for one more request. keep: one that others use too.
 func (c *h2client) conn(ctx context.Context, keep bool) (*h2conn, error) {
 	if !keep {
-		return c.connect(ctx)
+		conn, err := c.connect(ctx)
+		if err == nil && ctx.Err() != nil {
+			_ = conn.Close()
+			return nil, ctx.Err()
+		}
+		return conn, err
 	}
-	select {
-	case c.turn <- struct{}{}: // one connects, and the others find what it made
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	var mine *h2dial // begun by this request
+	for {
+		if ctx.Err() != nil {
+			c.free() // the next one may have been woken instead
+			return nil, ctx.Err()
+		}
+		conn, d, err := c.reserve(&mine)
+		if conn != nil || err != nil {
+			return conn, err
+		}
+		select {
+		case <-c.freed:
+		case <-d.done:
+		case <-ctx.Done():
+		}
 	}
+}
+
+// reserve takes a place on a connection, or returns the dial of another one to wait for. mine is the one that the request began, whose
+// failure is its own; that of one it only waited for began when others had less time left, and it tries again.
+func (c *h2client) reserve(mine **h2dial) (*h2conn, *h2dial, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.conns = slices.DeleteFunc(c.conns, func(conn *h2conn) bool { return conn.Err() != nil })
 	for _, conn := range c.conns {
 		if conn.Reserve() == nil {
-			return conn, nil
+			c.free() // there may be more
+			return conn, nil, nil
 		}
 	}
-	conn, err := c.connect(ctx)
-	if err != nil {
-		return nil, err
+	if *mine != nil && (*mine).err != nil {
+		return nil, nil, (*mine).err
 	}
-	c.conns = append(c.conns, conn)
-	return conn, conn.Reserve()
+	if c.dialing == nil {
+		d := &h2dial{done: make(chan struct{})}
+		c.dialing, *mine = d, d
+		c.dials.Go(func() { c.open(d) })
+	}
+	return nil, c.dialing, nil
+}
+
+func (c *h2client) open(d *h2dial) {
+	defer close(d.done)
+	conn, err := c.connect(context.Background())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dialing, d.err = nil, err
+	switch {
+	case err != nil:
+	case c.closed:
+		_ = conn.Close()
+	default:
+		conn.SetStateHook(func(*http.ClientConn) { c.free() })
+		c.conns = append(c.conns, conn)
+	}
+}
+
+// free wakes one of those that wait for a place, who wakes the next one if it finds one. It takes no lock: net/http calls it where
+// a connection is used.
+func (c *h2client) free() {
+	select {
+	case c.freed <- struct{}{}:
+	default:
+	}
+}
+
+// close ends what is open or being made.
+func (c *h2client) close() {
+	c.mu.Lock()
+	c.closed = true
+	for _, conn := range c.conns {
+		_ = conn.Close() // it says whether it was closed before
+	}
+	c.mu.Unlock()
+	c.pool.Close()
+	c.dials.Wait()
 }
 
 // underKey is where dial leaves the connection that it made for connect.
@@ -173,8 +243,8 @@ func (c *h2client) connect(ctx context.Context) (*h2conn, error) {
 	return conn, nil
 }
 
-func (c *h2client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	under, err := c.pool.Dial(ctx, network, address)
+func (c *h2client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	under, err := c.pool.DialWithin(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -229,6 +229,111 @@ func TestHTTP2ServerThatGoesAway(t *testing.T) {
 	})
 }
 
+// A dial whose packets are dropped takes as long as it may. Who waits for it, or makes another one, has the time that is left of its own.
+func TestHTTP2ADroppedDialCostsNobodyMoreThanItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := replicastest.New(t)
+		top.Service("api", 1, answer(200, "ok"))
+		node := top.Node("api-1")
+		node.Set(replicastest.Dropping)
+		reqs, _ := run(t, top, web2(20), 5*time.Second-1, func(*Generator) {
+			time.Sleep(3 * time.Second)
+			node.Set(replicastest.Serving)
+		})
+		require.Len(t, reqs, 100)
+		for n, r := range reqs {
+			require.LessOrEqual(t, r.Latency(), time.Second, "request %d", n)
+			switch {
+			case r.Done < 3*time.Second:
+				require.Equal(t, record.Refused, r.Outcome)
+				require.Equal(t, "no connection within 1s", r.Error)
+				require.Equal(t, time.Second, r.Latency())
+			case r.Due > 3*time.Second: // what was being dialled then goes on for a second at most
+				require.True(t, r.OK, "%d: %s", n, r.Error)
+			}
+		}
+	})
+}
+
+// While a dial hangs, the connection that was full takes what it has places for again.
+func TestHTTP2ADroppedDialBesideAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		top := replicastest.New(t)
+		top.Service("api", 1, func(string) http.Handler {
+			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { time.Sleep(500 * time.Millisecond) })
+		})
+		l := web2(0)
+		l.Timeout = plan.Duration(2 * time.Second)
+		l.Stages = []plan.Stage{{For: plan.Duration(500 * time.Millisecond), From: 600, To: 600}, {From: 100, To: 100}}
+		reqs, _ := run(t, top, l, 2*time.Second-1, func(*Generator) {
+			time.Sleep(100 * time.Millisecond)
+			top.Node("api-1").Set(replicastest.Dropping)
+		})
+		require.Len(t, reqs, 450)
+		for n, r := range reqs {
+			require.True(t, r.OK, "%d: %s", n, r.Error)
+			require.Less(t, r.Latency(), 700*time.Millisecond, "%d", n) // 50 wait until the first 50 are done
+		}
+		assert.Equal(t, 2, top.Node("api-1").Dials())
+	})
+}
+
+// dialling is a topology that dials as it is told.
+type dialling struct {
+	*turningAway
+	dials atomic.Int64
+	dial  func(ctx context.Context, n int64) error // before the n-th connection
+}
+
+func (s *dialling) Dial(ctx context.Context, from, network, address string) (net.Conn, error) {
+	if err := s.dial(ctx, s.dials.Add(1)); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
+	return s.turningAway.Dial(ctx, from, network, address)
+}
+
+// A request that is sent again has what is left of its time, also for a connection.
+func TestHTTP2TurnedAwayAndTheNextDialIsSlow(t *testing.T) {
+	sleep := func(ctx context.Context, d time.Duration) error {
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for _, keep := range []bool{true, false} {
+		for _, second := range []time.Duration{399 * time.Millisecond, 900 * time.Millisecond, time.Hour} {
+			synctest.Test(t, func(t *testing.T) {
+				top := &dialling{turningAway: &turningAway{Topology: replicastest.New(t), t: t, goAway: true}}
+				top.dial = func(ctx context.Context, n int64) error {
+					return sleep(ctx, map[int64]time.Duration{1: 600 * time.Millisecond, 2: second}[n])
+				}
+				top.Service("api", 1, answer(200, ""))
+				top.first.Store(1)
+				mem := newMemory()
+				l := web2(1)
+				l.KeepAlive = keep
+				g, err := New(l, Env{Cluster: top, Record: mem, Ready: top.Ready})
+				require.NoError(t, err)
+				g.alarm = plainAlarm
+				require.NoError(t, g.Run(withTimeout(t, time.Second-1)))
+				require.Len(t, mem.reqs, 1)
+				r := mem.reqs[0]
+				if second < 400*time.Millisecond {
+					require.True(t, r.OK, r.Error)
+					return
+				}
+				assert.Equal(t, time.Second, r.Latency(), "keepalive %v, the second after %v", keep, second)
+				assert.Equal(t, record.Refused, r.Outcome)
+				assert.Equal(t, "no connection within 1s", r.Error)
+				assert.Equal(t, "api-1", r.Node)
+				assert.EqualValues(t, 1, top.seen.Load())
+			})
+		}
+	}
+}
+
 // turningAway is a topology whose server says of the first streams of a run that it has not begun on them, and answers the others.
 type turningAway struct {
 	*replicastest.Topology

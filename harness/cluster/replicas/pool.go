@@ -44,6 +44,11 @@ func newPool(s *Set, n *cluster.NodeInfo, timeout time.Duration) *Pool {
 // the request that wanted it, so that a dial whose packets are dropped would go on for minutes. Here it has a deadline of
 // its own and ends with the pool. What it returns is a *Conn; its error is a *DialError.
 func (p *Pool) Dial(context.Context, string, string) (net.Conn, error) {
+	return p.DialWithin(context.Background())
+}
+
+// DialWithin is Dial for who makes connections by itself: it ends with ctx too.
+func (p *Pool) DialWithin(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -51,8 +56,9 @@ func (p *Pool) Dial(context.Context, string, string) (net.Conn, error) {
 	}
 	p.open.Add(1)
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
 	var c net.Conn
 	var node string
 	var err error
