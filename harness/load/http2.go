@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/net/http2"
@@ -107,7 +108,8 @@ func (m *http2Wire) once(r *http.Request, c *call) (*http.Response, error) {
 
 // notBegun reports whether the server certainly has not begun on a request that failed so: it said so, by REFUSED_STREAM or by a
 // GOAWAY that leaves it out (RFC 9113, 8.7), or the connection was found closed before anything was sent. Of what net/http says
-// of the last two only the words tell.
+// of the last two only the words tell. It has words of its own for the first stream of a connection: for a GOAWAY with an error, and
+// for a connection that was closed.
 func notBegun(err error) bool {
 	if err == nil {
 		return false
@@ -116,10 +118,10 @@ func notBegun(err error) bool {
 		return s.Code == http2.ErrCodeRefusedStream
 	}
 	switch err.Error() {
-	case "http2: Transport received Server's graceful shutdown GOAWAY", "http2: client conn not usable":
+	case "http2: Transport received Server's graceful shutdown GOAWAY", "http2: client conn not usable", "http2: client conn could not be established":
 		return true
 	}
-	return false
+	return strings.HasPrefix(err.Error(), "http2: Transport received GOAWAY from server ErrCode:")
 }
 
 func (m *http2Wire) client(n cluster.NodeInfo) *h2client {

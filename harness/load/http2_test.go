@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/hasvc/gauntlet/harness/cluster/replicas"
 	"github.com/hasvc/gauntlet/harness/cluster/replicas/replicastest"
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
@@ -338,8 +339,9 @@ func TestHTTP2TurnedAwayAndTheNextDialIsSlow(t *testing.T) {
 type turningAway struct {
 	*replicastest.Topology
 	t      *testing.T
-	goAway bool         // by a GOAWAY, and not by REFUSED_STREAM
-	first  atomic.Int64 // how many
+	goAway bool          // by a GOAWAY, and not by REFUSED_STREAM
+	code   http2.ErrCode // of the GOAWAY
+	first  atomic.Int64  // how many
 	seen   atomic.Int64
 }
 
@@ -390,7 +392,7 @@ func (s *turningAway) serve(conn net.Conn) error {
 				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true})
 			}
 		case s.goAway:
-			write <- func() error { return f.WriteGoAway(max(id, 2)-2, http2.ErrCodeNo, nil) }
+			write <- func() error { return f.WriteGoAway(max(id, 2)-2, s.code, nil) }
 		default:
 			write <- func() error { return f.WriteRSTStream(id, http2.ErrCodeRefusedStream) }
 		}
@@ -402,6 +404,10 @@ type answerBlock []byte
 func (b *answerBlock) Write(p []byte) (int, error) { *b = append(*b, p...); return len(p), nil }
 
 func TestHTTP2TurnedAway(t *testing.T) {
+	type by struct {
+		goAway bool
+		code   http2.ErrCode
+	}
 	for _, c := range []struct {
 		first int64
 		want  map[record.Ending]int
@@ -412,28 +418,65 @@ func TestHTTP2TurnedAway(t *testing.T) {
 		{2, map[record.Ending]int{record.Refused: 1, record.Answered: 9}, 11},
 		{5, map[record.Ending]int{record.Refused: 2, record.Answered: 8}, 13},
 	} {
-		for _, goAway := range []bool{false, true} {
-			synctest.Test(t, func(t *testing.T) {
-				top := &turningAway{Topology: replicastest.New(t), t: t, goAway: goAway}
-				top.Service("api", 1, answer(200, ""))
-				top.first.Store(c.first)
-				mem := newMemory()
-				l := web2(10)
-				l.Requests[0].Method, l.Requests[0].Body = "POST", json.RawMessage(`{}`)
-				g, err := New(l, Env{Cluster: top, Record: mem, Ready: top.Ready})
-				require.NoError(t, err)
-				g.alarm = plainAlarm
-				require.NoError(t, g.Run(withTimeout(t, time.Second-1)))
-				got := map[record.Ending]int{}
-				for _, r := range mem.reqs {
-					got[r.Outcome]++
-					if r.Outcome == record.Refused {
-						require.NotEmpty(t, r.Error)
+		for _, by := range []by{{false, 0}, {true, http2.ErrCodeNo}, {true, http2.ErrCodeEnhanceYourCalm}} {
+			for _, keep := range []bool{true, false} {
+				synctest.Test(t, func(t *testing.T) {
+					top := &turningAway{Topology: replicastest.New(t), t: t, goAway: by.goAway, code: by.code}
+					top.Service("api", 1, answer(200, ""))
+					top.first.Store(c.first)
+					mem := newMemory()
+					l := web2(10)
+					l.KeepAlive = keep
+					l.Requests[0].Method, l.Requests[0].Body = "POST", json.RawMessage(`{}`)
+					g, err := New(l, Env{Cluster: top, Record: mem, Ready: top.Ready})
+					require.NoError(t, err)
+					g.alarm = plainAlarm
+					require.NoError(t, g.Run(withTimeout(t, time.Second-1)))
+					got := map[record.Ending]int{}
+					for _, r := range mem.reqs {
+						got[r.Outcome]++
+						if r.Outcome == record.Refused {
+							require.NotEmpty(t, r.Error)
+						}
 					}
-				}
-				assert.Equal(t, c.want, got, "%d turned away, goAway %v", c.first, goAway)
-				assert.Equal(t, c.seen, top.seen.Load())
-			})
+					assert.Equal(t, c.want, got, "%d turned away, %+v, keepalive %v", c.first, by, keep)
+					assert.Equal(t, c.seen, top.seen.Load())
+				})
+			}
 		}
+	}
+}
+
+// A connection that is found closed has taken nothing, be the request its first or not.
+func TestHTTP2FoundClosed(t *testing.T) {
+	for _, before := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			top := replicastest.New(t)
+			top.Service("api", 1, answer(200, ""))
+			set, err := replicas.New(top, "api", 0, top.Ready)
+			require.NoError(t, err)
+			wire := newHTTP2(set, web2(1))
+			defer wire.close()
+			conn, err := wire.client(top.Node("api-1").Info).conn(t.Context(), true)
+			require.NoError(t, err)
+			get := func() error {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://api/", nil)
+				require.NoError(t, err)
+				resp, err := conn.RoundTrip(r)
+				if err == nil {
+					require.NoError(t, resp.Body.Close())
+				}
+				return err
+			}
+			for range before {
+				require.NoError(t, get())
+				require.NoError(t, conn.Reserve())
+			}
+			top.Node("api-1").Cut()
+			synctest.Wait()
+			err = get()
+			require.Error(t, err)
+			require.True(t, notBegun(err), err)
+		})
 	}
 }
