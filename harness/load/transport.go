@@ -135,8 +135,9 @@ func timeout(err error) bool {
 }
 
 // ending tells a request that failed before anything of it was written from one that the service may have begun on. The
-// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer. Those of the others
-// on a shared connection count too, so that in doubt the service has begun.
+// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer. On a shared connection
+// those of the others count too, and a request that is out of time may still leave, which nobody waits for: in doubt the service has
+// begun.
 func (c *call) ending(late bool) record.Ending {
 	if c.conn == nil || c.untaken {
 		return record.Refused
@@ -145,6 +146,8 @@ func (c *call) ending(late bool) record.Ending {
 		c.conn.Refuse() // http.Transport closes it, but may not have done so yet
 	}
 	switch {
+	case c.shared && late:
+		return record.Deadline
 	case c.conn.Sent() == c.mark:
 		return record.Refused
 	case late:
