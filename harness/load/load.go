@@ -132,10 +132,7 @@ func (g *Generator) Run(ctx context.Context) error {
 	defer g.tr.close()
 	// A session's nice value is that of everything in it. In go test that is the compiler too, which would go before every node.
 	defer keepPunctual(!testing.Testing())()
-	client := &http.Client{
-		Transport:     counted{g.tr, &g.sent},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	client := &http.Client{Transport: counted{g.tr, &g.sent}}
 	// Workers stay unlimited: with a maximum, vegeta counts latency from when a worker was free and hides the wait.
 	attacker := vegeta.NewAttacker(vegeta.Client(client), vegeta.MaxBody(maxBody))
 	target := func(t *vegeta.Target) error {

@@ -287,6 +287,39 @@ func TestUnexpectedAnswersCount(t *testing.T) {
 	})
 }
 
+// A redirect is an answer, wherever it leads and whether that can be read or not.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		for _, code := range []int{302, 308} {
+			for _, to := range []string{"/elsewhere", "http://elsewhere/", "/%zz", ""} {
+				synctest.Test(t, func(t *testing.T) {
+					top := replicastest.New(t)
+					var served atomic.Int64
+					top.Service("api", 1, func(string) http.Handler {
+						return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+							served.Add(1)
+							w.Header().Set("Location", to)
+							w.WriteHeader(code)
+							_, _ = io.WriteString(w, "away")
+						})
+					})
+					l := web(2)
+					l.HTTP2 = http2
+					l.Requests[0].Expect = plan.Expect{Status: []int{code}, Matches: "^away$"}
+					reqs, _ := run(t, top, l, time.Second-1, nil)
+					require.Len(t, reqs, 2)
+					for _, r := range reqs {
+						require.True(t, r.OK, "%d to %q: %s", code, to, r.Error)
+						require.Equal(t, code, r.Code)
+						require.Equal(t, record.Answered, r.Outcome)
+					}
+					require.EqualValues(t, 2, served.Load())
+				})
+			}
+		}
+	}
+}
+
 func TestConnectionsAreKeptOrNot(t *testing.T) {
 	for _, keep := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

@@ -120,6 +120,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.outcome = record.Answered
 	c.retryAfter = resp.Header.Get("Retry-After") != ""
+	resp.Header.Del("Location") // http.Client would follow it, and one that it cannot read it would take for no answer
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the bare connection, which ends with no deadline of the request; the answer is its head.
 		_ = resp.Body.Close()
