@@ -276,7 +276,7 @@ func (t *calls) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx = context.WithValue(metadata.NewOutgoingContext(ctx, metadataOf(msg)), watchKey{}, w)
 	e := &exchange{call: c, method: m, wire: wire}
 	err = e.run(ctx, conn.ClientConn)
-	c.retryAfter = e.retryAfter()
+	c.retryAfter = w.answered.Load() && e.retryAfter()
 	code, ofHTTP := status.Code(err), httpAnswer(err)
 	switch {
 	case e.enough:
@@ -426,12 +426,13 @@ func (e *exchange) send(ctx context.Context, n int) error {
 	return e.stream.CloseSend()
 }
 
-// retryAfter reports whether the answer says when to come again, in HTTP's words or gRPC's.
+// retryAfter reports whether the answer, which must be there, says when to come again, in HTTP's words or gRPC's.
 func (e *exchange) retryAfter() bool {
 	if e.stream == nil || e.enough {
 		return false
 	}
-	return again(e.stream.Trailer())
+	header, err := e.stream.Header() // it does not wait: the call has ended
+	return err == nil && len(header.Get("retry-after")) > 0 || again(e.stream.Trailer())
 }
 
 // again reports whether an answer's trailer says when to come again. A pushback that is negative or no number says: do not

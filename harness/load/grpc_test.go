@@ -300,6 +300,18 @@ func TestEndingsOfCalls(t *testing.T) {
 				return status.Error(codes.ResourceExhausted, "too much")
 			}
 		}, want: record.Answered, grpc: codes.ResourceExhausted, http: 429, says: "status RESOURCE_EXHAUSTED: too much", retryIn: true},
+		"shed, by its header": {act: func(*grpc.Server) func(context.Context) error {
+			return func(ctx context.Context) error {
+				grpc.SetHeader(ctx, metadata.Pairs("retry-after", "1"))
+				return status.Error(codes.Unavailable, "too much")
+			}
+		}, want: record.Answered, grpc: codes.Unavailable, http: 503, says: "status UNAVAILABLE: too much", retryIn: true},
+		"shed, by a header of its own": {act: func(*grpc.Server) func(context.Context) error {
+			return func(ctx context.Context) error {
+				grpc.SendHeader(ctx, metadata.Pairs("retry-after", "1"))
+				return status.Error(codes.ResourceExhausted, "too much")
+			}
+		}, want: record.Answered, grpc: codes.ResourceExhausted, http: 429, says: "status RESOURCE_EXHAUSTED: too much", retryIn: true},
 		"expected": {act: func(*grpc.Server) func(context.Context) error {
 			return func(context.Context) error { return status.Error(codes.NotFound, "") }
 		}, codes: []string{"OK", "NOT_FOUND"}, want: record.Answered, grpc: codes.NotFound, http: 404, ok: true},
