@@ -33,7 +33,7 @@ type entry struct {
 	twice      string // the effect was made twice: by what
 	ambiguous  string // it may have been
 	unlogged   bool   // it was answered, and no server logged that it took it
-	contradict bool   // nothing of it was sent, its client says, and a server accepted it
+	contradict bool   // no server began on it, its client says, and one accepted it
 }
 
 // repetition is what doing a request twice is, beside doing it once.
@@ -74,7 +74,7 @@ func (e *entry) settle(by terms) {
 	case record.Missed:
 		e.fate, e.why = unsent, "the load did not send it"
 	case record.Refused:
-		e.fate, e.why = safelyRefused, "nothing of it was sent"
+		e.fate, e.why = safelyRefused, "no server began on it"
 		e.contradict = taken
 	case record.Reset:
 		e.fate, e.why = lost, "its connection ended before the answer"

@@ -59,8 +59,8 @@ func signals(r *record.Round, ws []Window) []signal {
 }
 
 // count counts the requests in hand: at the node, by the connection of their client or by the node's own log, or, where neither
-// can say, anywhere. They can say where they do of any replica of its service: then a node of which nothing is told had none. One of which nothing was sent is in nobody's hand; that its client chose the node all the same tells that clients
-// go there by themselves.
+// can say, anywhere. They can say where they do of any replica of its service: then a node of which nothing is told had none. One that
+// no server began on is in nobody's hand; that its client chose the node all the same tells that clients go there by themselves.
 func (s *signal) count(reqs []*record.Request, logs *serverLog, nodes []record.Node) {
 	known := false
 	if s.node != "" {

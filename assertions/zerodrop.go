@@ -15,11 +15,11 @@ import (
 // ZeroDrop keeps a ledger of the requests around a fault: what each client knows, joined by the request's id with what the servers
 // logged of it and with what was done to their nodes meanwhile.
 //
-// A request is served when the service answered, also with a plain no; safely refused when nothing of it was sent, when the answer
-// says that it may be sent again (429 or 503 with Retry-After, UNAVAILABLE or RESOURCE_EXHAUSTED likewise), or when it was refused
-// so before any server took it; lost when it was sent and there is no answer that its client could go by: reset, too late, or an
-// error of the service. That no server took a request that was sent and reset does not save it: its client cannot know. That none took
-// one is believed where the service that its connection went to logs requests, and its node was not killed meanwhile.
+// A request is served when the service answered, also with a plain no; safely refused when its client knows that no server began on
+// it, when the answer says that it may be sent again (429 or 503 with Retry-After, UNAVAILABLE or RESOURCE_EXHAUSTED likewise), or
+// when it was refused so before any server took it; lost when it was sent and there is no answer that its client could go by: reset,
+// too late, or an error of the service. That no server took a request that was sent and reset does not save it: its client cannot know.
+// That none took one is believed where the service that its connection went to logs requests, and its node was not killed meanwhile.
 //
 // It was duplicated when its effect was made twice: stored twice by the service's own words, or, of a request that is not the
 // same done twice, done by two replicas of one service. An attempt that was aborted before another was done is not.
@@ -270,7 +270,7 @@ func (b *balance) broken(r *record.Round, s sum) []string {
 		why = append(why, "the servers log requests, and none with the id of one of these: does the service take X-Request-ID and log it?")
 	}
 	if s.contradict > 0 {
-		why = append(why, fmt.Sprintf("of %s nothing was sent, and servers logged that they took them: the ids are not those of the load alone", plural(s.contradict, "request")))
+		why = append(why, fmt.Sprintf("by the word of its client no server began on %s, and servers logged that they took them: the ids are not those of the load alone, or a server turns away what it has begun on", plural(s.contradict, "request")))
 	}
 	return why
 }
@@ -354,7 +354,7 @@ func (b *balance) evidence(s sum, r *record.Round) []Evidence {
 	tell("a request that was duplicated", func(e *entry) bool { return e.twice != "" })
 	tell("a request that may have been duplicated", func(e *entry) bool { return e.twice == "" && e.ambiguous != "" })
 	tell("a request that no server logged", func(e *entry) bool { return e.unlogged })
-	tell("a request that was not sent and was taken", func(e *entry) bool { return e.contradict })
+	tell("a request that was not begun on and was taken", func(e *entry) bool { return e.contradict })
 	return ev
 }
 

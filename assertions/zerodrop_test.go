@@ -273,7 +273,7 @@ func TestZeroDrop(t *testing.T) {
 		"no connection, and taken": {kill(), func(s *story) {
 			q := s.at(3100 * ms)
 			q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
-		}, Invalid, []string{"of 1 request nothing was sent, and servers logged"}},
+		}, Invalid, []string{"by the word of its client no server began on 1 request, and servers logged"}},
 
 		"stored twice": {kill(), func(s *story) {
 			q := s.at(3100 * ms)
@@ -640,10 +640,10 @@ func TestTheStoriesOfALedger(t *testing.T) {
 	q.OK, q.Code, q.Error, q.Outcome = false, 0, "connection refused", record.Refused
 	f := s.want(t, Invalid)
 	for what, says := range map[string][]string{
-		"a request that was duplicated":             {"create r-620 served: ", "; stored as o-620 by orders-1 and as o-x by orders-2; ", "; edge-1 says more at 3.105s [logs/edge-1.log:"},
-		"a request that may have been duplicated":   {"create r-624 served: ", "; done by orders-1, and orders-2 never said how an attempt of its own ended; "},
-		"a request that no server logged":           {"read r-629 served: ", "; no server logged it"},
-		"a request that was not sent and was taken": {"read r-633 safely refused: ", "nothing of it was sent at 3.17s (connection refused)"},
+		"a request that was duplicated":                 {"create r-620 served: ", "; stored as o-620 by orders-1 and as o-x by orders-2; ", "; edge-1 says more at 3.105s [logs/edge-1.log:"},
+		"a request that may have been duplicated":       {"create r-624 served: ", "; done by orders-1, and orders-2 never said how an attempt of its own ended; "},
+		"a request that no server logged":               {"read r-629 served: ", "; no server logged it"},
+		"a request that was not begun on and was taken": {"read r-633 safely refused: ", "no server began on it at 3.17s (connection refused)"},
 	} {
 		stories := told(f, what)
 		require.Len(t, stories, 1, what)

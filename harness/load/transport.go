@@ -50,7 +50,7 @@ type call struct {
 	stop       context.CancelFunc
 	lost       error // why it was ended though an attempt was left
 	node       string
-	bytes      int // of the body sent
+	bytes      int // of the body, which may not have left
 	got        uint64
 	outcome    record.Ending
 	retryAfter bool
@@ -135,10 +135,10 @@ func timeout(err error) bool {
 	return errors.As(err, &late) && late.Timeout()
 }
 
-// ending tells a request that failed before anything of it was written from one that the service may have begun on. The
-// connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer. On a shared connection
-// those of the others count too, and a request that is out of time may still leave, which nobody waits for: in doubt the service has
-// begun.
+// ending tells a request that failed before anything of it was written, or that the server turned away, from one that the service may
+// have begun on. The connection counts its bytes; httptrace's WroteHeaders comes before they have left http.Transport's buffer. On a
+// shared connection those of the others count too, and a request that is out of time may still leave, which nobody waits for: in doubt
+// the service has begun.
 func (c *call) ending(late bool) record.Ending {
 	if c.conn == nil || c.untaken {
 		return record.Refused

@@ -67,7 +67,7 @@ type Request struct {
 	Outcome           Ending // how it ended; empty in records that are older than the field
 	RetryAfter        bool   // the answer had a Retry-After header, or metadata of that name
 	GRPC              *int   // the gRPC status of the answer; nil for HTTP and where there was no answer. Code is then what HTTP has for it
-	BytesIn, BytesOut uint64
+	BytesIn, BytesOut uint64 // of bodies; BytesOut is what was to go out, whether it left or not
 }
 
 // Ending is how a request of a load ended, as its client can know.
@@ -76,9 +76,9 @@ type Ending string
 // The endings. Only Refused says that the service certainly did not begin on it.
 const (
 	Answered Ending = "answered" // by the service, whatever it said
-	Refused  Ending = "refused"  // nothing of it was written: no connection came about, or it broke before
-	Reset    Ending = "reset"    // at least a part was written, and the connection ended before the whole answer was there
-	Deadline Ending = "deadline" // at least a part was written, and the whole answer was not there in time
+	Refused  Ending = "refused"  // no connection came about, it broke before anything was written, or the server said that it has not begun
+	Reset    Ending = "reset"    // a part may have been written, and the connection ended before the whole answer was there
+	Deadline Ending = "deadline" // a part may have been written, and the whole answer was not there in time
 	Missed   Ending = "missed"   // the load itself could not make it. What was due and never begun has no row: GeneratorStats.Missed
 )
 
