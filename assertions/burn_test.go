@@ -83,6 +83,7 @@ func TestErrorBudget(t *testing.T) {
 
 		// Where the load begins there is nothing to reach back into.
 		"the load begins":                {ask(">= 99%", "baseline", rate("<= 10")), nil, Pass, "at most 0, wanted <= 10"},
+		"no other phase":                 {ask(">= 99%", "baseline", rate("<= 10")), func(s *story) { s.drop(func(e record.Event) bool { return e.Phase == plan.PhaseRecovery }) }, Pass, "at most 0, wanted <= 10"},
 		"one fails as the load begins":   {ask(">= 99%", "baseline", rate("<= 10")), breakN(0, 1), Pass, "at most 0, wanted <= 10"},
 		"many fail as the load begins":   {ask(">= 99%", "baseline", rate("<= 10")), breakN(0, 40), Invalid, "but at 10ms the load had not run for 2s, and so many had failed by then that it may have been more"},
 		"and it goes on":                 {ask(">= 99%", "baseline", rate("<= 10")), breakN(0, 500), Fail, "at most 100, wanted <= 10"},

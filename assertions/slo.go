@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 	"github.com/hasvc/gauntlet/harness/record"
@@ -92,12 +93,7 @@ func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
 		}
 		said = append(said, s)
 	}
-	// The baseline may be judged of a round that did not get through its other phases.
-	lo, _, begun := r.Phase(plan.PhaseBaseline)
-	if !begun {
-		return invalid("the round did not reach the phase %s", plan.PhaseBaseline)
-	}
-	all, err := a.samples(r, Window{max(lo, ws[0].From-a.reach()), ws[len(ws)-1].To})
+	all, lo, err := a.burning(r, ws)
 	if err != nil {
 		return invalid("%v", err)
 	}
@@ -133,4 +129,18 @@ func (a *SLO) Judge(_ context.Context, _ *plan.Plan, r *record.Round) Finding {
 		f.Evidence = append(f.Evidence, e)
 	}
 	return f
+}
+
+// burning is what the windows of a burn rate may hold, and when the load began.
+func (a *SLO) burning(r *record.Round, ws []Window) ([]sample, time.Duration, error) {
+	if len(a.Burn) == 0 {
+		return nil, 0, nil
+	}
+	// Not loaded: the baseline is judged too where the round did not get through its other phases.
+	lo, _, ok := r.Phase(plan.PhaseBaseline)
+	if !ok {
+		return nil, 0, fmt.Errorf("the round did not reach the phase %s", plan.PhaseBaseline)
+	}
+	all, err := a.samples(r, Window{max(lo, ws[0].From-a.reach()), ws[len(ws)-1].To})
+	return all, lo, err
 }
