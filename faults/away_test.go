@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/stretchr/testify/assert"
@@ -66,6 +67,41 @@ func TestANodeThatWasScaledAwayIsNotBroughtBack(t *testing.T) {
 			said, err = e.Gone(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, "scaled away meanwhile: a, b, c", said)
+		})
+	}
+}
+
+func TestWhatANodeWasPutIntoLastsToTheUndo(t *testing.T) {
+	for _, c := range []struct {
+		kind      string
+		put, back cluster.State
+	}{
+		{"kill", cluster.StateExited, cluster.StateRunning},
+		{"terminate", cluster.StateExited, cluster.StateRunning},
+		{"pause", cluster.StatePaused, cluster.StateRunning},
+		{"pause", cluster.StatePaused, cluster.StateExited},
+	} {
+		t.Run(c.kind+", then "+string(c.back), func(t *testing.T) {
+			f := newLinks()
+			f.pause = func(context.Context, string) error { return nil }
+			e, _, err := inject(t.Context(), f, params(t, c.kind, `{"group":"all"}`))
+			require.NoError(t, err)
+			f.states = map[string]cluster.State{"a": c.put, "b": c.put, "c": c.put}
+			said, err := e.Bitten(t.Context())
+			require.NoError(t, err)
+			assert.Contains(t, said, "a, b, c")
+			f.states["b"] = c.back
+			_, err = e.Bitten(t.Context())
+			require.ErrorIs(t, err, ErrNotYet)
+			assert.ErrorContains(t, err, "b is "+string(c.back))
+			f.states["b"], f.begun = c.put, map[string]time.Time{"b": time.Now()}
+			_, err = e.Bitten(t.Context())
+			require.ErrorIs(t, err, ErrNotYet)
+			assert.ErrorContains(t, err, "b was started meanwhile")
+			f.away = map[string]bool{"b": true}
+			said, err = e.Bitten(t.Context())
+			require.NoError(t, err)
+			assert.Contains(t, said, "; scaled away meanwhile: b")
 		})
 	}
 }

@@ -67,8 +67,8 @@ type Effect struct {
 	// Healed returns the proof that some of Links are as they were before the fault, after the undo. It is asked only of links on
 	// which no other fault acts.
 	Healed func(links []cluster.Link) func(ctx context.Context) (evidence string, err error)
-	// Bitten, when set, is asked just before the undo: what the fault acted on while it held. ErrNotYet means nothing:
-	// the fault is recorded as unproved, and the undo by hand fails.
+	// Bitten, when set, is asked just before the undo: what the fault acted on while it held, or that it held to the end. ErrNotYet
+	// says that it did not: the fault is recorded as unproved, and the undo by hand fails.
 	Bitten func(ctx context.Context) (evidence string, err error)
 }
 

@@ -83,8 +83,13 @@ func down(ctx context.Context, env *Env, t plan.Target, end func(context.Context
 	if err != nil {
 		return nil, err
 	}
+	bitten, err := lasting(env, nodes, cluster.StateExited)
+	if err != nil {
+		return nil, err
+	}
 	return &Effect{
 		Targets: nodes,
+		Bitten:  bitten,
 		Prove:   func(context.Context) (string, error) { return strings.Join(proofs, "; "), nil },
 		Gone:    restored(env, nodes, ready),
 	}, nil

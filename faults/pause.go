@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -42,9 +43,14 @@ func (p *Pause) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	if _, err := each(nodes, func(n string) (string, error) { return "", env.Cluster.Pause(whole, n) }); err != nil {
 		return nil, err
 	}
+	bitten, err := lasting(env, nodes, cluster.StatePaused)
+	if err != nil {
+		return nil, err
+	}
 	return &Effect{
 		Targets: nodes,
 		Prove:   inState(env, nodes, cluster.StatePaused, "every process is stopped (state T)"),
+		Bitten:  bitten,
 		Gone: restored(env, nodes, func(env *Env, nodes []string) proof {
 			return inState(env, nodes, cluster.StateRunning, "its processes run")
 		}),
@@ -65,4 +71,32 @@ func inState(env *Env, nodes []string, want cluster.State, means string) proof {
 		}
 		return fmt.Sprintf("%s: %s", strings.Join(nodes, ", "), means), nil
 	}
+}
+
+// lasting proves that nodes have stayed as they are now, in a state that they leave only when they are started or go on: one that
+// another fault has started ran for a part of the time, whatever it is by then.
+func lasting(env *Env, nodes []string, state cluster.State) (proof, error) {
+	began := map[string]time.Time{}
+	for _, n := range nodes {
+		s, err := env.Cluster.Status(n)
+		if err := unlessAway(env.Cluster, n, err); err != nil {
+			return nil, err
+		}
+		began[n] = s.Started
+	}
+	return restored(env, nodes, func(env *Env, nodes []string) proof {
+		return func(context.Context) (string, error) {
+			for _, n := range nodes {
+				switch s, err := env.Cluster.Status(n); {
+				case err != nil:
+					return "", err
+				case s.State != state:
+					return "", NotYet("%s is %s", n, s.State)
+				case !s.Started.Equal(began[n]):
+					return "", NotYet("%s was started meanwhile", n)
+				}
+			}
+			return fmt.Sprintf("%s: %s until the undo", strings.Join(nodes, ", "), state), nil
+		}
+	}), nil
 }

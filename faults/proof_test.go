@@ -37,6 +37,7 @@ type links struct {
 	deaf            bool // the plane goes on with what was removed
 	silent          bool // the plane does not say what its rules have counted
 	states          map[string]cluster.State
+	begun           map[string]time.Time // when nodes were started; none: at the zero time
 	pause           func(ctx context.Context, node string) error
 	resumed         []string
 	started         []string
@@ -133,7 +134,7 @@ func (c *links) Counters(_ context.Context, id cluster.RuleID) (cs []cluster.Cou
 func (c *links) Status(n string) (cluster.Status, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return cluster.Status{State: c.states[n]}, c.known(n)
+	return cluster.Status{State: c.states[n], Started: c.begun[n]}, c.known(n)
 }
 
 func (c *links) Pause(ctx context.Context, n string) error { return c.pause(ctx, n) }
@@ -145,6 +146,7 @@ func (c *links) Resume(_ context.Context, n string) error {
 func (c *links) Kill(context.Context, string) (cluster.Exit, error) {
 	return cluster.Exit{Code: -1, Signal: "SIGKILL"}, nil
 }
+func (c *links) Stop(context.Context, string) (cluster.Exit, error) { return cluster.Exit{}, nil }
 func (c *links) Start(_ context.Context, n string) error {
 	c.started = append(c.started, n)
 	return c.known(n)

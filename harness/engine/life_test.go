@@ -115,6 +115,39 @@ func inEffect(r *record.Run, id string) *record.Event {
 	return &record.Event{}
 }
 
+// A node that another fault has started ran for a part of the time, whatever it is at the end of the first one.
+func TestANodeThatDidNotStayAsItWasPutIsUnproved(t *testing.T) {
+	after := func(f plan.Fault, id string, e plan.FaultEvent) plan.Fault {
+		f.At = plan.Trigger{After: &plan.EventRef{Fault: id, Event: e}}
+		return f
+	}
+	first := fault("first", "pause", `{"node":"db-1"}`, 0, 0)
+	first.Held = true
+	kill := after(fault("kill", "kill", `{"node":"db-1"}`, 0, time.Millisecond), "first", plan.InEffect)
+	again := after(fault("again", "pause", `{"node":"db-1"}`, 0, 0), "kill", plan.Gone)
+	again.Held = true
+	ends := first
+	ends.Held, ends.Until = false, &plan.Trigger{After: &plan.EventRef{Fault: "again", Event: plan.InEffect}}
+	for name, c := range map[string]struct {
+		faults []plan.Fault
+		why    string
+	}{
+		"it runs":              {[]plan.Fault{first, kill}, "db-1 is running"},
+		"it is paused by then": {[]plan.Fault{ends, kill, again}, "db-1 was started meanwhile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run, err := job(t, t.Context(), newFake(), planOf(c.faults...))
+			require.NoError(t, err)
+			assert.Contains(t, kinds(run, "first"), record.FaultUnproved)
+			e := has(run, record.FaultUnproved)
+			require.NotNil(t, e)
+			assert.Equal(t, "first", e.Fault)
+			assert.Contains(t, e.Error, c.why)
+			assert.Equal(t, wholeLife, kinds(run, "kill"))
+		})
+	}
+}
+
 func TestNodeThatIsScaledAwayMeanwhileIsNoCandidate(t *testing.T) {
 	stale := &wrapped{newFake(), func(f *fake) cluster.Cluster { return &staleNodes{fake: f} }}
 	run, err := job(t, t.Context(), stale, planOf(fault("p", "pause", `{"service":"api"}`, 0, time.Millisecond)))
