@@ -17,6 +17,8 @@ import (
 type Loads interface {
 	// Change gives a load other rates from now on, until back is called. It fails when another fault holds its rate.
 	Change(load string, c plan.RateChange) (back func() error, err error)
+	// Changes is how many faults have changed the rate of a load so far.
+	Changes(load string) int
 	// Progress is how far a load has come.
 	Progress(load string) (plan.LoadProgress, error)
 }
@@ -85,6 +87,7 @@ type surge struct {
 	load string
 	from plan.LoadProgress // when it was changed
 	back func() error
+	nth  int               // of the changes of the load
 	gone plan.LoadProgress // when it was given back
 }
 
@@ -109,7 +112,7 @@ func (s *surge) begin(c plan.RateChange) error {
 	if err != nil {
 		return err
 	}
-	s.back = back
+	s.back, s.nth = back, s.env.Loads.Changes(s.load)
 	s.from, err = s.env.Loads.Progress(s.load)
 	return err
 }
@@ -172,9 +175,13 @@ func seconds(s float64) time.Duration {
 	return time.Duration(min(s, 86400) * float64(time.Second)).Round(time.Millisecond)
 }
 
-// undone says that the load sends what its plan says. One that has ended sends nothing more.
+// undone says that the load sends what its plan says. One that has ended sends nothing more, and the rate of one that another fault
+// has changed since is for that one to prove.
 func (s *surge) undone(context.Context) (string, error) {
 	now, evidence, err := s.sent(s.gone)
+	if s.env.Loads.Changes(s.load) != s.nth { // asked after what was sent, which may be the other's
+		return "another fault has changed the rate since", nil
+	}
 	if err == nil && math.Abs(now.Rate-now.PlannedRate) > 1e-6*now.PlannedRate {
 		return "", fmt.Errorf("load %s is to send %.4g/s and not the planned %.4g/s", s.load, now.Rate, now.PlannedRate)
 	}

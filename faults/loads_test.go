@@ -21,6 +21,7 @@ type oneLoad struct {
 	plan    float64
 	share   float64
 	change  plan.RateChange
+	changes int
 	backed  int
 	deaf    bool // it goes on as before when it is given back
 	at      time.Time
@@ -59,6 +60,7 @@ func (l *oneLoad) Change(load string, c plan.RateChange) (func() error, error) {
 	}
 	l.goOn()
 	l.change = c
+	l.changes++
 	return func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -69,6 +71,12 @@ func (l *oneLoad) Change(load string, c plan.RateChange) (func() error, error) {
 		}
 		return nil
 	}, nil
+}
+
+func (l *oneLoad) Changes(string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changes
 }
 
 func (l *oneLoad) Progress(string) (plan.LoadProgress, error) {
@@ -146,6 +154,42 @@ func TestASpikeThatIsNotSentIsNoSpike(t *testing.T) {
 		require.NoError(t, undo())
 		_, err = soon(t, e.Gone)
 		require.ErrorContains(t, err, "not the planned 100/s")
+	})
+}
+
+// What a load sends after a change is another fault's by the time that the end of this one is measured.
+func TestOfTwoChangesTheSecondProvesTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct{ after, lasts time.Duration }{
+			"at once":              {0, 10 * time.Second},
+			"while it is measured": {100 * time.Millisecond, 10 * time.Second},
+			"and over soon":        {50 * time.Millisecond, 100 * time.Millisecond},
+		} {
+			l := newOneLoad()
+			one, undo, err := inflictLoad(t, l, "spike", `{"load":"web","rate":"3x"}`)
+			require.NoError(t, err, name)
+			time.Sleep(time.Second)
+			require.NoError(t, undo(), name)
+			_, err = one.Gone(t.Context())
+			require.ErrorIs(t, err, ErrNotYet, "%s: a rate takes time to be measured", name)
+			time.Sleep(c.after)
+			l.mu.Lock()
+			l.share, l.deaf = 0.1, true // what becomes of the second one is not asked of the first
+			l.mu.Unlock()
+			two, undo, err := inflictLoad(t, l, "spike", `{"load":"web","rate":"500/s"}`)
+			require.NoError(t, err, name)
+			undone := make(chan error, 1)
+			time.AfterFunc(c.lasts, func() { undone <- undo() })
+			said, err := soon(t, one.Gone)
+			require.NoError(t, err, name)
+			assert.Equal(t, "another fault has changed the rate since", said, name)
+			require.NoError(t, <-undone, name)
+			l.mu.Lock()
+			l.share = 1
+			l.mu.Unlock()
+			_, err = soon(t, two.Gone)
+			require.ErrorContains(t, err, "not the planned 100/s", "%s: the last one leaves it to nobody", name)
+		}
 	})
 }
 

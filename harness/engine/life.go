@@ -29,7 +29,8 @@ const (
 
 // life is the life of all faults of a round.
 type life struct {
-	rd *round
+	rd    *round
+	loads *loads
 
 	mu      sync.Mutex
 	active  []*injection                // begun and not undone, in the order of their beginning
@@ -72,7 +73,7 @@ type step struct {
 }
 
 func newLife(rd *round) *life {
-	l := &life{rd: rd, moments: map[plan.EventRef]*moment{}, targets: map[string][]string{},
+	l := &life{rd: rd, loads: newLoads(rd.loads), moments: map[plan.EventRef]*moment{}, targets: map[string][]string{},
 		since: map[string]map[string]int64{}, holds: map[string]int{}, phaseEnd: make(chan struct{})}
 	for _, f := range rd.plan.Faults {
 		for _, e := range []plan.FaultEvent{plan.Started, plan.InEffect, plan.Undone, plan.Gone} {
@@ -190,7 +191,7 @@ func (l *life) inflict(ctx context.Context, in *injection, params faults.Params,
 	env := &faults.Env{
 		Cluster: l.rd.cluster,
 		Seed:    seed,
-		Loads:   loads(l.rd.loads),
+		Loads:   l.loads,
 		Resolve: func(ctx context.Context, t plan.Target) ([]string, error) { return l.resolve(ctx, in, t, seed) },
 		Undo:    func(what string, do func(context.Context) error) { in.steps = append(in.steps, step{what, do}) },
 	}

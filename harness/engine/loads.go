@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/hasvc/gauntlet/harness/plan"
 )
@@ -14,19 +15,40 @@ type Paced interface {
 }
 
 // loads are the loads of a round, as faults see them.
-type loads map[string]Generator
+type loads struct {
+	running map[string]Generator
+
+	mu      sync.Mutex
+	changes map[string]int
+}
+
+func newLoads(running map[string]Generator) *loads {
+	return &loads{running: running, changes: map[string]int{}}
+}
 
 // Change is part of faults.Loads.
-func (l loads) Change(load string, c plan.RateChange) (back func() error, err error) {
+func (l *loads) Change(load string, c plan.RateChange) (back func() error, err error) {
 	g, err := l.paced(load)
 	if err != nil {
 		return nil, err
 	}
-	return g.Change(c)
+	l.mu.Lock() // whoever has seen the new rate is told of the change
+	defer l.mu.Unlock()
+	if back, err = g.Change(c); err == nil {
+		l.changes[load]++
+	}
+	return back, err
+}
+
+// Changes is part of faults.Loads.
+func (l *loads) Changes(load string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changes[load]
 }
 
 // Progress is part of faults.Loads.
-func (l loads) Progress(load string) (plan.LoadProgress, error) {
+func (l *loads) Progress(load string) (plan.LoadProgress, error) {
 	g, err := l.paced(load)
 	if err != nil {
 		return plan.LoadProgress{}, err
@@ -34,8 +56,8 @@ func (l loads) Progress(load string) (plan.LoadProgress, error) {
 	return g.Progress(), nil
 }
 
-func (l loads) paced(load string) (Paced, error) {
-	g, ok := l[load]
+func (l *loads) paced(load string) (Paced, error) {
+	g, ok := l.running[load]
 	if !ok {
 		return nil, fmt.Errorf("no load that runs is called %q", load)
 	}

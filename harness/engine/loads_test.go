@@ -32,10 +32,11 @@ func (v *variable) Progress() plan.LoadProgress { return plan.LoadProgress{Sent:
 
 func TestFaultsReachTheLoadsThatRun(t *testing.T) {
 	v := &variable{}
-	l := loads{"web": v, "other": steady{}}
+	l := newLoads(map[string]Generator{"web": v, "other": steady{}})
 	back, err := l.Change("web", plan.RateChange{Times: 3})
 	require.NoError(t, err)
 	assert.Equal(t, plan.RateChange{Times: 3}, v.now)
+	assert.Equal(t, 1, l.Changes("web"))
 	require.NoError(t, back())
 	assert.Equal(t, plan.RateChange{Times: 1}, v.now)
 	p, err := l.Progress("web")
@@ -45,4 +46,6 @@ func TestFaultsReachTheLoadsThatRun(t *testing.T) {
 	assert.ErrorContains(t, err, `"wbe"`)
 	_, err = l.Progress("other")
 	assert.ErrorContains(t, err, "cannot be changed")
+	assert.Equal(t, 1, l.Changes("web"), "what was given back is no change of a fault's")
+	assert.Zero(t, l.Changes("wbe"), "nor is one that was refused")
 }
