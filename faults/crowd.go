@@ -47,10 +47,10 @@ type crowd struct {
 	failed   int
 	last     error // why a connection failed or ended
 	since    time.Time
-	area     float64   // connections times seconds, since the proof
-	measured time.Time // where area ends; zero before the proof
-	began    time.Time // of area
-	moved    int64     // bytes before that
+	reached  time.Time // when enough were open at once; zero before
+	area     float64   // connections times seconds, since then
+	measured time.Time // where area ends
+	moved    int64     // bytes before it was reached
 }
 
 // begin starts to connect. It registers the undo.
@@ -121,7 +121,15 @@ func (c *crowd) connect(ctx context.Context, n int) {
 		}
 		return
 	}
-	c.note(func() { c.open++; c.made++; c.peak = max(c.peak, c.open) })
+	c.note(func() {
+		c.open++
+		c.made++
+		c.peak = max(c.peak, c.open)
+		if c.reached.IsZero() && float64(c.open) >= kept*float64(c.count) {
+			c.reached = time.Now()
+			c.measured, c.moved = c.reached, c.bytes.Load()
+		}
+	})
 	// A read or write that waits ends with the connection.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	err = c.visit(ctx, conn, n)
@@ -148,7 +156,7 @@ func (c *crowd) note(change func()) {
 }
 
 func (c *crowd) measure() {
-	if now := time.Now(); !c.measured.IsZero() {
+	if now := time.Now(); !c.reached.IsZero() {
 		c.area += float64(c.open) * now.Sub(c.measured).Seconds()
 		c.measured = now
 	}
@@ -161,25 +169,28 @@ func (c *crowd) fills() time.Duration { return time.Duration(c.count) * c.every 
 func (c *crowd) proved(context.Context) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if float64(c.peak) < kept*float64(c.count) {
+	if c.reached.IsZero() {
 		return "", NotYet("%d of %d connections are open at once%s", c.peak, c.count, c.trouble())
 	}
-	if c.measured.IsZero() {
-		c.measured = time.Now()
-		c.began, c.moved = c.measured, c.bytes.Load()
-	}
-	return fmt.Sprintf("%d of %d connections were open at once after %v", c.peak, c.count, time.Since(c.since).Round(time.Millisecond)), nil
+	return fmt.Sprintf("%d of %d connections were open at once after %v", c.peak, c.count, c.reached.Sub(c.since).Round(time.Millisecond)), nil
+}
+
+// full is when the crowd was there: its first connection is no crowd.
+func (c *crowd) full() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reached
 }
 
 // held says that they stayed open, one in the place of another, for the time of the fault.
 func (c *crowd) held(context.Context) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.measured.IsZero() {
+	if c.reached.IsZero() {
 		return "", NotYet("%d of %d connections were open at once%s", c.peak, c.count, c.trouble())
 	}
 	c.measure()
-	took := c.measured.Sub(c.began)
+	took := c.measured.Sub(c.reached)
 	mean := float64(c.open)
 	if took > 0 {
 		mean = c.area / took.Seconds()
@@ -223,7 +234,7 @@ func (c *crowd) gone(context.Context) (string, error) {
 
 // effect is what a crowd is as a fault.
 func (c *crowd) effect(nodes []string) *Effect {
-	return &Effect{Targets: nodes, Prove: c.proved, Patience: c.fills() + crowdDial, Bitten: c.held, Gone: c.gone}
+	return &Effect{Targets: nodes, Prove: c.proved, Since: c.full, Patience: c.fills() + crowdDial, Bitten: c.held, Gone: c.gone}
 }
 
 // Door is what connections go to.

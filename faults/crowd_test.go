@@ -136,6 +136,23 @@ func TestAFloodIsOpenAtOnceAndGoes(t *testing.T) {
 	d.from.Range(func(from, _ any) bool { return assert.Equal(t, cluster.Client, from) })
 }
 
+func TestAFloodBeginsWhenItsNumberIsReached(t *testing.T) {
+	a := serve(t, &http.Server{})
+	begin := time.Now()
+	e, undo := crowdOf(t, &doors{at: map[string]string{"edge": a.addr}}, "connections", `{"to":"edge","count":20,"per-second":100}`)
+	defer undo()
+	_, err := within(t, 5*time.Second, e.Prove)
+	require.NoError(t, err)
+	reached := time.Now()
+	require.NotNil(t, e.Since)
+	assert.GreaterOrEqual(t, e.Since().Sub(begin), 150*time.Millisecond, "18 of them, one in 10ms")
+	assert.False(t, e.Since().After(reached))
+	time.Sleep(50 * time.Millisecond)
+	_, err = e.Prove(t.Context())
+	require.NoError(t, err)
+	assert.False(t, e.Since().After(reached), "it is reached once")
+}
+
 func TestAFloodThatHoldsGoesOnMakingConnections(t *testing.T) {
 	a := serve(t, &http.Server{})
 	e, undo := crowdOf(t, &doors{at: map[string]string{"edge": a.addr}}, "connections", `{"to":"edge","count":10,"per-second":1000,"hold":"40ms"}`)

@@ -60,6 +60,8 @@ type Effect struct {
 	Lasts bool
 	// Prove returns evidence that the fault is in effect, and fails with ErrNotYet while it may still come. It is polled.
 	Prove func(ctx context.Context) (evidence string, err error)
+	// Since, when set, is the moment at which the damage was done, of a fault that is proved. Without it that is when Inject returned.
+	Since func() time.Time
 	// Patience is added to the time that Prove may take: how long a probe is held up by the fault itself.
 	Patience time.Duration
 	// Gone likewise, after the undo. nil for faults without an undo, and for those that have Healed.

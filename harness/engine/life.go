@@ -208,6 +208,9 @@ func (l *life) inflict(ctx context.Context, in *injection, params faults.Params,
 	if err != nil {
 		return injected, fmt.Errorf("it was injected, but its effect could not be proved: %w", err)
 	}
+	if in.effect.Since != nil {
+		injected = in.effect.Since()
+	}
 	l.event(in, record.FaultInEffect, plan.InEffect, injected, func(e *record.Event) { e.Evidence = proof })
 	return injected, nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hasvc/gauntlet/faults"
@@ -144,6 +145,58 @@ func TestANodeThatDidNotStayAsItWasPutIsUnproved(t *testing.T) {
 			assert.Equal(t, "first", e.Fault)
 			assert.Contains(t, e.Error, c.why)
 			assert.Equal(t, wholeLife, kinds(run, "kill"))
+		})
+	}
+}
+
+// gathering is a fault whose damage is done a while after Inject.
+type gathering struct {
+	after time.Duration
+	since bool // it says when
+}
+
+func (g *gathering) Validate() error        { return nil }
+func (g *gathering) Targets() []plan.Target { return nil }
+func (g *gathering) Inject(_ context.Context, env *faults.Env) (*faults.Effect, error) {
+	done := time.Now().Add(g.after)
+	env.Undo("undo", func(context.Context) error { return nil })
+	e := &faults.Effect{Prove: func(context.Context) (string, error) {
+		if time.Now().Before(done) {
+			return "", faults.NotYet("it gathers")
+		}
+		return "all are there", nil
+	}}
+	if g.since {
+		e.Since = func() time.Time { return done }
+	}
+	return e, nil
+}
+
+func TestAFaultHoldsForItsTimeFromItsDamageOn(t *testing.T) {
+	const after, lasts = 300 * time.Millisecond, 200 * time.Millisecond
+	for name, c := range map[string]struct {
+		since        bool
+		effect, ends time.Duration // after it began
+	}{
+		"done when it was injected": {false, 0, after}, // the proof was all that took longer
+		"done later":                {true, after, after + lasts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rd, _ := handRound(t)
+				f := plan.Fault{ID: "crowd", Kind: "crowd"}
+				rd.plan.Faults = []plan.Fault{f}
+				l := newLife(rd)
+				kind := faults.Kind{Undo: true, New: func() faults.Params { return &gathering{after, c.since} }}
+				begin := time.Now()
+				require.NoError(t, l.inject(t.Context(), &injection{fault: f, kind: kind, n: 1}, plan.Occurrence{For: plan.Duration(lasts), Params: []byte("{}")},
+					begin, func() {}))
+				at := func(e plan.FaultEvent) time.Duration {
+					return l.moments[plan.EventRef{Fault: "crowd", Event: e}].at.Sub(begin).Round(proofEvery)
+				}
+				assert.Equal(t, c.effect, at(plan.InEffect))
+				assert.Equal(t, c.ends, at(plan.Undone))
+			})
 		})
 	}
 }
