@@ -56,6 +56,24 @@ func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	if r.With != nil {
 		with = r.With.Env
 	}
+	stopped := map[string]*bool{} // from before the stop of each until its program was started
+	for _, n := range nodes {
+		down := new(bool)
+		stopped[n] = down
+		// Of a restart that was cut off, or has failed; one that is over is not taken back.
+		env.Undo("start "+n+" again", func(ctx context.Context) error {
+			if !*down {
+				return nil
+			}
+			s, err := env.Cluster.Status(n)
+			if err == nil && s.State == cluster.StateExited {
+				if err = env.Cluster.Start(ctx, n); err == nil {
+					err = env.Cluster.AwaitReady(ctx, n)
+				}
+			}
+			return unlessAway(env.Cluster, n, err)
+		})
+	}
 	restart := func(n string) (string, error) {
 		// Of what another fault has stopped this would be the start, and the end of that fault before its time.
 		switch s, err := env.Cluster.Status(n); {
@@ -65,6 +83,7 @@ func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
 			return "", fmt.Errorf("%s is %s: only what runs can be restarted", n, s.State)
 		}
 		begin := time.Now()
+		*stopped[n] = true
 		if r.Down.D() > 0 {
 			if _, err := env.Cluster.Stop(ctx, n); err != nil {
 				return "", err
@@ -76,6 +95,7 @@ func (r *Restart) Inject(ctx context.Context, env *Env) (*Effect, error) {
 		if err := env.Cluster.Restart(ctx, n, with); err != nil {
 			return "", err
 		}
+		*stopped[n] = false
 		if r.Rolling == nil || r.Rolling.Wait != "none" {
 			if err := env.Cluster.AwaitReady(ctx, n); err != nil {
 				return "", fmt.Errorf("%s did not become ready after its restart: %w", n, err)

@@ -218,6 +218,30 @@ func TestAbortEndsTheRunAfterVerify(t *testing.T) {
 	}
 }
 
+// What a restart has stopped runs again when the abort comes before it was started: the workloads are to read it back.
+func TestAnAbortDuringARestartVerifiesWithEveryNode(t *testing.T) {
+	d := newFake()
+	bound, err := plan.ParseBound("< 10%")
+	require.NoError(t, err)
+	var found cluster.State
+	w := &worker{
+		ended: func(plan.Duration) (float64, int) { return 0, abortSamples },
+		verify: func(context.Context) error {
+			s, err := d.c.Status("db-1")
+			found = s.State
+			return err
+		},
+	}
+	p := withWorkload(planOf(fault("r", "restart", `{"node":"db-1","down":"1h"}`, 0, 0)))
+	p.Loads = []plan.Load{{Name: "web"}}
+	p.Abort = []plan.Abort{{Load: "web", Success: bound, For: plan.Duration(50 * time.Millisecond)}}
+	run, err := jobWith(t, t.Context(), three(), working(d, w), p)
+	require.NoError(t, err)
+	require.NotNil(t, has(run, record.Aborted))
+	assert.Equal(t, cluster.StateRunning, found)
+	assert.Equal(t, []string{"stop db-1", "start db-1", "down "}, d.c.notesNow())
+}
+
 func TestAbortDoesNotHideWhatFailedBefore(t *testing.T) {
 	d := newFake()
 	d.c.broken["pause db-1"] = errors.New("no such process")
