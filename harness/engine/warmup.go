@@ -21,7 +21,7 @@ var warmWindows = []time.Duration{500 * time.Millisecond, time.Second, 2 * time.
 const (
 	warmSuccess  = 0.99
 	warmAnswered = 0.8 // of what is due in a window; the rest is in hand
-	warmLeast    = 5   // answers
+	warmLeast    = 5   // answers; of a slower load, in the longest window, as many as are due
 	warmPoll     = 50 * time.Millisecond
 )
 
@@ -88,10 +88,13 @@ func (rd *round) warmup(ctx context.Context) error {
 
 // isWarm reports whether a load is answered as it should be, or what it got instead.
 func isWarm(g Generator, rate float64) (ok bool, why string) {
-	for _, d := range warmWindows {
+	for i, d := range warmWindows {
 		share, n := g.Success(plan.Duration(d))
-		due := rate * d.Seconds()
-		if share >= warmSuccess && n >= warmLeast && float64(n) >= warmAnswered*due {
+		due, least := rate*d.Seconds(), warmLeast
+		if i == len(warmWindows)-1 {
+			least = max(1, min(least, int(due)))
+		}
+		if share >= warmSuccess && n >= least && float64(n) >= warmAnswered*due {
 			return true, ""
 		}
 		if n == 0 {

@@ -106,6 +106,25 @@ func TestAServiceThatStaysColdBeginsItsBaselineAllTheSame(t *testing.T) {
 	}
 }
 
+// A load may be too slow for a handful of answers in any window: nearly all of what is due is asked of it, too.
+func TestASlowLoadCanBeWarm(t *testing.T) {
+	for _, c := range []struct {
+		rate float64
+		n    func(time.Duration) int
+		warm bool
+	}{
+		{2, func(d time.Duration) int { return int(2 * d.Seconds()) }, true},
+		{2, func(d time.Duration) int { return int(2*d.Seconds()) - 1 }, false},
+		{2, func(d time.Duration) int { return int(2 * min(d, time.Second).Seconds()) }, false},
+		{0.2, func(d time.Duration) int { return int(d / (2 * time.Second)) }, true}, // when the last one was due less than 2 s ago
+		{0.2, func(time.Duration) int { return 0 }, false},
+		{5, func(d time.Duration) int { return int(5 * min(d, 800*time.Millisecond).Seconds()) }, false}, // 4 of 10
+	} {
+		is, why := isWarm(&worker{success: func(d plan.Duration) (float64, int) { return 1, c.n(d.D()) }}, c.rate)
+		assert.Equal(t, c.warm, is, "%v/s: %s", c.rate, why)
+	}
+}
+
 func TestALoadThatFailsInTheWarmupIsAFailure(t *testing.T) {
 	w := &worker{run: func(context.Context) error { panic("bad load") }, success: func(plan.Duration) (float64, int) { return 0, 0 }}
 	run, err := jobWith(t, t.Context(), three(), working(newFake(), w), withLoad(planOf(), time.Minute))
