@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/assertions"
+	"github.com/hasvc/gauntlet/harness/plan"
+	"github.com/hasvc/gauntlet/harness/record"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -238,6 +240,16 @@ func TestTheVerdictOfADocumentIsThatOfTheControlsToo(t *testing.T) {
 	assert.Equal(t, assertions.Fail, Describe([]Result{r}).Verdict)
 	r.Controls = r.Controls[:1]
 	assert.Equal(t, assertions.Pass, Describe([]Result{r}).Verdict)
+}
+
+func TestAPhaseThatWasCutOffIsToldSo(t *testing.T) {
+	r := &record.Round{N: 1, Events: []record.Event{
+		{T: 1, Kind: record.PhaseBegin, Phase: plan.PhaseFault},
+		{T: 3, Kind: record.PhaseEnd, Phase: plan.PhaseFault, Error: "the user interrupts"},
+		{T: 3, Kind: record.PhaseBegin, Phase: plan.PhaseDrain},
+		{T: 9, Kind: record.PhaseEnd, Phase: plan.PhaseDrain},
+	}}
+	assert.Equal(t, []span{{name: plan.PhaseFault, from: 1, to: 3}, {name: plan.PhaseDrain, from: 3, to: 9, ended: true}}, tell(&plan.Plan{}, r).phases)
 }
 
 func TestPhaseQuantilesNeedSamples(t *testing.T) {

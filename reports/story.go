@@ -106,7 +106,7 @@ func tell(p *plan.Plan, r *record.Round) *story {
 		case record.PhaseEnd:
 			for j := range s.phases {
 				if s.phases[j].name == e.Phase && !s.phases[j].ended {
-					s.phases[j].to, s.phases[j].ended = e.T, true
+					s.phases[j].to, s.phases[j].ended = e.T, e.Error == ""
 				}
 			}
 		case record.FaultStarted:

@@ -78,7 +78,7 @@ func (rd *round) execute(ctx context.Context) (err error) {
 		Dir: rd.w.Dir(), Volumes: rd.Volumes, Bin: rd.Bin, Observe: rd.observe, Progress: rd.Progress,
 		Toxic: linksOf(ToxicOn(rd.plan)), Observed: linksOf(rd.Plan.Observe), Replied: linksOf(RepliedOn(rd.plan)), Calls: rd.calls,
 	})
-	rd.leave()
+	rd.leave(err)
 	if err != nil {
 		rd.auditUp(err)
 		if ctx.Err() != nil {
@@ -130,7 +130,7 @@ func (rd *round) inside(ctx context.Context) (err error) {
 		for _, w := range rd.workloads {
 			err = errors.Join(err, safely(w.Close))
 		}
-		rd.leave()
+		rd.leave(nil)
 	}()
 
 	if err := rd.within(ctx, plan.PhaseReady, rd.ready); err != nil {
@@ -249,13 +249,15 @@ func (rd *round) cause(ctx context.Context, err error) error {
 // within runs a phase with its events and preconditions.
 func (rd *round) within(ctx context.Context, phase string, f func(context.Context) error) error {
 	rd.enter(phase)
-	defer rd.leave()
+	cut := errors.New("it panicked")
+	defer func() { rd.leave(cut) }()
 	due := rd.pollRequired(ctx, phase)
 	err := f(ctx)
 	due.end()
 	if err == nil {
 		due.test(ctx)
 	}
+	cut = rd.cause(ctx, err)
 	return err
 }
 
@@ -266,8 +268,13 @@ func (rd *round) enter(phase string) {
 	rd.w.Event(record.Event{Kind: record.PhaseBegin, Phase: phase})
 }
 
-func (rd *round) leave() {
-	rd.w.Event(record.Event{Kind: record.PhaseEnd, Phase: *rd.phase.Load()})
+// leave ends a phase. With an error it was cut off: its time is over, and what it was for has not come to its end.
+func (rd *round) leave(cut error) {
+	e := record.Event{Kind: record.PhaseEnd, Phase: *rd.phase.Load()}
+	if cut != nil {
+		e.Error = cut.Error()
+	}
+	rd.w.Event(e)
 	rd.enterSilently("")
 }
 
@@ -424,9 +431,9 @@ func (rd *round) down(ctx context.Context) error {
 	rd.enter(plan.PhaseDown)
 	rd.Progress("taking down")
 	left, err := rd.cluster.Down(ctx)
-	rd.leave()
+	rd.leave(err)
 	rd.enter(plan.PhaseAudit)
-	defer rd.leave()
+	defer rd.leave(nil)
 	ok := len(left) == 0 && err == nil
 	ev := record.Event{Kind: record.Audited, OK: &ok}
 	if err != nil {
@@ -448,7 +455,7 @@ func (rd *round) down(ctx context.Context) error {
 // auditUp records what a topology that did not come up has left: nothing, unless the driver says otherwise.
 func (rd *round) auditUp(err error) {
 	rd.enter(plan.PhaseAudit)
-	defer rd.leave()
+	defer rd.leave(nil)
 	var l *cluster.LeftError
 	ok := !errors.As(err, &l)
 	ev := record.Event{Kind: record.Audited, OK: &ok}

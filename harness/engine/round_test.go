@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -214,6 +215,86 @@ func TestAbortEndsTheRunAfterVerify(t *testing.T) {
 			}
 			assert.Len(t, run.Rounds, rounds)
 			assert.Equal(t, rounds, verified)
+		})
+	}
+}
+
+// A phase that was cut off has not come to its end, though its time has one.
+func TestAPhaseThatWasCutOffHasNotEnded(t *testing.T) {
+	bound, err := plan.ParseBound("< 10%")
+	require.NoError(t, err)
+	hour := plan.Duration(time.Hour)
+	for name, c := range map[string]struct {
+		phase, why string // what was cut off, and by what
+		in         string // the phase in which the user interrupts
+		with       func(p *plan.Plan, d *fakeDriver, w *worker)
+		ended      []string // of the others
+	}{
+		"by nothing": {ended: []string{plan.PhaseUp, plan.PhaseReady, plan.PhaseBaseline, plan.PhaseFault, plan.PhaseRecovery,
+			plan.PhaseVerify, plan.PhaseDrain, plan.PhaseDown, plan.PhaseAudit}},
+		"by the user": {plan.PhaseRecovery, "the user interrupts", plan.PhaseRecovery, func(p *plan.Plan, _ *fakeDriver, _ *worker) {
+			p.Recovery = hour
+		}, []string{plan.PhaseBaseline, plan.PhaseFault, plan.PhaseDrain, plan.PhaseDown}},
+		"by the user in verify": {plan.PhaseVerify, "the user interrupts", plan.PhaseVerify, nil, []string{plan.PhaseRecovery, plan.PhaseDrain}},
+		"by the timeout": {plan.PhaseBaseline, "longer than the scenario's timeout", "", func(p *plan.Plan, _ *fakeDriver, _ *worker) {
+			p.Baseline.AtLeast, p.Timeout = hour, plan.Duration(50*time.Millisecond)
+		}, []string{plan.PhaseReady}},
+		"by a fault": {plan.PhaseFault, "no such process", "", func(_ *plan.Plan, d *fakeDriver, _ *worker) {
+			d.c.broken["pause db-1"] = errors.New("no such process")
+		}, []string{plan.PhaseBaseline}},
+		"by an abort": {plan.PhaseRecovery, "aborted: success of web", "", func(p *plan.Plan, _ *fakeDriver, w *worker) {
+			p.Loads = []plan.Load{{Name: "web"}}
+			p.Recovery, p.Abort = hour, []plan.Abort{{Load: "web", Success: bound}}
+			w.ended = func(plan.Duration) (float64, int) { return 0, abortSamples }
+		}, []string{plan.PhaseFault, plan.PhaseVerify}},
+		"by a panic": {plan.PhaseVerify, "it panicked", "", func(_ *plan.Plan, _ *fakeDriver, w *worker) {
+			w.verify = func(context.Context) error { panic("bad verify") }
+		}, []string{plan.PhaseRecovery, plan.PhaseDrain}},
+		"by a topology that does not start": {plan.PhaseUp, "db-1 exited", "", func(_ *plan.Plan, d *fakeDriver, _ *worker) {
+			d.err = errors.New("db-1 exited")
+		}, []string{plan.PhaseAudit}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			d, p, w := newFake(), withWorkload(planOf(fault("p", "pause", `{"node":"db-1"}`, 0, time.Millisecond))), &worker{}
+			parts := working(d, w)
+			parts.Workload = func(_ plan.Workload, e Env) (Workload, error) {
+				interrupt := func() {
+					if c.in != "" && e.Phase() == c.in {
+						cancel(errors.New("the user interrupts"))
+					}
+				}
+				w.run = func(ctx context.Context) error {
+					for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+						interrupt()
+					}
+					return nil
+				}
+				if w.verify == nil {
+					w.verify = func(context.Context) error { interrupt(); return nil }
+				}
+				return w, nil
+			}
+			if c.with != nil {
+				c.with(p, d, w)
+			}
+			run, _ := jobWith(t, ctx, three(), parts, p) // whether the run fails is asked elsewhere
+			r := run.Rounds[0]
+			for _, phase := range c.ended {
+				assert.True(t, r.Ended(phase), phase)
+			}
+			if c.phase == "" {
+				return
+			}
+			assert.False(t, r.Ended(c.phase), c.phase)
+			from, to, ok := r.Phase(c.phase)
+			require.True(t, ok)
+			last := r.Events[len(r.Events)-1].T
+			assert.True(t, from <= to && to < last, "its window is %v to %v of %v", from, to, last)
+			i := slices.IndexFunc(r.Events, func(e record.Event) bool { return e.Kind == record.PhaseEnd && e.Phase == c.phase })
+			require.GreaterOrEqual(t, i, 0)
+			assert.Contains(t, r.Events[i].Error, c.why)
 		})
 	}
 }

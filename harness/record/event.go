@@ -43,7 +43,7 @@ const (
 	RoundBegin EventKind = "round.begin"
 	RoundEnd   EventKind = "round.end"
 	PhaseBegin EventKind = "phase.begin"
-	PhaseEnd   EventKind = "phase.end"
+	PhaseEnd   EventKind = "phase.end" // with an error: the phase was cut off
 
 	FaultStarted  EventKind = "fault.started"
 	FaultInEffect EventKind = "fault.in-effect"

@@ -321,9 +321,9 @@ func (r *Round) Phase(name string) (from, to time.Duration, ok bool) {
 	return from, to, ok
 }
 
-// Ended reports whether the phase came to its end.
+// Ended reports whether the phase came to its end, and was not cut off.
 func (r *Round) Ended(phase string) bool {
-	return slices.ContainsFunc(r.Events, func(e Event) bool { return e.Kind == PhaseEnd && e.Phase == phase })
+	return slices.ContainsFunc(r.Events, func(e Event) bool { return e.Kind == PhaseEnd && e.Phase == phase && e.Error == "" })
 }
 
 // Moment returns the time of a step in the life of a fault's first occurrence.

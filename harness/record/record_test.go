@@ -44,6 +44,18 @@ func open(t *testing.T, w *Writer) *Run {
 
 func yes() *bool { b := true; return &b }
 
+func TestAPhaseThatWasCutOffIsOverAndHasNotEnded(t *testing.T) {
+	w := create(t)
+	w.SetRound(1)
+	w.Event(Event{Kind: PhaseBegin, Phase: plan.PhaseFault, T: 5})
+	w.Event(Event{Kind: PhaseEnd, Phase: plan.PhaseFault, T: 10, Error: "the user interrupts"})
+	w.Event(Event{Kind: RoundEnd, T: 20})
+	r := open(t, w).Rounds[0]
+	from, to, ok := r.Phase(plan.PhaseFault)
+	assert.Equal(t, []any{time.Duration(5), time.Duration(10), true}, []any{from, to, ok})
+	assert.False(t, r.Ended(plan.PhaseFault))
+}
+
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	w := create(t)
 	w.Event(Event{Kind: RunBegin})
