@@ -51,6 +51,17 @@ func TestReadinessIsProbedAndItsChangesRecorded(t *testing.T) {
 			return nil
 		}
 	}
+	known := func(want bool) func() error {
+		return func() error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if _, known := r.state["api-2"]; known != want {
+				return fmt.Errorf("its state is known: %t", known)
+			}
+			return nil
+		}
+	}
+	eventually(t, known(true)) // that it was not ready at first is a change too
 	eventually(t, ready("api", "api-1"))
 	eventually(t, ready("db-1", "db-1")) // without a condition of its own the driver is asked
 	assert.Empty(t, r.of("db-2"), "nobody asked for it")
@@ -65,14 +76,7 @@ func TestReadinessIsProbedAndItsChangesRecorded(t *testing.T) {
 	d.c.mu.Lock()
 	d.c.away["api-2"] = true
 	d.c.mu.Unlock()
-	eventually(t, func() error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if _, known := r.state["api-2"]; known {
-			return fmt.Errorf("its state is kept")
-		}
-		return nil
-	})
+	eventually(t, known(false))
 	two.says(http.StatusServiceUnavailable, doc{})
 	d.c.mu.Lock()
 	delete(d.c.away, "api-2")
