@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -99,8 +100,7 @@ func Find(arg string) ([]string, error) {
 	return nil, fmt.Errorf("no file, directory or shipped scenario is called %q%s", arg, suggest(arg, names))
 }
 
-// inDirectory lists the scenarios of a directory. Other YAML files, topologies say, may lie beside them: a scenario is what
-// has a version and a topology.
+// inDirectory lists the scenarios of a directory. Other YAML files, topologies say, may lie beside them.
 func inDirectory(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -117,14 +117,33 @@ func inDirectory(dir string) ([]string, error) {
 			return nil, err
 		}
 		root := readYAML(newDocument(file, src), src)
-		if root == nil || root.has("version") && root.has("topology") {
-			found = append(found, file) // what cannot be read is said when it is loaded
+		if root == nil || isScenario(root) {
+			found = append(found, file) // what is wrong with it is said when it is loaded
 		}
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("the directory %s has no scenarios (*.yaml with version and topology)", dir)
 	}
 	return found, nil
+}
+
+// isScenario reports whether a file is meant as a scenario: any key that only scenarios have is enough, so that one in which another
+// is mistyped or missing is not left out unseen.
+func isScenario(root *node) bool {
+	for _, key := range fieldKeys(reflect.TypeFor[File]()) {
+		switch key {
+		case "name", "summary", "tags": // all kinds of files have these
+		case "version": // Compose files have it too
+			if root.has(key) && !root.has("services") {
+				return true
+			}
+		default:
+			if root.has(key) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // module is what the first line of this repository's go.mod says.

@@ -101,6 +101,33 @@ func TestFind(t *testing.T) {
 		_, err = Find("topologies")
 		require.ErrorContains(t, err, "has no scenarios")
 	})
+	t.Run("a directory with files that are no whole scenario", func(t *testing.T) {
+		dir := t.TempDir()
+		for name, src := range map[string]string{
+			"good.yaml":          "version: 1\ntopology: compose.yaml\n",
+			"topolgy.yaml":       "version: 1\ntopolgy: compose.yaml\n",
+			"no-topology.yaml":   "version: 1\n",
+			"verison.yaml":       "verison: 1\ntopology: compose.yaml\n",
+			"both.yaml":          "verison: 1\ntopolgy: compose.yaml\nassert: []\n",
+			"torn.yaml":          "version: [\n",
+			"compose.yaml":       "name: x\nservices: {}\n",
+			"compose-old.yaml":   "version: '3'\nservices: {}\n",
+			"compose-nets.yaml":  "networks: {}\n",
+			"workflow.yaml":      "name: ci\non: push\njobs: {}\n",
+			"openapi.yaml":       "openapi: 3.1.0\ninfo: {version: 1}\ntags: []\n",
+			"list.yaml":          "- version: 1\n",
+			"good.yaml.disabled": "version: 1\ntopology: compose.yaml\n",
+		} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(src), 0o644))
+		}
+		got, err := Find(dir)
+		require.NoError(t, err)
+		for i := range got {
+			got[i] = filepath.Base(got[i])
+		}
+		require.Equal(t, []string{"both.yaml", "good.yaml", "no-topology.yaml", "topolgy.yaml", "torn.yaml", "verison.yaml"}, got,
+			"what is wrong with a scenario is told when it is loaded")
+	})
 	t.Run("a directory with the name of a scenario", func(t *testing.T) {
 		t.Chdir(t.TempDir())
 		t.Setenv("XDG_CACHE_HOME", t.TempDir())
