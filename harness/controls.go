@@ -14,7 +14,7 @@ import (
 )
 
 // RunControls carries out every control of the scenario after its unchanged run, with the same seed, and adds what
-// became of them to the result.
+// became of them to the result. After a run that did not pass none is carried out: none could show anything.
 func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, opt Options, dir func(control string) string) error {
 	p := unchanged.Run.Plan
 	opt.Seed = &p.Seed
@@ -22,24 +22,30 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		opt.Control, opt.Dir, opt.Unchanged = c.Name, dir(c.Name), unchanged.Run
 		if opt.Progress != nil {
 			opt.Progress("control " + c.Name)
 		}
-		r, err := s.Run(ctx, opt)
-		if err != nil {
-			return fmt.Errorf("control %s: %w", c.Name, err)
+		out := reports.ControlResult{Name: c.Name, NoFault: c.NoFault}
+		if unchanged.Verdict != assertions.Pass {
+			// Whatever it did would show nothing, and a run that broke early has nothing that no-fault could be compared with.
+			out.Verdict, out.Reason = Right(unchanged.Verdict, p, c, nil)
+			out.Reason = "not run: " + out.Reason
+		} else {
+			opt.Control, opt.Dir, opt.Unchanged = c.Name, dir(c.Name), unchanged.Run
+			r, err := s.Run(ctx, opt)
+			if err != nil {
+				return fmt.Errorf("control %s: %w", c.Name, err)
+			}
+			if ctx.Err() != nil { // what was interrupted is no outcome
+				return fmt.Errorf("control %s: %w", c.Name, context.Cause(ctx))
+			}
+			out.Dir, out.Findings = r.Run.Dir, r.Findings
+			out.Verdict, out.Reason = Right(unchanged.Verdict, p, c, r.Findings)
 		}
-		if ctx.Err() != nil { // what was interrupted is no outcome
-			return fmt.Errorf("control %s: %w", c.Name, context.Cause(ctx))
-		}
-		v, why := Right(unchanged.Verdict, p, c, r.Findings)
 		if opt.Progress != nil {
-			opt.Progress("control " + c.Name + became(c, v) + why)
+			opt.Progress("control " + c.Name + became(c, out.Verdict) + out.Reason)
 		}
-		unchanged.Controls = append(unchanged.Controls, reports.ControlResult{
-			Name: c.Name, NoFault: c.NoFault, Verdict: v, Reason: why, Dir: r.Run.Dir, Findings: r.Findings,
-		})
+		unchanged.Controls = append(unchanged.Controls, out)
 		// Now, and not when all have run: whatever ends this early, one that lived stays in the record.
 		if err := reports.Save(*unchanged); err != nil {
 			return err
@@ -48,8 +54,11 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 	return nil
 }
 
-// checkControl judges the record of a control that was run with run. Where that is not there, what was judged before stands.
+// checkControl judges the record of a control of run. Where that is not there, what was judged before stands.
 func checkControl(ctx context.Context, run *record.Run, unchanged assertions.Verdict, was reports.ControlResult) reports.ControlResult {
+	if was.Dir == "" {
+		return was // it was not run
+	}
 	i := slices.IndexFunc(run.Plan.Controls, func(c plan.Control) bool { return c.Name == was.Name })
 	if i < 0 {
 		was.Unread = "the scenario in the record has no such control"
