@@ -35,13 +35,13 @@ func formatByName(name string) (reports.Format, error) {
 	return reports.Format{}, &harness.InputError{Err: fmt.Errorf("no output format is called %q; there are: %s", name, formatNames())}
 }
 
-// render prints results. Text for people is coloured when they look at it: on a terminal, unless NO_COLOR is set
+// render prints results, and what was not run. Text for people is coloured when they look at it: on a terminal, unless NO_COLOR is set
 // (no-color.org: to anything but nothing).
-func render(f reports.Format, w io.Writer, results []reports.Result) error {
+func render(f reports.Format, w io.Writer, results []reports.Result, unrun ...reports.Unrun) error {
 	if f.Name == "text" {
-		return reports.TextOptions{Color: isTerminal(w) && os.Getenv("NO_COLOR") == ""}.Render(w, results)
+		return reports.TextOptions{Color: isTerminal(w) && os.Getenv("NO_COLOR") == ""}.Render(w, results, unrun...)
 	}
-	return f.Render(w, results)
+	return f.Render(w, results, unrun...)
 }
 
 func isTerminal(w io.Writer) bool {

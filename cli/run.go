@@ -77,13 +77,15 @@ func (f *runFlags) run(ctx context.Context, args []string, stdout, stderr io.Wri
 	if err != nil {
 		return codeOf(ctx, err), err
 	}
-	results, err := f.each(ctx, todo, driver, format, stdout, stderr)
-	// What was run is printed, whatever went wrong then.
-	switch {
-	case f.format != "text" && (err == nil || len(results) > 0):
-		err = errors.Join(err, render(format, stdout, results))
-	case f.format == "text" && len(results) > 1:
-		summary(stdout, results)
+	results, unrun, err := f.each(ctx, todo, driver, format, stdout, stderr)
+	// What was run is printed, whatever went wrong then, and what was not.
+	if f.format == "text" {
+		if len(results) > 1 {
+			summary(stdout, results)
+		}
+		err = errors.Join(err, render(format, stdout, nil, unrun...))
+	} else {
+		err = errors.Join(err, render(format, stdout, results, unrun...))
 	}
 	if err != nil {
 		return codeOf(ctx, err), err
@@ -91,12 +93,23 @@ func (f *runFlags) run(ctx context.Context, args []string, stdout, stderr io.Wri
 	return verdictCode(reports.Overall(results)), nil
 }
 
-// each runs every scenario as often as was asked for, and prints text as it comes; the other formats are one document.
-func (f *runFlags) each(ctx context.Context, todo []*harness.Scenario, driver cluster.Driver, format reports.Format, stdout, stderr io.Writer) ([]reports.Result, error) {
-	var results []reports.Result
+// each runs every scenario as often as was asked for, and prints text as it comes; the other formats are one document. After an error
+// it breaks off: what was not run is told with it.
+func (f *runFlags) each(ctx context.Context, todo []*harness.Scenario, driver cluster.Driver, format reports.Format, stdout, stderr io.Writer) (
+	results []reports.Result, unrun []reports.Unrun, broken error) {
 	for _, s := range todo {
 		seed := s.Seed(f.asked())
 		for i := range f.count {
+			u := reports.Unrun{Scenario: s.Name(), Seed: seed + uint64(i)}
+			why := broken
+			if why == nil {
+				why = context.Cause(ctx)
+			}
+			if why != nil {
+				u.Error = "the command broke off before it: " + why.Error()
+				unrun = append(unrun, u)
+				continue
+			}
 			r, err := f.one(ctx, s, driver, seed+uint64(i), stderr)
 			if r != nil {
 				results = append(results, *r)
@@ -104,12 +117,14 @@ func (f *runFlags) each(ctx context.Context, todo []*harness.Scenario, driver cl
 					err = errors.Join(err, render(format, stdout, results[len(results)-1:]))
 				}
 			}
-			if err != nil || ctx.Err() != nil {
-				return results, err
+			if r == nil && err != nil {
+				u.Error = err.Error()
+				unrun = append(unrun, u)
 			}
+			broken = err
 		}
 	}
-	return results, nil
+	return results, unrun, broken
 }
 
 // load reads the scenarios that were asked for and looks whether they can be executed here. All mistakes come at once.

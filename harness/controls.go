@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -33,11 +34,13 @@ func (s *Scenario) RunControls(ctx context.Context, unchanged *reports.Result, o
 		} else {
 			opt.Control, opt.Dir, opt.Unchanged = c.Name, dir(c.Name), unchanged.Run
 			r, err := s.Run(ctx, opt)
-			if err != nil {
-				return fmt.Errorf("control %s: %w", c.Name, err)
-			}
 			if ctx.Err() != nil { // what was interrupted is no outcome
 				return fmt.Errorf("control %s: %w", c.Name, context.Cause(ctx))
+			}
+			if err != nil { // without it the record would say that all of them were killed
+				out.Verdict, out.Reason = assertions.Invalid, "could not be run: "+err.Error()
+				unchanged.Controls = append(unchanged.Controls, out)
+				return errors.Join(fmt.Errorf("control %s: %w", c.Name, err), reports.Save(*unchanged))
 			}
 			out.Dir, out.Findings = r.Run.Dir, r.Findings
 			out.Verdict, out.Reason = Right(unchanged.Verdict, p, c, r.Findings)

@@ -18,8 +18,16 @@ const SchemaVersion = 1
 // a field says otherwise.
 type Document struct {
 	Version int                `json:"version"` // SchemaVersion
-	Verdict assertions.Verdict `json:"verdict"` // the worst of all, as the exit code says it: FAIL, also for a control that survived, over INVALID over PASS
+	Verdict assertions.Verdict `json:"verdict"` // the worst of all, as the exit code says it: FAIL, also for a control that survived, over INVALID, also for what was not run, over PASS
 	Results []RunResult        `json:"results"`
+	Unrun   []UnrunResult      `json:"unrun,omitempty"` // what was asked for and not run
+}
+
+// UnrunResult is a run that did not come about.
+type UnrunResult struct {
+	Scenario string `json:"scenario"`
+	Seed     string `json:"seed"`
+	Error    string `json:"error"`
 }
 
 // RunResult is one run of a scenario.
@@ -131,23 +139,27 @@ type ControlOutcome struct {
 }
 
 // JSON writes a Document.
-func JSON(w io.Writer, results []Result) error {
+func JSON(w io.Writer, results []Result, unrun ...Unrun) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(Describe(results)); err != nil {
+	if err := enc.Encode(Describe(results, unrun...)); err != nil {
 		return fmt.Errorf("writing run.json: %w", err)
 	}
 	return nil
 }
 
-// Describe makes the Document of results.
-func Describe(results []Result) Document {
+// Describe makes the Document of results and of what was not run.
+func Describe(results []Result, unrun ...Unrun) Document {
 	d := Document{Version: SchemaVersion, Results: []RunResult{}}
 	for _, r := range results {
 		d.Results = append(d.Results, describe(r))
 	}
 	d.Verdict = Overall(results)
+	for _, u := range unrun {
+		d.Unrun = append(d.Unrun, UnrunResult{Scenario: u.Scenario, Seed: fmt.Sprint(u.Seed), Error: u.Error})
+		d.Verdict = assertions.Worst(d.Verdict, assertions.Invalid)
+	}
 	return d
 }
 

@@ -51,13 +51,17 @@ type (
 )
 
 // JUnit writes JUnit XML: a scenario is a test suite, a finding a test case; FAIL is a failure, INVALID an error. Controls are a
-// suite of their own, in which one that was not killed is a failure, and one that showed nothing an error.
-func JUnit(w io.Writer, results []Result) error {
+// suite of their own, in which one that was not killed is a failure, and one that showed nothing an error. What was not run is a suite
+// with one error.
+func JUnit(w io.Writer, results []Result, unrun ...Unrun) error {
 	all := junitSuites{Name: "gauntlet"}
 	total := 0.0
 	named := map[string]int{}
 	for _, r := range results {
 		named[suiteName(r)]++
+	}
+	for _, u := range unrun {
+		named[u.Scenario]++
 	}
 	for _, r := range results {
 		name := suiteName(r)
@@ -70,6 +74,14 @@ func JUnit(w io.Writer, results []Result) error {
 		if len(r.Controls) > 0 {
 			all.Suites = append(all.Suites, controlSuite(name, r))
 		}
+	}
+	for _, u := range unrun {
+		name := u.Scenario
+		if named[name] > 1 {
+			name += fmt.Sprintf(" (seed %d)", u.Seed)
+		}
+		all.Suites = append(all.Suites, junitSuite{Name: name, Time: "0", Cases: []junitCase{{Class: name, Name: "run", Time: "0",
+			Error: &junitProblem{Message: "not run: " + clean(u.Error), Type: "run", Text: cleanLines(u.Error)}}}})
 	}
 	all.Time = fmt.Sprintf("%.3f", total)
 	for i := range all.Suites {

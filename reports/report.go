@@ -49,9 +49,17 @@ func Overall(results []Result) assertions.Verdict {
 	return assertions.Worst(vs...)
 }
 
+// Unrun is a run that was asked for and did not come about. It shows nothing, and what is printed of the others says so: without it a
+// document of those that passed would be green.
+type Unrun struct {
+	Scenario string
+	Seed     uint64
+	Error    string
+}
+
 // Format is a row of the table.
 type Format struct {
 	Name   string
 	Doc    string
-	Render func(w io.Writer, results []Result) error
+	Render func(w io.Writer, results []Result, unrun ...Unrun) error
 }

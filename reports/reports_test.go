@@ -148,6 +148,43 @@ func TestJUnitTellsSeedsApart(t *testing.T) {
 	}, names)
 }
 
+// What was asked for and not run is in every format: without it the document of a run that passed would be green.
+func TestWhatWasNotRun(t *testing.T) {
+	good := passed().result(t)
+	good.Controls = nil
+	for name, c := range map[string]struct {
+		results []Result
+		want    assertions.Verdict
+	}{
+		"nothing was run":        {nil, assertions.Invalid},
+		"beside one that passed": {[]Result{good}, assertions.Invalid},
+		"beside one that failed": {[]Result{failed().result(t)}, assertions.Fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			unrun := []Unrun{{Scenario: "lost", Seed: 7, Error: "does not build\n\x1b[2Jmain.go:3"}, {Scenario: "store-leader-kill", Seed: 8, Error: "broke off"}}
+			d := Describe(c.results, unrun...)
+			assert.Equal(t, c.want, d.Verdict)
+			assert.Equal(t, UnrunResult{Scenario: "lost", Seed: "7", Error: unrun[0].Error}, d.Unrun[0])
+			var out bytes.Buffer
+			require.NoError(t, JUnit(&out, c.results, unrun...))
+			var all junitSuites
+			require.NoError(t, xml.Unmarshal(out.Bytes(), &all))
+			require.Len(t, all.Suites, len(c.results)+2)
+			lost := all.Suites[len(c.results)]
+			assert.Equal(t, "lost", lost.Name)
+			assert.Equal(t, []junitCase{{Class: "lost", Name: "run", Time: "0",
+				Error: &junitProblem{Message: "not run: does not build[2Jmain.go:3", Type: "run", Text: "does not build\n[2Jmain.go:3"}}}, lost.Cases)
+			assert.Equal(t, [3]int{1, 0, 1}, [3]int{lost.Tests, lost.Failures, lost.Errors})
+			out.Reset()
+			require.NoError(t, Text(&out, c.results, unrun...))
+			assert.Contains(t, out.String(), "\nINVALID  lost: not run: does not build\n         [2Jmain.go:3\nINVALID  store-leader-kill: not run: broke off\n")
+		})
+	}
+	var out bytes.Buffer
+	require.NoError(t, JUnit(&out, []Result{good}, Unrun{Scenario: good.Run.Plan.Name, Seed: 8}))
+	assert.Contains(t, out.String(), `"store-leader-kill (seed 8)"`, "a name that is taken has its seed beside it")
+}
+
 func TestScore(t *testing.T) {
 	r := passed().result(t)
 	assert.Equal(t, Score{Killed: 1, Run: 2, Worthless: []string{"steady", "back"}}, ScoreOf(r))

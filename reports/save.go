@@ -13,7 +13,7 @@ import (
 // saved are the formats that every judged run directory has as files.
 var saved = []struct {
 	file   string
-	render func(io.Writer, []Result) error
+	render func(io.Writer, []Result, ...Unrun) error
 }{
 	{"run.json", JSON},
 	{"junit.xml", JUnit},
@@ -31,7 +31,7 @@ func Save(r Result) error {
 	return errors.Join(errs...)
 }
 
-func save(file string, render func(io.Writer, []Result) error, r Result) error {
+func save(file string, render func(io.Writer, []Result, ...Unrun) error, r Result) error {
 	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*")
 	if err != nil {
 		return err

@@ -21,10 +21,12 @@ type TextOptions struct {
 }
 
 // Text tells each result to people: what happened, what was found, how to repeat it.
-func Text(w io.Writer, results []Result) error { return TextOptions{}.Render(w, results) }
+func Text(w io.Writer, results []Result, unrun ...Unrun) error {
+	return TextOptions{}.Render(w, results, unrun...)
+}
 
 // Render is Text with options.
-func (o TextOptions) Render(w io.Writer, results []Result) error {
+func (o TextOptions) Render(w io.Writer, results []Result, unrun ...Unrun) error {
 	p := &page{w: w, color: o.Color}
 	for i, r := range results {
 		if i > 0 {
@@ -32,6 +34,12 @@ func (o TextOptions) Render(w io.Writer, results []Result) error {
 			p.write(strings.Repeat("=", width) + "\n\n")
 		}
 		p.result(r)
+	}
+	for i, u := range unrun {
+		if i == 0 {
+			p.blank()
+		}
+		p.styled(p.verdict(assertions.Invalid)+"  ", assertions.Invalid.String()+"  ", u.Scenario+": not run: "+u.Error)
 	}
 	return p.err
 }

@@ -74,6 +74,15 @@ func clean(s string) string {
 	}, s)
 }
 
+// cleanLines is clean of each line of a text.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = clean(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 // paint gives text a colour, where that is wanted.
 func (p *page) paint(code, s string) string {
 	if !p.color {
