@@ -34,6 +34,9 @@ func overRuns(code *int, result func(context.Context, string) (*reports.Result, 
 			var results []reports.Result
 			var errs []error
 			for _, dir := range args {
+				if c.Context().Err() != nil {
+					break
+				}
 				r, err := result(c.Context(), dir)
 				errs = append(errs, err)
 				if r != nil { // it was judged, and cannot be written down

@@ -1,7 +1,10 @@
 package harness
 
 import (
+	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/hasvc/gauntlet/assertions"
@@ -110,4 +113,31 @@ func TestAControlIsCheckedByTheRecordOfItsOwnRun(t *testing.T) {
 	require.Equal(t, "runs/x-one-1", check("away/x-1").Dir)
 	require.NoError(t, os.RemoveAll("runs"))
 	refused("away/x-1", "runs/x-one-1 is not a run directory")
+}
+
+// A check that is interrupted judges nothing: what was judged before stands.
+func TestAnInterruptedCheckLeavesTheFindings(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	w, err := record.Create(dir, record.Meta{}, &plan.Plan{Version: plan.Version, Name: "x"})
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	_, err = Check(t.Context(), dir)
+	require.NoError(t, err)
+	files := func() map[string]string {
+		t.Helper()
+		all := map[string]string{}
+		for _, name := range []string{"findings.json", "run.json", "junit.xml"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			require.NoError(t, err)
+			all[name] = string(b)
+		}
+		return all
+	}
+	before := files()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("interrupted by hand"))
+	r, err := Check(ctx, dir)
+	require.ErrorContains(t, err, "interrupted by hand")
+	require.Nil(t, r)
+	require.Equal(t, before, files())
 }

@@ -212,6 +212,9 @@ func Check(ctx context.Context, dir string) (*reports.Result, error) {
 	for _, c := range controls {
 		r.Controls = append(r.Controls, checkControl(ctx, run, verdict, c))
 	}
+	if ctx.Err() != nil { // what it cut short is INVALID, and would replace what was found before
+		return nil, fmt.Errorf("judge %s: %w", dir, context.Cause(ctx))
+	}
 	return r, errors.Join(assertions.Save(dir, findings, verdict), reports.Save(*r))
 }
 
