@@ -17,7 +17,8 @@ type TB = testing.TB
 
 // Test runs a scenario file, a shipped scenario by its name, or each scenario of a directory as a subtest: PASS passes, FAIL and INVALID fail with the report. The run
 // directory is a test artifact (go test -artifacts keeps it). Timed runs take turns on a machine, so tests that use Test
-// need not keep out of each other's way. With -short a scenario is read, compiled and checked, but not run.
+// need not keep out of each other's way. With -short a scenario is read, compiled and checked, but not run. The go command prints a PASS
+// again while nothing within the test's module has changed that it was made of; -count=1 runs it all the same.
 func Test(t *testing.T, scenario string, opts ...Option) {
 	t.Helper()
 	files := find(t, scenario)

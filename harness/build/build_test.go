@@ -74,6 +74,31 @@ func TestPackageAtHand(t *testing.T) {
 	require.Equal(t, first, build(), "the same content, the same place")
 }
 
+// The go command keeps a test's PASS for as long as nothing changes that the test opened itself. The compiler, which reads a program's
+// sources, is another process.
+func TestAGoTestSeesTheSourcesOfWhatItBuilds(t *testing.T) {
+	if file := os.Getenv("TEST_BUILDS"); file != "" {
+		_, err := new(Builder).Build(t.Context(), spec(file, cluster.Source{Go: "."}), nil, filepath.Dir(file), nil)
+		require.NoError(t, err)
+		return
+	}
+	dir, file := helloModule(t)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "word", "texts"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "word", "texts", "a.txt"), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "word", "embed.go"), []byte("package word\n\nimport _ \"embed\"\n\n//go:embed texts/a.txt\nvar A string\n"), 0o644))
+	log := filepath.Join(t.TempDir(), "log")
+	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.testlogfile="+log) // as the go command asks what was opened
+	c.Env = append(os.Environ(), "TEST_BUILDS="+file, CacheVariable+"="+t.TempDir())
+	out, err := c.CombinedOutput()
+	require.NoError(t, err, string(out))
+	text, err := os.ReadFile(log)
+	require.NoError(t, err)
+	opened := strings.Split(string(text), "\n")
+	for _, name := range []string{"", "main.go", "go.mod", "word", "word/word.go", "word/embed.go", "word/texts/a.txt"} {
+		assert.Contains(t, opened, "open "+filepath.Join(dir, name))
+	}
+}
+
 func TestHalfAnOutputIsNotKept(t *testing.T) {
 	_, file := helloModule(t)
 	cache := t.TempDir()
