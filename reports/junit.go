@@ -4,6 +4,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hasvc/gauntlet/assertions"
@@ -56,18 +58,9 @@ type (
 func JUnit(w io.Writer, results []Result, unrun ...Unrun) error {
 	all := junitSuites{Name: "gauntlet"}
 	total := 0.0
-	named := map[string]int{}
-	for _, r := range results {
-		named[suiteName(r)]++
-	}
-	for _, u := range unrun {
-		named[u.Scenario]++
-	}
-	for _, r := range results {
-		name := suiteName(r)
-		if named[name] > 1 { // who compares suites by name would take one for the other
-			name += fmt.Sprintf(" (seed %d)", r.Run.Plan.Seed)
-		}
+	names := suiteNames(results, unrun)
+	for i, r := range results {
+		name := names[i]
 		s, seconds := suite(name, r)
 		total += seconds
 		all.Suites = append(all.Suites, s)
@@ -75,11 +68,8 @@ func JUnit(w io.Writer, results []Result, unrun ...Unrun) error {
 			all.Suites = append(all.Suites, controlSuite(name, r))
 		}
 	}
-	for _, u := range unrun {
-		name := u.Scenario
-		if named[name] > 1 {
-			name += fmt.Sprintf(" (seed %d)", u.Seed)
-		}
+	for i, u := range unrun {
+		name := names[len(results)+i]
 		all.Suites = append(all.Suites, junitSuite{Name: name, Time: "0", Cases: []junitCase{{Class: name, Name: "run", Time: "0",
 			Error: &junitProblem{Message: "not run: " + clean(u.Error), Type: "run", Text: cleanLines(u.Error)}}}})
 	}
@@ -109,6 +99,32 @@ func JUnit(w io.Writer, results []Result, unrun ...Unrun) error {
 		return fmt.Errorf("writing JUnit XML: %w", err)
 	}
 	return nil
+}
+
+// suiteNames are the names of results and of what was not run, each with as much beside it as tells it apart from the others: who
+// compares suites by name would take one for the other.
+func suiteNames(results []Result, unrun []Unrun) []string {
+	var ways [][]string // of naming each, from short to long
+	for _, r := range results {
+		name, seed := suiteName(r), r.Run.Plan.Seed
+		ways = append(ways, []string{name, fmt.Sprintf("%s (seed %d)", name, seed),
+			fmt.Sprintf("%s (seed %d, %s)", name, seed, filepath.Base(r.Run.Dir)), fmt.Sprintf("%s (seed %d, %s)", name, seed, r.Run.Dir)})
+	}
+	for _, u := range unrun {
+		seeded := fmt.Sprintf("%s (seed %d)", u.Scenario, u.Seed)
+		ways = append(ways, []string{u.Scenario, seeded, seeded, seeded})
+	}
+	names := make([]string, len(ways))
+	for i := range ways {
+		for n := range ways[i] {
+			names[i] = ways[i][n]
+			if !slices.ContainsFunc(ways[:i], func(w []string) bool { return w[n] == names[i] }) &&
+				!slices.ContainsFunc(ways[i+1:], func(w []string) bool { return w[n] == names[i] }) {
+				break
+			}
+		}
+	}
+	return names
 }
 
 func suiteName(r Result) string {

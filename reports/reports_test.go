@@ -148,6 +148,27 @@ func TestJUnitTellsSeedsApart(t *testing.T) {
 	}, names)
 }
 
+// Two runs with one scenario and seed, as "check runs/a-1 runs/a-2" has them, are told apart by their directories.
+func TestJUnitTellsRunsOfOneSeedApart(t *testing.T) {
+	rs := []Result{passed().result(t), passed().result(t), passed().result(t), passed().result(t), failed().result(t)}
+	for i, dir := range []string{"runs/x-1", "runs/x-2", "runs/x-3", "old/x-3", "runs/y-1"} {
+		rs[i].Run.Dir, rs[i].Run.Plan.Seed, rs[i].Controls = dir, 7, nil
+	}
+	rs[0].Run.Plan.Seed = 18
+	var out bytes.Buffer
+	require.NoError(t, JUnit(&out, rs, Unrun{Scenario: "z", Seed: 1}, Unrun{Scenario: "z", Seed: 1}))
+	var all junitSuites
+	require.NoError(t, xml.Unmarshal(out.Bytes(), &all))
+	var names []string
+	for _, s := range all.Suites {
+		names = append(names, s.Name)
+	}
+	assert.Equal(t, []string{
+		"store-leader-kill (seed 18)", "store-leader-kill (seed 7, x-2)", "store-leader-kill (seed 7, runs/x-3)", "store-leader-kill (seed 7, old/x-3)",
+		"cut with MYDB_VERSION=v1.0.0", "z (seed 1)", "z (seed 1)",
+	}, names)
+}
+
 // What was asked for and not run is in every format: without it the document of a run that passed would be green.
 func TestWhatWasNotRun(t *testing.T) {
 	good := passed().result(t)
