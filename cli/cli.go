@@ -12,6 +12,7 @@ import (
 
 	"github.com/hasvc/gauntlet/assertions"
 	"github.com/hasvc/gauntlet/harness"
+	"github.com/hasvc/gauntlet/reports"
 )
 
 // Exit codes.
@@ -56,7 +57,7 @@ Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 INVALID (nothing was shown either way
 		root.AddCommand(verb(&code))
 	}
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(stderr, "gauntlet:", strings.TrimSpace(err.Error()))
+		fmt.Fprintln(stderr, "gauntlet:", strings.TrimSpace(reports.Plain(err.Error())))
 		return codeOf(ctx, err)
 	}
 	if ctx.Err() != nil {

@@ -211,12 +211,17 @@ func (f *runFlags) one(ctx context.Context, s *harness.Scenario, d cluster.Drive
 	return r, s.RunControls(ctx, r, opt, func(name string) string { return harness.RunDir(f.out, p, name) })
 }
 
-// progress prints lines with the time since the start: plain, so that it reads well in a log.
+// progress tells which run begins, and prints the lines of what is done in it.
 func progress(w io.Writer, p *plan.Plan) func(string) {
-	begin := time.Now()
 	fmt.Fprintf(w, "%s, seed %d\n", p.Name, p.Seed)
+	return timed(w)
+}
+
+// timed prints lines with the time since now: plain, so that it reads well in a log.
+func timed(w io.Writer) func(string) {
+	begin := time.Now()
 	return func(line string) {
-		fmt.Fprintf(w, "%6.1fs  %s\n", time.Since(begin).Seconds(), strings.TrimRight(line, "\n"))
+		fmt.Fprintf(w, "%6.1fs  %s\n", time.Since(begin).Seconds(), strings.TrimRight(reports.Plain(line), "\n"))
 	}
 }
 

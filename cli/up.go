@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -75,10 +74,7 @@ func (f *upFlags) up(ctx context.Context, arg string, stdout, stderr io.Writer) 
 		return err
 	}
 	defer done()
-	begin := time.Now()
-	p := func(line string) {
-		fmt.Fprintf(stderr, "%6.1fs  %s\n", time.Since(begin).Seconds(), strings.TrimRight(line, "\n"))
-	}
+	p := timed(stderr)
 	dir := harness.RunDir(f.out, &plan.Plan{Name: "up"}, "")
 	defer os.Remove(dir) // where nothing was started
 	s, err := harness.Stand(ctx, file, harness.StandOptions{

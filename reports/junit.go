@@ -71,7 +71,7 @@ func JUnit(w io.Writer, results []Result, unrun ...Unrun) error {
 	for i, u := range unrun {
 		name := names[len(results)+i]
 		all.Suites = append(all.Suites, junitSuite{Name: name, Time: "0", Cases: []junitCase{{Class: name, Name: "run", Time: "0",
-			Error: &junitProblem{Message: "not run: " + clean(u.Error), Type: "run", Text: cleanLines(u.Error)}}}})
+			Error: &junitProblem{Message: "not run: " + clean(u.Error), Type: "run", Text: Plain(u.Error)}}}})
 	}
 	all.Time = fmt.Sprintf("%.3f", total)
 	for i := range all.Suites {

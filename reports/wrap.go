@@ -65,22 +65,23 @@ func wrap(s string, room int) []string {
 }
 
 // clean takes out control characters: what a program under test printed must not steer a terminal.
-func clean(s string) string {
+func clean(s string) string { return strings.Map(printed, s) }
+
+// Plain is clean for a text of several lines: their ends stay, and tabs.
+func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return -1
+		if r == '\n' || r == '\t' {
+			return r
 		}
-		return r
+		return printed(r)
 	}, s)
 }
 
-// cleanLines is clean of each line of a text.
-func cleanLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = clean(lines[i])
+func printed(r rune) rune {
+	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		return -1
 	}
-	return strings.Join(lines, "\n")
+	return r
 }
 
 // paint gives text a colour, where that is wanted.
