@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -95,13 +94,10 @@ func (x attempts) known() error {
 // count sets the calls on a link against the requests due in windows.
 func count(calls []record.Call, reqs []record.Request, ws []Window) attempts {
 	var x attempts
-	in := func(t time.Duration) bool {
-		return slices.ContainsFunc(ws, func(w Window) bool { return t >= w.From && t < w.To })
-	}
 	for i := range calls {
 		named := calls[i].RequestID != ""
 		x.byID = x.byID || named
-		if in(calls[i].Begin) {
+		if within(ws, calls[i].Begin) {
 			x.begun++
 			if !named {
 				x.anonymous++
@@ -110,7 +106,7 @@ func count(calls []record.Call, reqs []record.Request, ws []Window) attempts {
 	}
 	if !x.byID {
 		for i := range reqs {
-			if in(reqs[i].Due) {
+			if within(ws, reqs[i].Due) {
 				x.requests++
 			}
 		}
@@ -119,7 +115,7 @@ func count(calls []record.Call, reqs []record.Request, ws []Window) attempts {
 	}
 	due := map[string]bool{}
 	for i := range reqs {
-		if in(reqs[i].Due) {
+		if within(ws, reqs[i].Due) {
 			due[reqs[i].ID] = true
 		}
 	}
@@ -130,7 +126,7 @@ func count(calls []record.Call, reqs []record.Request, ws []Window) attempts {
 		case due[c.RequestID]:
 			reached[c.RequestID] = true
 			mine = append(mine, c)
-		case in(c.Begin):
+		case within(ws, c.Begin):
 			x.foreign++
 		}
 	}

@@ -32,7 +32,6 @@ import (
 )
 
 const (
-	timeoutHeader = "Request-Timeout" // in whole milliseconds
 	// streams are the paths whose answers may go on for ever; there the deadline is for the beginning of the answer.
 	streams = "/stream/"
 	// statusClientGone is for the metrics only: the client has closed its connection (nginx's number).
@@ -133,13 +132,13 @@ func (s *Server) handle(route string) http.HandlerFunc {
 // pass sends the request on, with what is left of its time.
 func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error {
 	begin := time.Now()
-	left, err := s.deadline(r)
+	left, err := requests.Time(r, s.cfg.Deadline)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	late := time.AfterFunc(left, func() { cancel(errLate) })
+	late := time.AfterFunc(left, func() { cancel(requests.ErrLate) })
 	defer late.Stop()
 	if err := s.limiter.Wait(ctx, r, route); err != nil {
 		return err
@@ -152,9 +151,9 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 		return nil
 	}
 	if ms := (left - time.Since(begin)).Milliseconds(); ms > 0 {
-		r.Header.Set(timeoutHeader, strconv.FormatInt(ms, 10))
+		r.Header.Set(requests.TimeoutHeader, strconv.FormatInt(ms, 10))
 	} else {
-		return errLate
+		return requests.ErrLate
 	}
 	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.Path, streams) {
@@ -168,24 +167,6 @@ func (s *Server) pass(w *requests.Counted, r *http.Request, route string) error 
 // errDeparting cuts streams that have not ended when an edge that leaves has waited for them: it would wait for more in vain, and
 // their readers go on elsewhere after the last line that they saw.
 var errDeparting = &reply.Problem{Status: http.StatusServiceUnavailable, Message: "this edge is about to stop"}
-
-var errLate = &reply.Problem{Status: http.StatusGatewayTimeout, Message: "the deadline has passed"}
-
-// deadline is the time that the client gives the request, at most the configured one.
-func (s *Server) deadline(r *http.Request) (time.Duration, error) {
-	v := r.Header.Get(timeoutHeader)
-	if v == "" {
-		return s.cfg.Deadline, nil
-	}
-	ms, err := strconv.ParseUint(v, 10, 31)
-	switch {
-	case err != nil:
-		return 0, &reply.Problem{Status: http.StatusBadRequest, Message: timeoutHeader + " is a number of milliseconds"}
-	case ms == 0:
-		return 0, errLate
-	}
-	return min(s.cfg.Deadline, time.Duration(ms)*time.Millisecond), nil
-}
 
 // begunKey is for what to call when the answer has begun.
 type begunKey struct{}

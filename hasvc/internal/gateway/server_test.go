@@ -26,6 +26,7 @@ import (
 	"github.com/hasvc/gauntlet/hasvc/internal/config"
 	"github.com/hasvc/gauntlet/hasvc/internal/defect"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/trace"
 )
 
@@ -559,7 +560,7 @@ func TestStreamEnds(t *testing.T) {
 					time.AfterFunc(test.stops, stop)
 				}
 				w, r, begin := httptest.NewRecorder(), httptest.NewRequest("GET", "/stream/stock/a"+test.query, nil), time.Now()
-				r.Header.Set(timeoutHeader, test.timeout)
+				r.Header.Set(requests.TimeoutHeader, test.timeout)
 				ask := func() { s.ServeHTTP(w, r) }
 				if test.breaks {
 					assert.PanicsWithValue(t, http.ErrAbortHandler, ask)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hasvc/gauntlet/hasvc/internal/logs"
 	"github.com/hasvc/gauntlet/hasvc/internal/ordersv1"
+	"github.com/hasvc/gauntlet/hasvc/internal/requests"
 	"github.com/hasvc/gauntlet/hasvc/internal/rpc"
 )
 
@@ -41,7 +42,7 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	// No deadline of ctx: the request's time is for the beginning of a stream, which may last longer.
-	late := time.AfterFunc(begins, func() { cancel(errLate) })
+	late := time.AfterFunc(begins, func() { cancel(requests.ErrLate) })
 	defer late.Stop()
 	if err := s.limiter.Wait(ctx, r, "stream_stock"); err != nil {
 		return err
@@ -66,8 +67,8 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 		return nil // nobody is left to tell
 	case s.Streams != nil && s.Streams.Err() != nil:
 		return lines.write(streamEnd{End: "this replica is about to stop; go on at another one", After: lines.after})
-	case errors.Is(context.Cause(ctx), errLate):
-		return errLate
+	case errors.Is(context.Cause(ctx), requests.ErrLate):
+		return requests.ErrLate
 	case over && !lines.begun:
 		return problem(http.StatusGatewayTimeout, "orders did not begin in the time that the stream was to last")
 	case over:
@@ -136,7 +137,7 @@ func (l *lines) begin() error {
 		return nil
 	}
 	if !l.late.Stop() {
-		return errLate
+		return requests.ErrLate
 	}
 	l.begun = true
 	l.to.Header().Set("Content-Type", "application/x-ndjson")

@@ -18,20 +18,15 @@ import (
 // Server is what a replica proves to its callers, and asks of them: a certificate of the same authority. Without files it is
 // plain text.
 func Server(f config.TLS) (credentials.TransportCredentials, error) {
-	if !f.On() {
-		return insecure.NewCredentials(), nil
-	}
-	own, authority, err := load(f)
-	if err != nil {
-		return nil, err
-	}
-	return credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientCAs: authority, ClientAuth: tls.RequireAndVerifyClientCert,
-	}), nil
+	return secured(f, func(c *tls.Config) { c.ClientAuth = tls.RequireAndVerifyClientCert })
 }
 
 // Client is what a caller of a service proves, and asks of it: a certificate in the service's name.
 func Client(f config.TLS, service string) (credentials.TransportCredentials, error) {
+	return secured(f, func(c *tls.Config) { c.ServerName = service })
+}
+
+func secured(f config.TLS, side func(*tls.Config)) (credentials.TransportCredentials, error) {
 	if !f.On() {
 		return insecure.NewCredentials(), nil
 	}
@@ -39,9 +34,9 @@ func Client(f config.TLS, service string) (credentials.TransportCredentials, err
 	if err != nil {
 		return nil, err
 	}
-	return credentials.NewTLS(&tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, RootCAs: authority, ServerName: service,
-	}), nil
+	c := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, RootCAs: authority, ClientCAs: authority}
+	side(c)
+	return credentials.NewTLS(c), nil
 }
 
 func load(f config.TLS) (own tls.Certificate, authority *x509.CertPool, err error) {

@@ -84,6 +84,28 @@ func request(key string, quantity int64) *ordersv1.CreateOrderRequest {
 	return &ordersv1.CreateOrderRequest{IdempotencyKey: key, Sku: "a", Quantity: quantity}
 }
 
+// orderEach makes an order with each key, and returns their ids.
+func orderEach(ctx context.Context, t *testing.T, s *Service, keys ...string) map[string]string {
+	t.Helper()
+	ids := map[string]string{}
+	for _, key := range keys {
+		o, err := s.CreateOrder(ctx, request(key, 2))
+		require.NoError(t, err)
+		ids[key] = o.GetId()
+	}
+	return ids
+}
+
+// areNow asserts the status of each order.
+func areNow(ctx context.Context, t *testing.T, s *Service, ids, want map[string]string) {
+	t.Helper()
+	for key, status := range want {
+		o, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: ids[key]})
+		require.NoError(t, err)
+		assert.Equal(t, status, o.GetStatus(), key)
+	}
+}
+
 // A key that was used takes stock for the order that it made and for no other, and gets the answer that it got.
 func TestReusedKeyTakesNoStock(t *testing.T) {
 	t.Parallel()
@@ -133,22 +155,13 @@ func TestPendingOrderWhoseStockIsTaken(t *testing.T) {
 	t.Parallel()
 	s, inventory, ctx := service(t)
 	inventory.goAway(true)
-	ids := map[string]string{}
-	for _, key := range []string{"k", "behind"} {
-		o, err := s.CreateOrder(ctx, request(key, 2))
-		require.NoError(t, err)
-		ids[key] = o.GetId()
-	}
+	ids := orderEach(ctx, t, s, "k", "behind")
 	require.Error(t, s.confirmSome(ctx, zap.NewNop()), "it is away still")
 	inventory.goAway(false)
 	inventory.taken[ids["k"]] = 3
 
 	require.NoError(t, s.confirmSome(ctx, zap.NewNop()))
-	for key, want := range map[string]string{"k": store.Rejected, "behind": store.Accepted} {
-		o, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: ids[key]})
-		require.NoError(t, err)
-		assert.Equal(t, want, o.GetStatus(), key)
-	}
+	areNow(ctx, t, s, ids, map[string]string{"k": store.Rejected, "behind": store.Accepted})
 	assert.Equal(t, map[string]int64{ids["k"]: 3, ids["behind"]: 2}, inventory.has())
 }
 
@@ -157,22 +170,13 @@ func TestPendingOrderThatBreaksInventory(t *testing.T) {
 	t.Parallel()
 	s, inventory, ctx := service(t)
 	inventory.goAway(true)
-	ids := map[string]string{}
-	for _, key := range []string{"k", "behind"} {
-		o, err := s.CreateOrder(ctx, request(key, 2))
-		require.NoError(t, err)
-		ids[key] = o.GetId()
-	}
+	ids := orderEach(ctx, t, s, "k", "behind")
 	inventory.goAway(false)
 	inventory.broken = ids["k"]
 
 	core, seen := observer.New(zap.WarnLevel)
 	require.NoError(t, s.confirmSome(ctx, zap.New(core)))
-	for key, want := range map[string]string{"k": store.Pending, "behind": store.Accepted} {
-		o, err := s.GetOrder(ctx, &ordersv1.GetOrderRequest{Id: ids[key]})
-		require.NoError(t, err)
-		assert.Equal(t, want, o.GetStatus(), key)
-	}
+	areNow(ctx, t, s, ids, map[string]string{"k": store.Pending, "behind": store.Accepted})
 	lines := seen.FilterMessage("a pending order cannot be settled").All()
 	require.Len(t, lines, 1)
 	assert.Equal(t, ids["k"], lines[0].ContextMap()["orderId"])
