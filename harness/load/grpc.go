@@ -387,6 +387,11 @@ func (e *exchange) run(ctx context.Context, conn *grpc.ClientConn) error {
 		var b []byte
 		switch err := s.RecvMsg(&b); {
 		case err == io.EOF:
+			// Of a call that was moved, and whose next connection turned it away while it was being written there, gRPC says EOF, as of one that
+			// went well. Asked again, it says how the call ended.
+			if err := s.RecvMsg(&b); err != io.EOF {
+				return err
+			}
 			return nil
 		case err != nil:
 			return err
