@@ -10,8 +10,8 @@ import (
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
-// Pause stops every process of the selected nodes (SIGSTOP): connections stay open and nothing answers, as with a
-// machine that hangs or a long garbage collection. The undo lets them go on.
+// Pause stops every process of the selected nodes, by SIGSTOP or, in a container, by its freezer: connections stay open and
+// nothing answers, as with a machine that hangs or a long garbage collection. The undo lets them go on.
 type Pause struct {
 	plan.Target
 }
@@ -49,7 +49,7 @@ func (p *Pause) Inject(ctx context.Context, env *Env) (*Effect, error) {
 	}
 	return &Effect{
 		Targets: nodes,
-		Prove:   inState(env, nodes, cluster.StatePaused, "every process is stopped (state T)"),
+		Prove:   inState(env, nodes, cluster.StatePaused, "none of its processes goes on"),
 		Bitten:  bitten,
 		Gone: restored(env, nodes, func(env *Env, nodes []string) proof {
 			return inState(env, nodes, cluster.StateRunning, "its processes run")

@@ -194,7 +194,7 @@ func TestWhatWasNotRun(t *testing.T) {
 			lost := all.Suites[len(c.results)]
 			assert.Equal(t, "lost", lost.Name)
 			assert.Equal(t, []junitCase{{Class: "lost", Name: "run", Time: "0",
-				Error: &junitProblem{Message: "not run: does not build[2Jmain.go:3", Type: "run", Text: "does not build\n[2Jmain.go:3"}}}, lost.Cases)
+				Error: &junitProblem{Message: "not run: does not build [2Jmain.go:3", Type: "run", Text: "does not build\n[2Jmain.go:3"}}}, lost.Cases)
 			assert.Equal(t, [3]int{1, 0, 1}, [3]int{lost.Tests, lost.Failures, lost.Errors})
 			out.Reset()
 			require.NoError(t, Text(&out, c.results, unrun...))

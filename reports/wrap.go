@@ -64,8 +64,15 @@ func wrap(s string, room int) []string {
 	return append(out, now)
 }
 
-// clean takes out control characters: what a program under test printed must not steer a terminal.
-func clean(s string) string { return strings.Map(printed, s) }
+// clean makes one line of a text, without control characters: what a program under test printed must not steer a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
+		}
+		return printed(r)
+	}, s)
+}
 
 // Plain is clean for a text of several lines: their ends stay, and tabs.
 func Plain(s string) string {
