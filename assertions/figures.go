@@ -65,6 +65,7 @@ func (b Bounds) validate() error {
 		if f.bound.Unit != want && f.bound.Unit != plan.Times {
 			errs = append(errs, fmt.Errorf("%s %q: write it as %q or as a multiple of the baseline", f.name, f.bound, such))
 		}
+		errs = append(errs, asks(f.name, f.bound))
 		if f.permille > 0 && f.bound.Op == "=" {
 			errs = append(errs, fmt.Errorf("%s %q: no latency is exactly that; use <= or >=", f.name, f.bound))
 		}

@@ -37,6 +37,7 @@ func (a *Logs) Validate(s Scope) error {
 	if !a.Share.IsZero() && a.Share.Unit != plan.Ratio {
 		errs = append(errs, fmt.Errorf("share %q: write it as \"= 100%%\" or \">= 99%%\"", a.Share))
 	}
+	errs = append(errs, asks("share", a.Share))
 	if a.Log != nil {
 		_, err := a.Log.compile()
 		errs = append(errs, err)

@@ -68,7 +68,7 @@ func (a *Metastable) shape() error {
 	case b.Op != ">=" && b.Op != ">", b.Unit != plan.Ratio && b.Unit != plan.Times && b.Unit != plan.PerSec:
 		return fmt.Errorf(`goodput %q: write it as ">= 90%%" of the baseline or ">= 180/s"`, b)
 	}
-	return nil
+	return asks("goodput", a.Goodput)
 }
 
 // Judge looks for the moment from which the goodput is back.

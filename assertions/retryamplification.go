@@ -61,7 +61,7 @@ func (a *RetryAmplification) shape() error {
 	case b.Unit == plan.Times && a.During == plan.PhaseBaseline:
 		return errors.New("attempts: a bound relative to the baseline means nothing in the baseline")
 	}
-	return nil
+	return asks("attempts", a.Attempts)
 }
 
 // attempts are the calls that requests led to.

@@ -54,11 +54,12 @@ func (a *Shed) shape(p *plan.Plan) error {
 	if a.Goodput.IsZero() && len(a.accepted()) == 0 && a.High.IsZero() && !a.RetryAfter {
 		return errors.New("nothing is asked: one of goodput, accepted-p50, accepted-p90, accepted-p95, accepted-p99, high, retry-after")
 	}
-	var errs []error
+	errs := []error{asks("goodput", a.Goodput), asks("high", a.High)}
 	if b := a.Goodput; !b.IsZero() && b.Unit != plan.PerSec && b.Unit != plan.Times {
 		errs = append(errs, fmt.Errorf(`goodput %q: write it as ">= 150/s" or ">= 80%% baseline"`, b))
 	}
 	for _, f := range a.accepted() {
+		errs = append(errs, asks(f.name, f.bound))
 		if (f.bound.Unit != plan.Seconds && f.bound.Unit != plan.Times) || f.bound.Op == "=" {
 			errs = append(errs, fmt.Errorf(`%s %q: write it as "<= 100ms" or "<= 3x baseline"`, f.name, f.bound))
 		}

@@ -19,6 +19,14 @@ func oneOf(what, name string, names []string) error {
 	return fmt.Errorf("no %s is called %q; there is %s", what, name, strings.Join(names, ", "))
 }
 
+// asks refuses a bound that every value meets: the finding would hold whatever the service did.
+func asks(name string, b plan.Bound) error {
+	if b.Always() {
+		return fmt.Errorf("%s %q: every value meets that", name, b)
+	}
+	return nil
+}
+
 func workloadNames(p *plan.Plan) []string {
 	var names []string
 	for _, w := range p.Workloads {

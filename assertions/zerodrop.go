@@ -48,6 +48,7 @@ func (a *ZeroDrop) Validate(s Scope) error {
 		if !b.bound.IsZero() && b.bound.Unit != plan.Count && b.bound.Unit != plan.Ratio {
 			errs = append(errs, fmt.Errorf("%s %q: write it as \"= 0\" or as a share such as \"<= 0.1%%\"", b.name, b.bound))
 		}
+		errs = append(errs, asks(b.name, b.bound))
 	}
 	return errors.Join(errs...)
 }

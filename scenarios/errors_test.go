@@ -179,6 +179,8 @@ func TestErrors(t *testing.T) {
 		{"bound without operator", `">= 99%"`, `"99%"`, `23:62: success: bound "99%" has no operator; write it as ">= 99.9%", "<= 100ms", "<= 3x baseline" or "= 0"`},
 		{"bound above all", `">= 99%"`, `">= 199%"`, `23:62: success: bound ">= 199%": a share is at most 100%`},
 		{"bound without sense", `"<= 100ms"`, `"<= 5%"`, `23:77: p95 "<= 5%": a time such as 100ms, or a multiple of the baseline`},
+		{"abort window", "baseline: 3s", "abort: [{slo: {load: orders, success: \"< 10%\", for: 90ms}}]\nbaseline: 3s", `12:53: a window of 90ms never has the 10 requests that it takes to say anything; orders at 200/s can fill one of 100ms`},
+		{"abort window of few requests", "load:\n  orders:\n    to: gateway\n    rate: 200/s", "abort: [{slo: {load: orders, success: \"< 10%\", for: 330ms}}]\nload:\n  orders:\n    to: gateway\n    stages: [{for: 1s, from: 5/s, to: 30/s}, {rate: 20/s}]", `4:53: a window of 330ms never has the 10 requests that it takes to say anything; orders at 30/s can fill one of 400ms`},
 		{"all of one assertion", `load: orders, during: first, success: ">= 99%"`, `load: oders, during: fist, sucess: ">= 99%"`, "23:30: no load is called \"oders\"\n23:45: no phase or fault is called \"fist\"\n23:51: slo has no key \"sucess\"; did you mean \"success\"?"},
 		{"all of one fault", "{group: store, pick: leader}", "{group: stroe, pik: leader}", "17:19: the topology has no group called \"stroe\"; did you mean \"store\"?\n17:26: kill has no key \"pik\""},
 		{"check that is no list", "no-lost-writes: {workload: registers}", "exec: check", `24:22: exec is a list, written [a, b] or with dashes, not "check"`},

@@ -2,9 +2,11 @@ package scenarios
 
 import (
 	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
@@ -507,8 +509,31 @@ func (v *validator) aborts() {
 		v.bound(sub(at, "success"), a.SLO.Success, "a share such as \"< 10%\"", plan.Ratio)
 		if n := v.root.find(sub(at, "for")...); a.SLO.For <= 0 && (!v.has(sub(at, "for")...) || zeroTime(n.text)) {
 			v.at(sub(at, "for"), "for is the length of the window, such as 5s")
+		} else if least := v.abortWindow(a.SLO.Load); a.SLO.For > 0 && a.SLO.For.D() < least {
+			v.at(sub(at, "for"), "a window of %s never has the %d requests that it takes to say anything; %s at %s can fill one of %s",
+				short(a.SLO.For), plan.AbortSamples, a.SLO.Load, Rate(v.highest(a.SLO.Load)), short(plan.Duration(least)))
 		}
 	}
+}
+
+// abortWindow is the shortest in which an abort rule can speak: one with enough requests at the highest rate of the load, and with room
+// for the grain of what is counted.
+func (v *validator) abortWindow(load string) time.Duration {
+	const grain = 100 * time.Millisecond
+	rate := v.highest(load)
+	if rate == 0 {
+		return grain // there is no such load, or it sends nothing, which is said elsewhere
+	}
+	return max(grain, time.Duration(math.Ceil(plan.AbortSamples/rate*10)*float64(100*time.Millisecond)))
+}
+
+// highest is the highest rate of a load.
+func (v *validator) highest(load string) float64 {
+	most := v.f.Load[load].Rate
+	for _, s := range v.f.Load[load].Stages {
+		most = max(most, s.Rate, s.From, s.To)
+	}
+	return float64(most)
 }
 
 func (v *validator) controls() {

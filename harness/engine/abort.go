@@ -14,9 +14,6 @@ type aborted struct{ why string }
 
 func (a *aborted) Error() string { return "aborted: " + a.why }
 
-// abortSamples is the least number of requests in the window for an abort rule to speak.
-const abortSamples = 10
-
 // watchAborts evaluates the abort rules over sliding windows until ctx ends.
 func (rd *round) watchAborts(ctx context.Context, abort context.CancelCauseFunc) {
 	if len(rd.Plan.Abort) == 0 {
@@ -36,7 +33,7 @@ func (rd *round) watchAborts(ctx context.Context, abort context.CancelCauseFunc)
 				continue
 			}
 			share, n := rd.loads[a.Load].Ended(plan.Duration(a.For))
-			if n < abortSamples || !a.Success.Holds(share) {
+			if n < plan.AbortSamples || !a.Success.Holds(share) {
 				continue
 			}
 			why := fmt.Sprintf("success of %s was %.1f %% of %d requests that ended in the last %v; the scenario aborts at %s", a.Load, 100*share, n, a.For, a.Success)

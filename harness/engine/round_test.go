@@ -190,7 +190,7 @@ func TestAbortEndsTheRunAfterVerify(t *testing.T) {
 	}{
 		"broken":          {0.05, 100, true},
 		"kept":            {0.5, 100, false},
-		"too few samples": {0, abortSamples - 1, false},
+		"too few samples": {0, plan.AbortSamples - 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newFake()
@@ -245,7 +245,7 @@ func TestAPhaseThatWasCutOffHasNotEnded(t *testing.T) {
 		"by an abort": {plan.PhaseRecovery, "aborted: success of web", "", func(p *plan.Plan, _ *fakeDriver, w *worker) {
 			p.Loads = []plan.Load{{Name: "web"}}
 			p.Recovery, p.Abort = hour, []plan.Abort{{Load: "web", Success: bound}}
-			w.ended = func(plan.Duration) (float64, int) { return 0, abortSamples }
+			w.ended = func(plan.Duration) (float64, int) { return 0, plan.AbortSamples }
 		}, []string{plan.PhaseFault, plan.PhaseVerify}},
 		"by a panic": {plan.PhaseVerify, "it panicked", "", func(_ *plan.Plan, _ *fakeDriver, w *worker) {
 			w.verify = func(context.Context) error { panic("bad verify") }
@@ -306,7 +306,7 @@ func TestAnAbortDuringARestartVerifiesWithEveryNode(t *testing.T) {
 	require.NoError(t, err)
 	var found cluster.State
 	w := &worker{
-		ended: func(plan.Duration) (float64, int) { return 0, abortSamples },
+		ended: func(plan.Duration) (float64, int) { return 0, plan.AbortSamples },
 		verify: func(context.Context) error {
 			s, err := d.c.Status("db-1")
 			found = s.State

@@ -117,6 +117,12 @@ func (b Bound) Holds(v float64) bool {
 	return false
 }
 
+// Always reports whether every value satisfies the bound, none of those that Ratio, Times and the others count being less than zero: it
+// asks for nothing.
+func (b Bound) Always() bool {
+	return b.Op == ">=" && b.Value == 0 || b.Op == "<=" && b.Unit == Ratio && b.Value == 1
+}
+
 // IsZero reports whether the bound was left out.
 func (b Bound) IsZero() bool { return b.Op == "" }
 

@@ -285,6 +285,9 @@ type Abort struct {
 	For     Duration `json:"for"`
 }
 
+// AbortSamples is the least number of requests that must have ended in the window for an abort rule to speak.
+const AbortSamples = 10
+
 // Assert is one assertion. Params are in the words of the scenario file.
 type Assert struct {
 	ID     string          `json:"id"`
