@@ -47,7 +47,7 @@ type Service struct {
 	Restart    Restart
 	Init       bool
 	StopSignal string        // default SIGTERM
-	StopGrace  time.Duration // default 10 s
+	StopGrace  time.Duration // from the stop signal to the kill; 0: at once. Package topology fills in Compose's 10 s
 	Limits     Limits
 
 	Group  string // x-gauntlet.group; empty: none

@@ -49,7 +49,7 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 		Hostname:   c.Hostname,
 		Init:       c.Init != nil && *c.Init,
 		StopSignal: "SIGTERM",
-		StopGrace:  10 * time.Second,
+		StopGrace:  10 * time.Second, // Compose's
 		Restart:    l.restart(c),
 	}
 	if c.Scale != nil || c.Deploy != nil && c.Deploy.Replicas != nil {
@@ -76,7 +76,9 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 		}
 	}
 	if c.StopGracePeriod != nil {
-		s.StopGrace = time.Duration(*c.StopGracePeriod)
+		if s.StopGrace = time.Duration(*c.StopGracePeriod); s.StopGrace < 0 {
+			l.fail(at("stop_grace_period"), "stop_grace_period must not be negative", "0s kills at once")
+		}
 	}
 	if c.WorkingDir != "" && !strings.HasPrefix(c.WorkingDir, "/") {
 		l.fail(at("working_dir"), "working_dir must be an absolute path in the node", "")

@@ -140,7 +140,7 @@ func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec,
 		NetworkOf: p.pod.container.ID(),
 		// With NET_RAW a program goes round the star by AF_PACKET; NET_ADMIN no container has by itself.
 		CapDrop: []string{"NET_RAW"},
-		Files:   s.Files, Init: s.Init, Limits: s.Limits, StopSignal: s.StopSignal, StopGrace: s.StopGrace,
+		Files:   s.Files, Init: s.Init, Limits: s.Limits, StopSignal: s.StopSignal, StopGrace: &s.StopGrace,
 	}
 	maps.Copy(spec.Env, s.Env)
 	maps.Copy(spec.Env, extra)

@@ -13,13 +13,9 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
-const (
-	// defaultGrace is Compose's stop_grace_period.
-	defaultGrace = 10 * time.Second
-	// orderTime bounds what a carrier is asked for when a program is to end, whoever has lost patience meanwhile: half a stop is worse
-	// than a late one, and a carrier that does not answer must not hold the end of the topology up for ever.
-	orderTime = 15 * time.Second
-)
+// orderTime bounds what a carrier is asked for when a program is to end, whoever has lost patience meanwhile: half a stop is worse
+// than a late one, and a carrier that does not answer must not hold the end of the topology up for ever.
+const orderTime = 15 * time.Second
 
 // changing runs f while nothing else changes the node's program, and returns when what happened was observed.
 func (t *Topology) changing(ctx context.Context, name string, f func(*Node) error) error {
@@ -110,9 +106,6 @@ func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 		if sig, err = ParseSignal(s); err != nil {
 			return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.Info.Name, err)
 		}
-	}
-	if grace == 0 {
-		grace = defaultGrace
 	}
 	n.mu.Lock()
 	n.wanted = false // as docker stop: the restart policy is over until the next start

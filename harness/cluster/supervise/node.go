@@ -193,7 +193,7 @@ func (n *Node) finish(r *run) {
 	x := *r.exit
 	grace := n.Service.StopGrace
 	if grace == 0 {
-		grace = defaultGrace
+		grace = unsaidGrace
 	}
 	for _, a := range r.signals {
 		r.announced = r.announced || a.explains(x, grace)

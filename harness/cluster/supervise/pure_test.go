@@ -67,6 +67,36 @@ func TestSignals(t *testing.T) {
 	require.False(t, asked{syscall.SIGHUP, now, false}.explains(cluster.Exit{Code: 1, At: now}, time.Minute), "a reload that fails is a death of its own")
 }
 
+// stubborn is a place whose program ends by SIGKILL alone.
+type stubborn struct {
+	Place
+	run *run
+}
+
+func (stubborn) Terminate(context.Context, syscall.Signal, bool) error { return nil }
+func (s stubborn) Kill(context.Context) error {
+	s.run.exited(cluster.Exit{Code: -1, Signal: "SIGKILL", At: time.Now()}, "")
+	close(s.run.written)
+	return nil
+}
+
+func TestTheGraceOfAStop(t *testing.T) {
+	for _, grace := range []time.Duration{0, time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			top := &Topology{life: t.Context(), died: make(chan struct{}), events: newEvents(nil)}
+			defer top.events.close()
+			n := &Node{t: top, Service: &cluster.Service{StopGrace: grace}, state: cluster.StateRunning, changed: make(chan struct{})}
+			n.run = &run{node: n, alive: true, ended: make(chan struct{}), written: make(chan struct{})}
+			n.place = stubborn{run: n.run}
+			begin := time.Now()
+			exit, err := n.stop(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, "SIGKILL", exit.Signal)
+			require.Equal(t, grace, time.Since(begin))
+		})
+	}
+}
+
 // TestADeathBesideASignal: whether a death is the signal's doing is known when it is known who got the signal, whichever comes first.
 func TestADeathBesideASignal(t *testing.T) {
 	for name, program := range map[string]bool{"the program got it": true, "another process got it": false} {

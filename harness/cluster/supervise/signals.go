@@ -53,6 +53,10 @@ type asked struct {
 	paused bool // the program was: the signal acts when it goes on, whenever that is
 }
 
+// unsaidGrace is the grace of what a signal asks for where the service's is 0: that is about stops, after which nothing is waited for,
+// and says nothing about how long a program takes to end when it is let.
+const unsaidGrace = 10 * time.Second
+
 // explains reports whether a death is what the signal asked for: within the grace, and by it or, where programs end in an orderly way
 // on it, in any way.
 func (a asked) explains(x cluster.Exit, grace time.Duration) bool {

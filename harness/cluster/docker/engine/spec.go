@@ -46,8 +46,8 @@ type Spec struct {
 	Stdin    bool // it has a standard input, which ends with the first Stream that is attached
 	ReadOnly bool // its root; not with Files or Programs, which the engine refuses then
 
-	StopSignal string        // of docker stop, for who uses it by hand: Container.Stop is told
-	StopGrace  time.Duration // likewise, in whole seconds
+	StopSignal string         // of docker stop, for who uses it by hand: Container.Stop is told
+	StopGrace  *time.Duration // likewise, in whole seconds
 }
 
 // config puts what is about the program into the engine's form.
@@ -55,7 +55,7 @@ func (s Spec) config(c *container.Config) {
 	c.Image = s.Image // and not what the user's settings of testcontainers made of it
 	c.User, c.WorkingDir, c.Hostname = s.User, s.Dir, s.Hostname
 	c.StopSignal = s.StopSignal
-	if s.StopGrace > 0 {
+	if s.StopGrace != nil {
 		seconds := int(math.Ceil(s.StopGrace.Seconds()))
 		c.StopTimeout = &seconds
 	}

@@ -19,3 +19,14 @@ func TestAnImagesOwnHealthcheckDecidesNothing(t *testing.T) {
 	require.Equal(t, []string{"CMD", "probe"}, c.Healthcheck.Test)
 	require.Equal(t, time.Second, c.Healthcheck.Interval)
 }
+
+// TestStopTimeout: a grace of 0 is not the engine's 10 s, which holds where none is said.
+func TestStopTimeout(t *testing.T) {
+	var c container.Config
+	Spec{}.config(&c)
+	require.Nil(t, c.StopTimeout)
+	for grace, want := range map[time.Duration]int{0: 0, 1500 * time.Millisecond: 2, time.Minute: 60} {
+		Spec{StopGrace: &grace}.config(&c)
+		require.Equal(t, want, *c.StopTimeout, grace)
+	}
+}
