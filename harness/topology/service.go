@@ -3,6 +3,7 @@ package topology
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
+
+// volumeName is Docker's rule for the names of volumes. Here they are those of directories, among which . and .. are others.
+var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 
 // convert makes the Spec of compose-go's project.
 func (l *loading) convert(p *types.Project) {
@@ -28,6 +32,11 @@ func (l *loading) convert(p *types.Project) {
 		l.spec.Services = append(l.spec.Services, l.service(p, p.Services[name], line[name]))
 	}
 	l.spec.Volumes = slices.Sorted(maps.Keys(p.Volumes))
+	for _, name := range l.spec.Volumes {
+		if !volumeName.MatchString(name) {
+			l.fail([]string{"volumes", name}, name+" is no name of a volume", "a letter or digit, then letters, digits, dots, dashes and underscores")
+		}
+	}
 	l.checkNetworks(p)
 	l.checkNames()
 	l.checkDependencies()
