@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
@@ -20,8 +21,8 @@ func (s *Scale) Validate() error {
 	if s.Service == "" {
 		errs = append(errs, errors.New("service is missing"))
 	}
-	if s.Replicas < 0 || s.Replicas > 200 {
-		errs = append(errs, fmt.Errorf("replicas %d: 0 to 200", s.Replicas))
+	if s.Replicas < 0 || s.Replicas > cluster.MaxReplicas {
+		errs = append(errs, fmt.Errorf("replicas %d: 0 to %d", s.Replicas, cluster.MaxReplicas))
 	}
 	return errors.Join(errs...)
 }

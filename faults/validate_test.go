@@ -65,6 +65,7 @@ func TestParametersThatMakeNoSense(t *testing.T) {
 		{"partition", `{"isolate":{"group":"g"},"from":"me"}`, `from "me"`},
 		{"restart", `{"service":"s","rolling":{"wait":"long"}}`, `rolling.wait "long"`},
 		{"scale", `{"service":"s","replicas":-1}`, "0 to 200"},
+		{"scale", `{"service":"s","replicas":201}`, "0 to 200"},
 		{"do", `{}`, "one of exec and signal"},
 		{"do", `{"exec":["x"],"signal":"HUP","node":"a"}`, "one of exec and signal"},
 		{"do", `{"exec":["x"],"loop":true}`, "loop needs background"},

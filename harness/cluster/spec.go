@@ -12,6 +12,9 @@ import (
 // Client is the name of the node that every topology has: load and workloads start there.
 const Client = "client"
 
+// MaxReplicas is the most that a service may have: their names and addresses are given out before the first of them starts.
+const MaxReplicas = 200
+
 // Spec describes a topology. It is inert: package topology makes it from a Compose file, a driver starts it.
 type Spec struct {
 	Name     string    // the Compose project's name
@@ -26,7 +29,7 @@ type Spec struct {
 type Service struct {
 	Name     string
 	Scaled   bool // deploy.replicas was given: nodes have ordinals, and the service may be scaled
-	Replicas int  // at least 1, unless Scaled
+	Replicas int  // at least 1, unless Scaled; at most MaxReplicas
 	Line     int  // in the file
 
 	Source     Source   // what the program is

@@ -67,8 +67,13 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 	if c.Scale != nil && c.Deploy != nil && c.Deploy.Replicas != nil && *c.Scale != *c.Deploy.Replicas {
 		l.fail(at("scale"), "scale and deploy.replicas say different things", "keep one")
 	}
-	if s.Replicas < 0 {
-		l.fail(at("deploy", "replicas"), "replicas must be zero or more", "")
+	if s.Replicas < 0 || s.Replicas > cluster.MaxReplicas {
+		key := at("deploy", "replicas")
+		if c.Scale != nil {
+			key = at("scale")
+		}
+		l.fail(key, fmt.Sprintf("a service has 0 to %d replicas, not %d", cluster.MaxReplicas, s.Replicas), "")
+		s.Replicas = 1 // what is to be said of its nodes can be said of one
 	}
 	for k, v := range c.Environment {
 		if v != nil { // a bare name that is not set is not passed on, as with docker compose
