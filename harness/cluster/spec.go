@@ -95,6 +95,7 @@ type Mount struct {
 	Target   string // absolute path in the node
 	ReadOnly bool
 	Size     int64 // tmpfs, bytes; 0: unlimited
+	Exec     bool  // tmpfs: programs in it can be run
 }
 
 // File is a config or secret: a file with given content in the node.

@@ -143,12 +143,12 @@ func (s *swarm) mounts(of cluster.Service, c types.ServiceConfig) []mount {
 		out = append(out, m)
 	}
 	// docker stack reads a tmpfs among the volumes only. The topology has those of the list behind the volumes, and all of one mode.
-	for i, t := range of.Volumes[len(c.Volumes):] {
+	for _, t := range of.Volumes[len(c.Volumes):] {
 		m := mount{Type: types.VolumeTypeTmpfs, Target: t.Target, ReadOnly: t.ReadOnly}
 		if t.Size > 0 {
 			m.Tmpfs = &mountTmpfs{Size: t.Size}
 		}
-		if _, options, _ := strings.Cut(c.Tmpfs[i], ":"); slices.Contains(strings.Split(options, ","), "exec") {
+		if t.Exec {
 			s.note(of.Name, "the option exec of a tmpfs is left out; programs in it cannot be run")
 		}
 		out = append(out, m)

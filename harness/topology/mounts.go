@@ -65,7 +65,9 @@ func (l *loading) mounts(p *types.Project, c types.ServiceConfig, base []string)
 		for o := range strings.SplitSeq(options, ",") {
 			key, value, _ := strings.Cut(o, "=")
 			switch key {
-			case "", "rw", "nosuid", "nodev", "noexec", "exec":
+			case "", "rw", "nosuid", "nodev":
+			case "exec", "noexec": // without a word, Docker's tmpfs is noexec, in this form and the long one
+				m.Exec = key == "exec"
 			case "ro":
 				m.ReadOnly = true
 			case "size":
@@ -79,7 +81,7 @@ func (l *loading) mounts(p *types.Project, c types.ServiceConfig, base []string)
 					l.fail(at, "a tmpfs has mode 1777", "remove the option")
 				}
 			default:
-				l.fail(at, fmt.Sprintf("the option %s of a tmpfs cannot be honoured", key), "size, mode and ro can")
+				l.fail(at, fmt.Sprintf("the option %s of a tmpfs cannot be honoured", key), "size, mode, ro and exec can")
 			}
 		}
 		add(m, at)

@@ -30,6 +30,10 @@ func (s *suite) inside(t *testing.T) {
 			{Kind: "bind", Source: shared, Target: "/srv/shared"},
 			{Kind: "bind", Source: shared, Target: "/opt/ro", ReadOnly: true},
 			{Kind: "tmpfs", Target: "/scratch", Size: 1 << 20},
+			{Kind: "tmpfs", Target: "/run/layer", Exec: true},
+			{Kind: "volume", Source: "data", Target: "/run/layer/data"},
+			{Kind: "tmpfs", Target: "/sealed", ReadOnly: true},
+			{Kind: "volume", Source: "data", Target: "/sealed/data"},
 		}
 		v.Files = []cluster.File{
 			{Target: "/etc/app/config.yaml", Content: []byte("level: 3\n"), Mode: 0o444},
@@ -79,7 +83,7 @@ func (s *suite) inside(t *testing.T) {
 		require.Equal(t, "from inside", inside[file](t, ctx, top, "v", "read", "/opt/ro/back").Content)
 	})
 	check(t, "read-only", 10*time.Second, func(t *testing.T, ctx context.Context) {
-		for _, path := range []string{"/opt/ro/new", "/data-ro/new"} {
+		for _, path := range []string{"/opt/ro/new", "/data-ro/new", "/sealed/new"} {
 			require.Equal(t, syscall.EROFS.Error(), inside[file](t, ctx, top, "v", "write", path, "x").Errno, path)
 		}
 		for _, path := range []string{"/usr/new", "/etc/app/config.yaml"} {
@@ -90,10 +94,17 @@ func (s *suite) inside(t *testing.T) {
 		require.Empty(t, inside[file](t, ctx, top, "v", "write", "/scratch/small", "x").Error)
 		require.Equal(t, syscall.ENOSPC.Error(), inside[file](t, ctx, top, "v", "write", "-zeros", fmt.Sprint(2<<20), "/scratch/big", "x").Errno)
 		require.NotEmpty(t, inside[file](t, ctx, top, "w", "read", "/scratch/small").Error, "it is the node's own")
+		mounts := inside[file](t, ctx, top, "v", "read", "/proc/self/mounts")
+		require.Regexp(t, `(?m)^tmpfs /scratch tmpfs \S*noexec`, mounts.Content, "as Docker's, unless it is asked for")
+		require.Regexp(t, `(?m)^tmpfs /run/layer tmpfs `, mounts.Content)
+		require.NotRegexp(t, `(?m)^tmpfs /run/layer tmpfs \S*noexec`, mounts.Content)
 	})
 	check(t, "volumes", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		require.Empty(t, inside[file](t, ctx, top, "v", "write", "/var/lib/data/log", "one ").Error)
 		require.Equal(t, "one ", inside[file](t, ctx, top, "w", "read", "/d/log").Content, "shared by name")
+		for _, in := range []string{"/run/layer", "/sealed"} {
+			require.Equal(t, "one ", inside[file](t, ctx, top, "v", "read", in+"/data/log").Content, "a tmpfs does not hide what is mounted in it")
+		}
 		require.NotEmpty(t, inside[file](t, ctx, top, "w", "read", "/o/log").Error)
 		_, err := top.Kill(ctx, "v")
 		require.NoError(t, err)

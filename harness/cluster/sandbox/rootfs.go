@@ -299,7 +299,7 @@ func (p *rootPlan) mounts() error {
 		switch m.Kind {
 		case "tmpfs":
 			d := p.own(m.Target, 0)
-			s.Tmpfs = append(s.Tmpfs, nodeinit.Tmpfs{Target: m.Target, Size: m.Size, ReadOnly: m.ReadOnly, Owner: d.Owner, Group: d.Group})
+			s.Tmpfs = append(s.Tmpfs, nodeinit.Tmpfs{Target: m.Target, Size: m.Size, ReadOnly: m.ReadOnly, Exec: m.Exec, Owner: d.Owner, Group: d.Group})
 			continue
 		case "volume":
 			source := filepath.Join(p.volumes, m.Source)

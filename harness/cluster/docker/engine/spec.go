@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -79,7 +80,15 @@ func (s Spec) host(h *container.HostConfig) {
 	h.Init = &s.Init // not the engine's default, which may be either
 	h.Resources = resources(s.Limits)
 	for _, m := range s.Mounts {
-		h.Mounts = append(h.Mounts, engineMount(m))
+		if m.Kind == "tmpfs" {
+			if h.Tmpfs == nil {
+				h.Tmpfs = map[string]string{}
+			}
+			h.Tmpfs[m.Target] = tmpfsOptions(m)
+			continue
+		}
+		// A bind mount whose source is not there is an error of the engine in this form; in the older one ("Binds") it makes a directory.
+		h.Mounts = append(h.Mounts, mount.Mount{Type: mount.Type(m.Kind), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly})
 	}
 	if s.PIDOf != "" {
 		h.PidMode = container.PidMode("container:" + s.PIDOf)
@@ -122,15 +131,19 @@ func (s Spec) validate() error {
 	return nil
 }
 
-// engineMount puts a mount into the engine's form. A bind mount whose source is not there is an error of the engine in
-// this form; in the older one ("Binds") it makes a directory.
-func engineMount(m cluster.Mount) mount.Mount {
-	out := mount.Mount{Type: mount.Type(m.Kind), Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
-	if m.Kind == "tmpfs" {
-		out.Source = ""
-		out.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: m.Size}
+// tmpfsOptions puts a tmpfs into the engine's older form: among the mounts, engines before API 1.46 know no exec.
+func tmpfsOptions(m cluster.Mount) string {
+	var options []string
+	if m.Size > 0 {
+		options = append(options, fmt.Sprintf("size=%d", m.Size))
 	}
-	return out
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	if m.Exec {
+		options = append(options, "exec") // it is noexec otherwise
+	}
+	return strings.Join(options, ",")
 }
 
 // cpuPeriod of the quota, in microseconds: the kernel's default.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -29,4 +30,14 @@ func TestStopTimeout(t *testing.T) {
 		Spec{StopGrace: &grace}.config(&c)
 		require.Equal(t, want, *c.StopTimeout, grace)
 	}
+}
+
+func TestTmpfs(t *testing.T) {
+	var h container.HostConfig
+	Spec{Mounts: []cluster.Mount{
+		{Kind: "tmpfs", Target: "/plain"}, {Kind: "tmpfs", Target: "/all", Size: 1 << 20, ReadOnly: true, Exec: true},
+		{Kind: "volume", Source: "v", Target: "/v", ReadOnly: true},
+	}}.host(&h)
+	require.Equal(t, map[string]string{"/plain": "", "/all": "size=1048576,ro,exec"}, h.Tmpfs)
+	require.Equal(t, []mount.Mount{{Type: "volume", Source: "v", Target: "/v", ReadOnly: true}}, h.Mounts)
 }

@@ -96,6 +96,7 @@ type Tmpfs struct {
 	Target   string `json:"target"`
 	Size     int64  `json:"size,omitempty"` // bytes; 0: the kernel's default
 	ReadOnly bool   `json:"readOnly,omitempty"`
+	Exec     bool   `json:"exec,omitempty"`
 	Owner    int    `json:"owner"`
 	Group    int    `json:"group"`
 }

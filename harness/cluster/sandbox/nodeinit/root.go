@@ -36,7 +36,6 @@ func buildRoot(c *Setup) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the node's mounts private: %w", err)
 	}
-	sort.SliceStable(c.Tmpfs, func(i, j int) bool { return len(c.Tmpfs[i].Target) < len(c.Tmpfs[j].Target) })
 	if err := unix.Mount("gauntlet", base, "tmpfs", unix.MS_NOSUID, "mode=755"); err != nil {
 		return fmt.Errorf("mount the node's root: %w", err)
 	}
@@ -50,6 +49,9 @@ func buildRoot(c *Setup) error {
 		if err := writeFile(f); err != nil {
 			return err
 		}
+	}
+	if err := seal(c); err != nil {
+		return err
 	}
 	return enter()
 }
@@ -105,32 +107,40 @@ func populate(c *Setup) error {
 
 // mountAll mounts the inherited trees, and what is the node's own. A parent comes before what lies in it.
 func mountAll(c *Setup) error {
-	order := make([]int, len(c.Trees))
-	for i := range order {
-		order[i] = i
+	type mounting struct {
+		target string
+		mount  func() error
 	}
-	sort.SliceStable(order, func(i, j int) bool { return len(c.Trees[order[i]]) < len(c.Trees[order[j]]) })
-	for _, i := range order {
-		tree := FirstTree + i
-		var st unix.Stat_t
-		if err := unix.Fstat(tree, &st); err != nil {
-			return fmt.Errorf("look at the tree for %s: %w", c.Trees[i], err)
-		}
-		at, err := mountPoint(c.Trees[i], st.Mode&unix.S_IFMT == unix.S_IFDIR)
-		if err != nil {
-			return err
-		}
-		if err := attach(tree, at); err != nil {
-			return err
-		}
-		unix.Close(tree)
+	var all []mounting
+	for i, target := range c.Trees {
+		all = append(all, mounting{target, func() error { return mountTree(FirstTree+i, target) }})
 	}
 	for _, t := range c.Tmpfs {
-		if err := mountTmpfs(t); err != nil {
+		all = append(all, mounting{t.Target, func() error { return mountTmpfs(t) }})
+	}
+	sort.SliceStable(all, func(i, j int) bool { return len(all[i].target) < len(all[j].target) })
+	for _, m := range all {
+		if err := m.mount(); err != nil {
 			return err
 		}
 	}
 	return mountKernel()
+}
+
+func mountTree(tree int, target string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(tree, &st); err != nil {
+		return fmt.Errorf("look at the tree for %s: %w", target, err)
+	}
+	at, err := mountPoint(target, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+	if err != nil {
+		return err
+	}
+	if err := attach(tree, at); err != nil {
+		return err
+	}
+	unix.Close(tree)
+	return nil
 }
 
 func mountTmpfs(t Tmpfs) error {
@@ -143,16 +153,30 @@ func mountTmpfs(t Tmpfs) error {
 		options += fmt.Sprintf(",size=%d", t.Size)
 	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
-	if t.ReadOnly {
-		flags |= unix.MS_RDONLY
+	if !t.Exec {
+		flags |= unix.MS_NOEXEC
 	}
 	if err := unix.Mount("tmpfs", at, "tmpfs", flags, options); err != nil {
 		return fmt.Errorf("mount a tmpfs at %s: %w", t.Target, err)
 	}
-	if t.ReadOnly {
-		return nil
-	}
 	return give(at, t.Owner, t.Group, 0o1777)
+}
+
+// seal makes read-only the tmpfs that are to be, when there is room in them for what is mounted there.
+func seal(c *Setup) error {
+	for _, t := range c.Tmpfs {
+		if !t.ReadOnly {
+			continue
+		}
+		at, err := mountPoint(t.Target, true)
+		if err != nil {
+			return err
+		}
+		if err := unix.MountSetattr(unix.AT_FDCWD, at, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return fmt.Errorf("make the tmpfs at %s read-only: %w", t.Target, err)
+		}
+	}
+	return nil
 }
 
 // mountKernel mounts the file systems that must be the node's own.
