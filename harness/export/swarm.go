@@ -29,13 +29,13 @@ func Swarm(ctx context.Context, file string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	project, err := load(ctx, file)
-	if err != nil {
-		return err
-	}
 	dir, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", file, err)
+	}
+	project, err := load(ctx, file, dir)
+	if err != nil {
+		return err
 	}
 	s := &swarm{spec: spec, project: project, dir: dir}
 	out := s.stack()
@@ -58,9 +58,15 @@ func Swarm(ctx context.Context, file string, w io.Writer) error {
 }
 
 // load reads what a cluster.Spec leaves out: images where x-gauntlet wins, published ports, what is about deployment.
-func load(ctx context.Context, file string) (*types.Project, error) {
+// It sees the variables that the topology sees, or the stack would be of another system than the one that was run.
+func load(ctx context.Context, file, dir string) (*types.Project, error) {
+	env, err := topology.Environment(dir, nil)
+	if err != nil {
+		return nil, err
+	}
 	options, err := composecli.NewProjectOptions([]string{file},
-		composecli.WithOsEnv, composecli.WithDotEnv, composecli.WithDefaultProfiles(), composecli.WithNormalization(false))
+		func(o *composecli.ProjectOptions) error { o.Environment = env; return nil },
+		composecli.WithDefaultProfiles(), composecli.WithNormalization(false))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", file, err)
 	}
@@ -105,7 +111,12 @@ func (s *swarm) fail(of cluster.Service, key, why string) {
 func (s *swarm) stack() stack {
 	out := stack{Version: "3.9"}
 	for _, of := range s.spec.Services {
-		out.Services = append(out.Services, entry{of.Name, s.service(of, s.project.Services[of.Name])})
+		c, ok := s.project.Services[of.Name]
+		if !ok {
+			s.errs = append(s.errs, fmt.Errorf("%s:%d: services.%s is in the topology and not in the Compose project; has the file changed meanwhile?", s.spec.File, of.Line, of.Name))
+			continue
+		}
+		out.Services = append(out.Services, entry{of.Name, s.service(of, c)})
 	}
 	out.Networks = s.networks()
 	out.Volumes = s.volumes()

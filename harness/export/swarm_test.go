@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/topology"
 )
 
@@ -104,4 +106,30 @@ func TestNoWord(t *testing.T) {
 	}
 
 	assert.ErrorIs(t, Swarm(t.Context(), "testdata/none.yaml", &out), os.ErrNotExist)
+}
+
+// TestDotEnv: the stack is of the variables and profiles that the topology is of.
+func TestDotEnv(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "compose.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("services:\n  web: {image: 'web:${TAG:-none}'}\n  extra: {image: extra, profiles: [more], tmpfs: [/run]}\n"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".env"), []byte("TAG=from-file\nCOMPOSE_PROFILES=other, more\n"), 0o644))
+	t.Setenv("COMPOSE_DISABLE_ENV_FILE", "true") // which a run does not know either
+	var out bytes.Buffer
+	require.NoError(t, Swarm(t.Context(), file, &out))
+	assert.Contains(t, out.String(), "image: web:from-file\n")
+	assert.Contains(t, out.String(), "image: extra\n")
+	assert.Contains(t, out.String(), "target: /run\n")
+
+	t.Setenv("TAG", "from-outside")
+	out.Reset()
+	require.NoError(t, Swarm(t.Context(), file, &out))
+	assert.Contains(t, out.String(), "image: web:from-outside\n", "over the file")
+}
+
+func TestAServiceThatTheProjectHasNot(t *testing.T) {
+	s := &swarm{spec: &cluster.Spec{File: "f.yaml", Services: []cluster.Service{{Name: "web", Line: 3, Volumes: []cluster.Mount{{Kind: "tmpfs", Target: "/run"}}}}}, project: &types.Project{}}
+	s.stack()
+	require.Len(t, s.errs, 1)
+	assert.ErrorContains(t, s.errs[0], "f.yaml:3: services.web is in the topology and not in the Compose project")
 }

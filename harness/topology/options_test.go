@@ -97,10 +97,12 @@ func TestProfiles(t *testing.T) {
 	s, err := Load(context.Background(), f, Option{})
 	require.NoError(t, err)
 	require.Len(t, s.Services, 1)
-	t.Setenv("COMPOSE_PROFILES", "other,extra")
-	s, err = Load(context.Background(), f, Option{})
-	require.NoError(t, err)
-	require.Len(t, s.Services, 2)
+	for _, set := range []string{"other,extra", "other, extra", " extra , other"} {
+		t.Setenv("COMPOSE_PROFILES", set)
+		s, err = Load(context.Background(), f, Option{})
+		require.NoError(t, err)
+		require.Len(t, s.Services, 2, set)
+	}
 }
 
 func TestUnsetVariableIsAWarning(t *testing.T) {

@@ -71,7 +71,7 @@ func load(ctx context.Context, path string, data []byte, opt Option) (spec *clus
 			spec, err = nil, Errors{{File: path, Msg: fmt.Sprintf("compose-go cannot read this file: %v", p), Hint: "reduce the file until it can be read; the last part taken out is to blame"}}
 		}
 	}()
-	if l.env, err = environment(l.dir, opt.Env); err != nil {
+	if l.env, err = Environment(l.dir, opt.Env); err != nil {
 		return nil, err
 	}
 	if l.checkVariables(src.root); len(l.errs) > 0 {
@@ -94,10 +94,10 @@ func load(ctx context.Context, path string, data []byte, opt Option) (spec *clus
 	return l.spec, nil
 }
 
-// environment is what interpolation sees: a file .env beside the Compose file, the process's environment, and the
+// Environment is what interpolation sees: a file .env beside the Compose file (in dir), the process's environment, and the
 // overrides, each over the one before, as with docker compose.
-func environment(dir string, over map[string]string) (types.Mapping, error) {
-	env := types.Mapping{}
+func Environment(dir string, over map[string]string) (map[string]string, error) {
+	env := map[string]string{}
 	for _, kv := range os.Environ() {
 		if k, v, ok := strings.Cut(kv, "="); ok && k != "" {
 			env[k] = v
@@ -145,7 +145,9 @@ func (l *loading) compose(ctx context.Context, abs string, data []byte, raw map[
 		o.SkipInclude = true
 		o.Interpolate.Substitute = quietly
 		if p := l.env["COMPOSE_PROFILES"]; p != "" {
-			o.Profiles = strings.Split(p, ",")
+			for name := range strings.SplitSeq(p, ",") {
+				o.Profiles = append(o.Profiles, strings.TrimSpace(name))
+			}
 		}
 	}})
 	model, err := loader.LoadModelWithContext(ctx, details, func(o *loader.Options) {
