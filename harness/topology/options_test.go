@@ -50,6 +50,48 @@ func TestOptionEnv(t *testing.T) {
 	require.ErrorContains(t, err, "did you mean VERSION?")
 }
 
+// A misspelt variable is found though services take theirs from other files as well, in which it may be asked for.
+func TestOptionEnvInOtherFiles(t *testing.T) {
+	f := write(t, `
+services:
+  web:
+    extends: {file: base.yaml, service: web}
+    env_file: [web.env, {path: absent.env, required: false}]
+    environment: [BARE]
+`)
+	for name, text := range map[string]string{
+		"base.yaml":      "services:\n  web:\n    extends: {file: more/base.yaml, service: web}\n    image: web:${TAG:-1}\n    environment: {BARE_BELOW: null}\n    env_file: base.env\n",
+		"more/base.yaml": "services: {web: {command: ['${DEEP:-}']}}\n",
+		"web.env":        "ADDRESS=http://${HOST:-x}\nINHERITED\n",
+		"base.env":       "BELOW=$BELOW_FROM\n",
+	} {
+		file := filepath.Join(filepath.Dir(f), name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+	}
+	set := map[string]string{}
+	for _, name := range []string{"BARE", "TAG", "BARE_BELOW", "DEEP", "HOST", "INHERITED", "BELOW_FROM"} {
+		set[name] = "changed"
+	}
+	s, err := Load(context.Background(), f, Option{Env: set})
+	require.NoError(t, err)
+	web := find(t, s, "web")
+	assert.Equal(t, "web:changed", web.Source.Image)
+	assert.Equal(t, []string{"changed"}, web.Command)
+	assert.Equal(t, map[string]string{"BARE": "changed", "BARE_BELOW": "changed", "ADDRESS": "http://changed", "INHERITED": "changed", "BELOW": "changed"}, web.Env)
+
+	_, err = Load(context.Background(), f, Option{Env: map[string]string{"TAGG": "x", "ADDRESS": "x"}})
+	require.ErrorContains(t, err, "the variable TAGG was to be changed, but this file does not use it")
+	require.ErrorContains(t, err, "did you mean TAG?")
+	require.ErrorContains(t, err, "the variable ADDRESS was to be changed, but this file does not use it", "the file sets it")
+
+	// What is in a file that only compose-go reads is not known.
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(f), "base.yaml"), []byte("services: {web: {image: web, ports: !reset [], environment: [BELOW]}}"), 0o644))
+	s, err = Load(context.Background(), f, Option{Env: map[string]string{"BELOW": "changed"}})
+	require.NoError(t, err)
+	assert.Equal(t, "changed", find(t, s, "web").Env["BELOW"])
+}
+
 func TestOptionFlags(t *testing.T) {
 	f := write(t, small)
 	s, err := Load(context.Background(), f, Option{Flags: map[string][]string{"front": {"--fast"}, "db": {"--ack", "early"}}})

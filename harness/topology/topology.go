@@ -143,7 +143,7 @@ func (l *loading) compose(ctx context.Context, abs string, data []byte, raw map[
 		o.SkipResolveEnvironment = true
 		o.SkipResolveLabels = true
 		o.SkipInclude = true
-		o.Interpolate.Substitute = quietly
+		o.Interpolate.Substitute, o.Interpolate.LookupValue = quietly, l.lookup // also in the files that services extend
 		if p := l.env["COMPOSE_PROFILES"]; p != "" {
 			for name := range strings.SplitSeq(p, ",") {
 				o.Profiles = append(o.Profiles, strings.TrimSpace(name))
@@ -198,9 +198,11 @@ func (l *loading) checkEnvFiles(p *types.Project) (ok bool) {
 	before := len(l.errs)
 	for _, name := range p.ServiceNames() {
 		for i, f := range p.Services[name].EnvFiles {
-			if _, err := readRegular(f.Path); err != nil && (bool(f.Required) || !errors.Is(err, os.ErrNotExist)) {
+			data, err := readRegular(f.Path)
+			if err != nil && (bool(f.Required) || !errors.Is(err, os.ErrNotExist)) {
 				l.fail([]string{"services", name, "env_file", fmt.Sprint(i)}, "env_file: "+err.Error(), "")
 			}
+			l.noteEnvFile(f, data)
 		}
 	}
 	return len(l.errs) == before

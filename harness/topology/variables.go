@@ -1,19 +1,30 @@
 package topology
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/compose-spec/compose-go/v2/template"
+	"github.com/compose-spec/compose-go/v2/types"
 	"go.yaml.in/yaml/v4"
 )
 
 // quietly substitutes variables without writing warnings to standard error; checkVariables gives them.
 func quietly(s string, lookup template.Mapping) (string, error) {
 	return template.SubstituteWithOptions(s, lookup, template.WithoutLogging)
+}
+
+// lookup is the value of a variable, and notes that it was asked for.
+func (l *loading) lookup(name string) (string, bool) {
+	l.seen[name] = true
+	v, ok := l.env[name]
+	return v, ok
 }
 
 // checkVariables tries the interpolation of every value, so that all errors are found at their places, and notes which
@@ -32,12 +43,7 @@ func (l *loading) checkVariables(n *yaml.Node) {
 }
 
 func (l *loading) checkVariable(n *yaml.Node) {
-	lookup := func(k string) (string, bool) {
-		l.seen[k] = true
-		v, ok := l.env[k]
-		return v, ok
-	}
-	_, err := quietly(n.Value, lookup)
+	_, err := quietly(n.Value, l.lookup)
 	var invalid *template.InvalidTemplateError
 	var missing *template.MissingRequiredError
 	switch {
@@ -63,12 +69,23 @@ func (l *loading) checkVariable(n *yaml.Node) {
 
 // checkUsed refuses overrides that change nothing: a control with a misspelt variable would test the unchanged system.
 func (l *loading) checkUsed(raw map[string]any) {
+	if !l.noteBare(raw, l.dir, map[string]bool{}) {
+		return // what could not be looked at may ask for any
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.opt.Env)) {
+		if !l.seen[name] {
+			l.fail(nil, fmt.Sprintf("the variable %s was to be changed, but this file does not use it", name), didYouMean(name, slices.Sorted(maps.Keys(l.seen))))
+		}
+	}
+}
+
+// noteBare notes the variables that services are given under their own names, also by the files that they extend, whose paths are
+// relative to dir. It reports whether it could read all of them: compose-go takes some that parse does not.
+func (l *loading) noteBare(raw map[string]any, dir string, read map[string]bool) (all bool) {
+	all = true
 	services, _ := raw["services"].(map[string]any)
 	for _, s := range services {
 		s, _ := s.(map[string]any)
-		if s["env_file"] != nil || s["extends"] != nil {
-			return // variables may be asked for in files that are not looked at here
-		}
 		switch env := s["environment"].(type) {
 		case []any:
 			for _, e := range env {
@@ -83,10 +100,30 @@ func (l *loading) checkUsed(raw map[string]any) {
 				}
 			}
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(l.opt.Env)) {
-		if !l.seen[name] {
-			l.fail(nil, fmt.Sprintf("the variable %s was to be changed, but this file does not use it", name), didYouMean(name, slices.Sorted(maps.Keys(l.seen))))
+		extends, _ := s["extends"].(map[string]any)
+		file, _ := extends["file"].(string)
+		if file, _ = quietly(file, l.lookup); file == "" {
+			continue
 		}
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(dir, file)
+		}
+		if read[file] {
+			continue
+		}
+		read[file] = true
+		data, err := readRegular(file)
+		_, below, errs := parse(file, data)
+		all = err == nil && len(errs) == 0 && l.noteBare(below, filepath.Dir(file), read) && all
 	}
+	return all
+}
+
+// noteEnvFile notes the variables that an env_file asks for.
+func (l *loading) noteEnvFile(f types.EnvFile, data []byte) {
+	lookup := func(name string) (string, bool) {
+		v, _ := l.lookup(name)
+		return v, true // one that is not set compose-go warns of, and of what is wrong with the file, when it reads it in its turn
+	}
+	_ = dotenv.ParseWithFormat(bytes.NewReader(data), f.Path, map[string]string{}, lookup, f.Format)
 }
