@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -50,11 +49,10 @@ written to standard output. What the other says otherwise stands in comments at 
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			file, done, err := topologyFile(args[1])
+			file, err := topologyFile(args[1])
 			if err != nil {
 				return err
 			}
-			defer done()
 			for _, e := range exports {
 				if e.name != args[0] {
 					continue
@@ -83,25 +81,13 @@ func shippedTopologies() []string {
 	return files
 }
 
-// topologyFile is the Compose file that an argument means. A shipped one is put on disk until done is called.
-func topologyFile(arg string) (file string, done func(), err error) {
+// topologyFile is the Compose file that an argument means.
+func topologyFile(arg string) (string, error) {
 	if _, err := os.Stat(arg); err == nil {
-		return arg, func() {}, nil
+		return arg, nil
 	}
-	data, err := fs.ReadFile(scenarios.Files(), topologies+"/"+arg+".yaml")
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return "", nil, &harness.InputError{Err: fmt.Errorf("no file or shipped topology is called %q; there are: %s", arg, strings.Join(shippedTopologies(), ", "))}
+	if names := shippedTopologies(); !slices.Contains(names, arg) {
+		return "", &harness.InputError{Err: fmt.Errorf("no file or shipped topology is called %q; there are: %s", arg, strings.Join(names, ", "))}
 	}
-	if err != nil {
-		return "", nil, err
-	}
-	dir, err := os.MkdirTemp("", "gauntlet-export-")
-	if err != nil {
-		return "", nil, fmt.Errorf("putting the shipped topology on disk: %w", err)
-	}
-	file = filepath.Join(dir, arg+".yaml")
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		return "", nil, errors.Join(fmt.Errorf("putting the shipped topology on disk: %w", err), os.RemoveAll(dir))
-	}
-	return file, func() { _ = os.RemoveAll(dir) }, nil
+	return scenarios.OnDisk(topologies + "/" + arg + ".yaml") // they extend each other
 }

@@ -69,11 +69,10 @@ func (f *upFlags) up(ctx context.Context, arg string, stdout, stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	file, done, err := topologyFile(arg)
+	file, err := topologyFile(arg)
 	if err != nil {
 		return err
 	}
-	defer done()
 	p := timed(stderr)
 	dir := harness.RunDir(f.out, &plan.Plan{Name: "up"}, "")
 	defer os.Remove(dir) // where nothing was started

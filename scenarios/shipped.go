@@ -86,7 +86,7 @@ func Find(arg string) ([]string, error) {
 	var names []string
 	for _, e := range shipped() {
 		if e.Name == arg {
-			file, err := onDisk(e)
+			file, err := OnDisk(e.File)
 			if err != nil {
 				return nil, err
 			}
@@ -149,13 +149,13 @@ func isScenario(root *node) bool {
 // module is what the first line of this repository's go.mod says.
 const module = "module github.com/hasvc/gauntlet\n"
 
-// onDisk is the file of a shipped scenario: the one of the repository when the current directory is within it, so that
-// messages name the file that one edits; else a copy in the user's cache.
-func onDisk(e Entry) (string, error) {
+// OnDisk is where one of Files is on disk, beside all others: the one of the repository when the current directory is within it,
+// so that messages name the file that one edits; else a copy in the user's cache.
+func OnDisk(name string) (string, error) {
 	if dir, err := os.Getwd(); err == nil {
 		for d := dir; ; d = filepath.Dir(d) {
 			if mod, err := os.ReadFile(filepath.Join(d, "go.mod")); err == nil {
-				file := filepath.Join(d, "scenarios", e.File)
+				file := filepath.Join(d, "scenarios", filepath.FromSlash(name))
 				if _, err := os.Stat(file); err == nil && bytes.HasPrefix(mod, []byte(module)) {
 					if rel, err := filepath.Rel(dir, file); err == nil {
 						return rel, nil
@@ -170,13 +170,13 @@ func onDisk(e Entry) (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("put the shipped scenario %s on disk: %w (set XDG_CACHE_HOME or HOME)", e.Name, err)
+		return "", fmt.Errorf("put the shipped %s on disk: %w (set XDG_CACHE_HOME or HOME)", name, err)
 	}
 	dir := filepath.Join(cache, "gauntlet", "scenarios-"+digest())
 	if err := Extract(dir); err != nil {
 		return "", fmt.Errorf("put the shipped scenarios on disk: %w", err)
 	}
-	return filepath.Join(dir, e.File), nil
+	return filepath.Join(dir, filepath.FromSlash(name)), nil
 }
 
 // digest tells the shipped files of one version from those of another.
