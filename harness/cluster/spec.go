@@ -40,6 +40,9 @@ type Service struct {
 	Dir        string // working_dir
 	User       string // "uid", "uid:gid" or a name of the host's passwd; empty: 0 inside the node
 	Hostname   string // empty: the node's name
+	// CapDrop are capabilities that it is not to have, such as NET_BIND_SERVICE or ALL, where its driver gives it any.
+	CapDrop         []string
+	NoNewPrivileges bool // of no-new-privileges: a set-user-ID program gains nothing
 
 	Expose  []int // TCP ports of expose and ports, container side, in order; the first is where load and probes go by default
 	Volumes []Mount

@@ -48,7 +48,7 @@ func refused(why string, but ...string) Key { return Key{Treatment: Refused, Why
 const (
 	noLimit   = "no driver applies it; deploy.resources.limits has cpus, memory and pids"
 	ownNet    = "the harness owns the network of its nodes"
-	noCaps    = "nodes hold no capabilities"
+	noCaps    = "no node is given more than its driver gives to all"
 	noDevices = "nodes have no devices of the host"
 	forSwarm  = "it is about deployments that docker compose does not make either"
 	metadata  = "it describes, and changes nothing that runs"
@@ -93,6 +93,7 @@ var keys = map[string]Key{
 	"services.*.mem_limit":         yes(),
 	"services.*.pids_limit":        yes(),
 	"services.*.links":             yes(),
+	"services.*.cap_drop":          yes(),
 	"services.*.networks":          yes(), // see networks.go
 	"services.*.name":              ignored("set by compose-go"),
 
@@ -219,7 +220,6 @@ var keys = map[string]Key{
 	"services.*.pull_policy":        ignored("it is about images"),
 	"services.*.pull_refresh_after": ignored("it is about images"),
 	"services.*.develop":            ignored("it is about docker compose watch"),
-	"services.*.cap_drop":           ignored(noCaps + " to begin with"),
 
 	"services.*.network_mode":        refused(ownNet, "bridge", "default"),
 	"services.*.net":                 refused(ownNet),
@@ -233,7 +233,7 @@ var keys = map[string]Key{
 	"services.*.sysctls":             refused("kernel settings of a node cannot be changed"),
 	"services.*.privileged":          refused(noCaps),
 	"services.*.cap_add":             refused(noCaps),
-	"services.*.security_opt":        refused("nodes run without any capability, in a user namespace of their own"), // no-new-privileges: see service.go
+	"services.*.security_opt":        refused("how a node is confined is its driver's; only no-new-privileges can be asked for"),
 	"services.*.credential_spec":     refused("it is for Windows"),
 	"services.*.isolation":           refused("nodes are isolated by namespaces", "default"),
 	"services.*.runtime":             refused("there is no container runtime to choose"),
@@ -358,15 +358,25 @@ func (l *loading) checkKey(v any, path []string, pattern string) {
 	}
 }
 
-// onlyNoNewPrivileges: a node without capabilities in a user namespace gains none by a set-user-ID program.
+const noNewPrivileges = "no-new-privileges"
+
 func onlyNoNewPrivileges(v any) bool {
 	list, _ := v.([]any)
 	for _, e := range list {
-		if s, _ := e.(string); !strings.HasPrefix(s, "no-new-privileges") {
+		s, _ := e.(string)
+		if key, _ := securityOpt(s); key != noNewPrivileges {
 			return false
 		}
 	}
 	return true
+}
+
+// securityOpt takes an element of security_opt apart: KEY, KEY:VALUE or KEY=VALUE.
+func securityOpt(s string) (key, value string) {
+	if i := strings.IndexAny(s, ":="); i >= 0 {
+		return s[:i], s[i+1:]
+	}
+	return s, "true"
 }
 
 // empty reports whether a value says nothing: false, 0, "" or without elements.

@@ -56,6 +56,7 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 		Dir:        c.WorkingDir,
 		User:       c.User,
 		Hostname:   c.Hostname,
+		CapDrop:    c.CapDrop,
 		Init:       c.Init != nil && *c.Init,
 		StopSignal: "SIGTERM",
 		StopGrace:  10 * time.Second, // Compose's
@@ -92,6 +93,16 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 	if c.StopGracePeriod != nil {
 		if s.StopGrace = time.Duration(*c.StopGracePeriod); s.StopGrace < 0 {
 			l.fail(at("stop_grace_period"), "stop_grace_period must not be negative", "0s kills at once")
+		}
+	}
+	for i, opt := range c.SecurityOpt {
+		key, value := securityOpt(opt)
+		if key != noNewPrivileges {
+			continue // the table of keys refuses it
+		}
+		var err error
+		if s.NoNewPrivileges, err = strconv.ParseBool(value); err != nil {
+			l.fail(index(at("security_opt"), i), fmt.Sprintf("%s is true or false, not %q", key, value), "")
 		}
 	}
 	if c.WorkingDir != "" && !strings.HasPrefix(c.WorkingDir, "/") {

@@ -42,6 +42,7 @@ func (s *suite) inside(t *testing.T) {
 		v.Ready = &plan.Condition{TCP: ":7000"}
 		w := s.service("w", "serve")
 		w.Volumes = []cluster.Mount{{Kind: "volume", Source: "data", Target: "/d"}, {Kind: "volume", Source: "other", Target: "/o"}}
+		w.CapDrop, w.NoNewPrivileges = []string{"ALL"}, true
 		w.Ready = v.Ready
 		return &cluster.Spec{Name: "inside", Services: []cluster.Service{v, w}, Volumes: []string{"data", "other"}}
 	}
@@ -63,6 +64,7 @@ func (s *suite) inside(t *testing.T) {
 			require.True(t, there && empty == "", what)
 			require.Equal(t, "0000000000000000", me.Caps, what)
 		}
+		require.Equal(t, "0000000000000000", decode[selfInfo](t, ctx, top, "w", "/env").Caps, "root without what it is not to have")
 		d := inside[dialed](t, ctx, top, "w", "dial", "tcp", "v:7000", "echo hello")
 		require.Equal(t, "hello", d.Answer, "its name is still the node's: %s", d.Error)
 	})

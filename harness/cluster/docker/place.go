@@ -139,8 +139,8 @@ func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec,
 		Entrypoint: s.Entrypoint, Cmd: s.Command, Env: map[string]string{}, User: s.User, Dir: s.Dir,
 		NetworkOf: p.pod.container.ID(),
 		// With NET_RAW a program goes round the star by AF_PACKET; NET_ADMIN no container has by itself.
-		CapDrop: []string{"NET_RAW"},
-		Files:   s.Files, Init: s.Init, Limits: s.Limits, StopSignal: s.StopSignal, StopGrace: &s.StopGrace,
+		CapDrop: append([]string{"NET_RAW"}, s.CapDrop...), NoNewPrivileges: s.NoNewPrivileges,
+		Files: s.Files, Init: s.Init, Limits: s.Limits, StopSignal: s.StopSignal, StopGrace: &s.StopGrace,
 	}
 	maps.Copy(spec.Env, s.Env)
 	maps.Copy(spec.Env, extra)

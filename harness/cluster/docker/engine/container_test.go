@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -157,6 +158,14 @@ func TestMounts(t *testing.T) {
 	_, err := r.Create(t.Context(), Spec{Name: "b", Image: image(t), Mounts: []cluster.Mount{bind}})
 	require.ErrorContains(t, err, "a bind mount's source is not on the engine's machine")
 	require.NoDirExists(t, "/nowhere")
+}
+
+func TestNoNewPrivileges(t *testing.T) {
+	r := newRun(t, connected(t))
+	for _, none := range []bool{false, true} {
+		out, stderr, _ := ran(t, create(t, r, Spec{Name: fmt.Sprint(none), NoNewPrivileges: none}, "cat", "/proc/self/status"))
+		assert.Equal(t, none, strings.Contains(out, "NoNewPrivs:\t1\n"), "%s%s", out, stderr)
+	}
 }
 
 func TestLife(t *testing.T) {

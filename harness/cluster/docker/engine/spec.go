@@ -34,6 +34,7 @@ type Spec struct {
 	PIDOf     string // a container's id, whose process namespace it shares; empty: its own
 
 	CapDrop, CapAdd []string // such as NET_RAW, or ALL
+	NoNewPrivileges bool
 	Sysctls         map[string]string
 
 	Mounts   []cluster.Mount   // the source of a volume is the engine's name of it
@@ -77,6 +78,9 @@ func (s Spec) host(h *container.HostConfig) {
 	// Output is taken from the attached stream. Any other driver would write a second copy on the engine's disk.
 	h.LogConfig = container.LogConfig{Type: "none"}
 	h.CapDrop, h.CapAdd, h.Sysctls, h.ReadonlyRootfs = s.CapDrop, s.CapAdd, s.Sysctls, s.ReadOnly
+	if s.NoNewPrivileges {
+		h.SecurityOpt = append(h.SecurityOpt, "no-new-privileges")
+	}
 	h.Init = &s.Init // not the engine's default, which may be either
 	h.Resources = resources(s.Limits)
 	for _, m := range s.Mounts {
