@@ -31,20 +31,24 @@ func (s *swarm) deploy(of cluster.Service, c types.ServiceConfig) deploy {
 	return out
 }
 
+// firstDelay is Docker's before a restart, and the run's. Swarm would wait 5 s.
+const firstDelay = "100ms"
+
 func (s *swarm) restart(of cluster.Service, c types.ServiceConfig, given *types.DeployConfig) *restartPolicy {
 	if c.Restart == "" && given.RestartPolicy == nil {
 		s.note(of.Name, "no restart is said; Swarm starts a task again when it ends, where Compose would not")
 		return nil
 	}
-	p := &restartPolicy{MaxAttempts: of.Restart.MaxRetries}
+	p := &restartPolicy{MaxAttempts: of.Restart.MaxRetries, Delay: firstDelay}
 	switch of.Restart.Policy {
 	case "always", "unless-stopped":
 		p.Condition = "any"
 	case "on-failure":
 		p.Condition = "on-failure"
 	default:
-		p.Condition = "none"
+		return &restartPolicy{Condition: "none"}
 	}
+	s.note(of.Name, "Swarm starts a task again after "+firstDelay+" each time, where the run, as Compose, waits twice as long after each quick end, up to a minute")
 	return p
 }
 

@@ -34,7 +34,11 @@ func (s *swarm) volumes() ordered {
 	var out ordered
 	for _, name := range slices.Sorted(maps.Keys(s.project.Volumes)) {
 		v := s.project.Volumes[name]
-		out = append(out, entry{name, volumeObject{Name: v.Name, Labels: v.Labels}})
+		labels := maps.Clone(v.Labels) // a stack's are labels of the mounts of the volume
+		for k := range labels {
+			labels[k] = literal(labels[k])
+		}
+		out = append(out, entry{name, volumeObject{Name: v.Name, Labels: labels}})
 	}
 	return out
 }

@@ -37,7 +37,7 @@ var left = map[string]string{
 func (s *swarm) service(of cluster.Service, c types.ServiceConfig) service {
 	s.checkKeys(of, c)
 	out := service{
-		Image: c.Image, Entrypoint: c.Entrypoint, Command: c.Command, Hostname: c.Hostname, User: c.User, WorkingDir: c.WorkingDir,
+		Image: c.Image, Entrypoint: c.Entrypoint, Command: c.Command, Hostname: literal(c.Hostname), User: c.User, WorkingDir: c.WorkingDir,
 		Environment: map[string]string{}, Init: c.Init, CapDrop: c.CapDrop, StopSignal: c.StopSignal, Labels: c.Labels,
 	}
 	if c.Image == "" {
@@ -51,7 +51,7 @@ func (s *swarm) service(of cluster.Service, c types.ServiceConfig) service {
 	}
 	for k, v := range c.Environment {
 		if v != nil {
-			out.Environment[k] = *v
+			out.Environment[literal(k)] = literal(*v)
 		}
 	}
 	if c.StopGracePeriod != nil {
@@ -64,6 +64,9 @@ func (s *swarm) service(of cluster.Service, c types.ServiceConfig) service {
 		if of.Group != "" && !h.Disable {
 			// moby issue 35451: the task is given its name and address in the service after its first success.
 			s.note(of.Name, "Swarm answers for a name only when the healthcheck of its task has passed; members that are healthy only once they have met never meet, so let it ask the member about itself alone")
+		}
+		if of.Health != nil {
+			s.note(of.Name, "Swarm ends a task that turns unhealthy and starts another in its place, where the run, as Compose, leaves it running")
 		}
 		out.Health = &health{Test: h.Test, Interval: duration(h.Interval), Timeout: duration(h.Timeout), StartPeriod: duration(h.StartPeriod), Retries: h.Retries, Disable: h.Disable}
 	}
@@ -111,6 +114,9 @@ func (s *swarm) checkKeys(of cluster.Service, c types.ServiceConfig) {
 	}
 }
 
+// literal keeps a value what it is where Swarm expands templates: in environment, hostname and mounts (swarmkit, ExpandContainerSpec).
+func literal(s string) string { return strings.ReplaceAll(s, "{{", `{{"{{"}}`) }
+
 func duration(d *types.Duration) string {
 	if d == nil {
 		return ""
@@ -140,11 +146,12 @@ func (s *swarm) mounts(of cluster.Service, c types.ServiceConfig) []mount {
 		default:
 			s.fail(of, "volumes", "a mount of type "+v.Type)
 		}
+		m.Source, m.Target = literal(m.Source), literal(m.Target)
 		out = append(out, m)
 	}
 	// docker stack reads a tmpfs among the volumes only. The topology has those of the list behind the volumes, and all of one mode.
 	for _, t := range of.Volumes[len(c.Volumes):] {
-		m := mount{Type: types.VolumeTypeTmpfs, Target: t.Target, ReadOnly: t.ReadOnly}
+		m := mount{Type: types.VolumeTypeTmpfs, Target: literal(t.Target), ReadOnly: t.ReadOnly}
 		if t.Size > 0 {
 			m.Tmpfs = &mountTmpfs{Size: t.Size}
 		}

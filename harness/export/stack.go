@@ -134,6 +134,7 @@ type resource struct {
 
 type restartPolicy struct {
 	Condition   string `yaml:"condition"`
+	Delay       string `yaml:"delay,omitempty"`
 	MaxAttempts int    `yaml:"max_attempts,omitempty"`
 }
 

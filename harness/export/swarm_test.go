@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"text/template"
 
 	"github.com/compose-spec/compose-go/v2/types"
 	"github.com/stretchr/testify/assert"
@@ -74,7 +75,7 @@ func TestStackConfig(t *testing.T) {
 			for _, s := range spec.Services {
 				env := understood.Services[s.Name].Environment
 				for k, v := range env { // its answer is escaped as a stack is
-					env[k] = strings.ReplaceAll(v, "$$", "$")
+					env[k] = expanded(t, strings.ReplaceAll(v, "$$", "$"))
 				}
 				want := s.Env
 				if len(want) == 0 {
@@ -86,6 +87,22 @@ func TestStackConfig(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// expanded is what Swarm makes of a value.
+func expanded(t *testing.T, value string) string {
+	t.Helper()
+	tmpl, err := template.New("").Parse(value)
+	require.NoError(t, err, value)
+	var out strings.Builder
+	require.NoError(t, tmpl.Execute(&out, nil), value)
+	return out.String()
+}
+
+func TestLiteral(t *testing.T) {
+	for _, s := range []string{"", "plain }}", "{{", "{{{", "{{{{", "{ {", "a{{.Service.Name}}b", "x {{- y -}} z", `{{"{{"}}`, "{{/* c */}}"} {
+		assert.Equal(t, s, expanded(t, literal(s)))
 	}
 }
 
