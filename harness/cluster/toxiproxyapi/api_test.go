@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -51,25 +52,38 @@ func TestMain(m *testing.M) {
 
 // rules is a topology of which only the rules are there.
 type rules struct {
-	last    cluster.RuleID
-	held    map[cluster.RuleID]cluster.Rule
 	refuses error
+
+	mu   sync.Mutex
+	last cluster.RuleID
+	now  map[cluster.RuleID]cluster.Rule
+}
+
+// held are the rules that are there now.
+func (r *rules) held() map[cluster.RuleID]cluster.Rule {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.now)
 }
 
 func (r *rules) Apply(_ context.Context, links []cluster.Link, rule cluster.Rule) (cluster.RuleID, error) {
 	if r.refuses != nil {
 		return 0, r.refuses
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.last++
-	r.held[r.last] = rule
+	r.now[r.last] = rule
 	return r.last, nil
 }
 
 func (r *rules) Remove(_ context.Context, id cluster.RuleID) error {
-	if _, ok := r.held[id]; !ok {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.now[id]; !ok {
 		return errors.New("no such rule")
 	}
-	delete(r.held, id)
+	delete(r.now, id)
 	return nil
 }
 
@@ -83,7 +97,7 @@ func serveAPI(t *testing.T, linker toxiproxyapi.Linker, links ...cluster.Link) (
 }
 
 func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
-	r := &rules{held: map[cluster.RuleID]cluster.Rule{}}
+	r := &rules{now: map[cluster.RuleID]cluster.Rule{}}
 	c, url := serveAPI(t, r, cluster.Link{From: "gateway-1", To: "orders"}, cluster.Link{From: "client", To: "gateway-1"})
 	v, err := c.Version()
 	require.NoError(t, err)
@@ -99,12 +113,12 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 	tox, err := p.AddToxic("", "latency", "", 1, toxiproxy.Attributes{"latency": 100})
 	require.NoError(t, err)
 	require.Equal(t, "latency_downstream downstream map[jitter:0 latency:100]", fmt.Sprint(tox.Name, " ", tox.Stream, " ", tox.Attributes))
-	require.JSONEq(t, `{"latency": 100, "jitter": 0}`, string(r.held[1].Toxic.Attributes))
+	require.JSONEq(t, `{"latency": 100, "jitter": 0}`, string(r.held()[1].Toxic.Attributes))
 	_, err = p.AddToxic("", "latency", "", 1, nil)
 	require.ErrorContains(t, err, "HTTP 409: toxic already exists")
 	_, err = p.AddToxic("slow", "bandwidth", "upstream", 0.5, toxiproxy.Attributes{"rate": 10})
 	require.NoError(t, err)
-	require.Equal(t, 0.5, r.held[2].Toxic.Toxicity)
+	require.Equal(t, 0.5, r.held()[2].Toxic.Toxicity)
 	ts, err := p.Toxics()
 	require.NoError(t, err)
 	require.Len(t, ts, 2)
@@ -112,7 +126,7 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 	tox, err = p.UpdateToxic("latency_downstream", -1, toxiproxy.Attributes{"jitter": 5})
 	require.NoError(t, err)
 	require.Equal(t, "map[jitter:5 latency:100]", fmt.Sprint(tox.Attributes))
-	require.Len(t, r.held, 2, "the new one took the old one's place")
+	require.Len(t, r.held(), 2, "the new one took the old one's place")
 	r.refuses = errors.New("jitter is above latency")
 	_, err = p.UpdateToxic("latency_downstream", -1, toxiproxy.Attributes{"jitter": 500})
 	require.ErrorContains(t, err, "HTTP 400: jitter is above latency")
@@ -124,9 +138,9 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 	require.NoError(t, p.RemoveToxic("slow"))
 	require.ErrorContains(t, p.RemoveToxic("slow"), "HTTP 404: toxic not found")
 	require.NoError(t, p.Disable())
-	require.Len(t, r.held, 2)
+	require.Len(t, r.held(), 2)
 	require.NoError(t, c.ResetState())
-	require.Empty(t, r.held)
+	require.Empty(t, r.held())
 	p, err = c.Proxy("gateway-1_orders")
 	require.NoError(t, err)
 	require.True(t, p.Enabled)
@@ -160,12 +174,12 @@ func TestToxiproxysClientUnderstandsEveryAnswer(t *testing.T) {
 
 // TestWhatToxiproxyTakes adds and changes toxics by what toxiproxy takes without a complaint.
 func TestWhatToxiproxyTakes(t *testing.T) {
-	r := &rules{held: map[cluster.RuleID]cluster.Rule{}}
+	r := &rules{now: map[cluster.RuleID]cluster.Rule{}}
 	c, _ := serveAPI(t, r, cluster.Link{From: "a", To: "b"})
 	p, err := c.Proxy("a_b")
 	require.NoError(t, err)
 	applied := func() (out []string) {
-		for _, x := range r.held {
+		for _, x := range r.held() {
 			out = append(out, fmt.Sprint(x.Toxic.Stream, " ", x.Toxic.Toxicity, " ", string(x.Toxic.Attributes)))
 		}
 		return out
@@ -206,7 +220,7 @@ func TestWhatToxiproxyTakes(t *testing.T) {
 
 // Two types of our own answer requests in the server's place, on links whose requests are read.
 func TestErrorReplies(t *testing.T) {
-	r := &rules{held: map[cluster.RuleID]cluster.Rule{}}
+	r := &rules{now: map[cluster.RuleID]cluster.Rule{}}
 	c, _ := serveAPI(t, r, cluster.Link{From: "a", To: "b"}, cluster.Link{From: "a", To: "c"})
 	p, err := c.Proxy("a_b")
 	require.NoError(t, err)
@@ -214,18 +228,18 @@ func TestErrorReplies(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "http_error_downstream downstream 0.25 map[body: every:0 first:0 method: path:^/orders retry_after:2 status:503]",
 		fmt.Sprint(tox.Name, " ", tox.Stream, " ", tox.Toxicity, " ", tox.Attributes))
-	require.Equal(t, &cluster.Reply{HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "2"}, Path: "^/orders", Share: 0.25, Seed: 8}, r.held[1].Reply)
+	require.Equal(t, &cluster.Reply{HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "2"}, Path: "^/orders", Share: 0.25, Seed: 8}, r.held()[1].Reply)
 	_, err = p.UpdateToxic("http_error_downstream", 1, toxiproxy.Attributes{"method": "POST", "body": "no", "every": 3})
 	require.NoError(t, err)
 	require.Equal(t, map[cluster.RuleID]cluster.Rule{2: {Reply: &cluster.Reply{
-		HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "2", Body: "no"}, Path: "^/orders", Method: "POST", Every: 3, Seed: 9}}}, r.held)
+		HTTP: &cluster.HTTPReply{Status: 503, RetryAfter: "2", Body: "no"}, Path: "^/orders", Method: "POST", Every: 3, Seed: 9}}}, r.held())
 	require.NoError(t, p.RemoveToxic("http_error_downstream"))
 	_, err = p.AddToxic("g", "grpc_error", "downstream", 1, toxiproxy.Attributes{"code": 14, "message": "later", "method": "/Create$", "first": 5})
 	require.NoError(t, err)
 	require.Equal(t, map[cluster.RuleID]cluster.Rule{3: {Reply: &cluster.Reply{
-		GRPC: &cluster.GRPCReply{Code: 14, Message: "later"}, Path: "/Create$", First: 5, Seed: 10}}}, r.held)
+		GRPC: &cluster.GRPCReply{Code: 14, Message: "later"}, Path: "/Create$", First: 5, Seed: 10}}}, r.held())
 	require.NoError(t, c.ResetState())
-	require.Empty(t, r.held)
+	require.Empty(t, r.held())
 
 	other, err := c.Proxy("a_c")
 	require.NoError(t, err)
@@ -247,14 +261,14 @@ func TestErrorReplies(t *testing.T) {
 		_, err := bad.proxy.AddToxic("", bad.kind, bad.stream, bad.toxicity, bad.attr)
 		require.ErrorContains(t, err, "HTTP 400: "+bad.says)
 	}
-	require.Empty(t, r.held)
+	require.Empty(t, r.held())
 	_, err = other.AddToxic("", "latency", "", 1, toxiproxy.Attributes{"latency": 1})
 	require.NoError(t, err, "of toxiproxy's own it can have all")
 }
 
 // TestABodyThatDoesNotComeHoldsUpNobody has a client that sends the head of a change and then nothing.
 func TestABodyThatDoesNotComeHoldsUpNobody(t *testing.T) {
-	_, url := serveAPI(t, &rules{held: map[cluster.RuleID]cluster.Rule{}}, cluster.Link{From: "a", To: "b"})
+	_, url := serveAPI(t, &rules{now: map[cluster.RuleID]cluster.Rule{}}, cluster.Link{From: "a", To: "b"})
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
 	defer c.Close()

@@ -25,7 +25,7 @@ func toxiproxysCLI(t *testing.T) string {
 
 func TestToxiproxysCommandDrivesALink(t *testing.T) {
 	file := toxiproxysCLI(t)
-	r := &rules{held: map[cluster.RuleID]cluster.Rule{}}
+	r := &rules{now: map[cluster.RuleID]cluster.Rule{}}
 	_, url := serveAPI(t, r, cluster.Link{From: "gateway-1", To: "orders"}, cluster.Link{From: "client", To: "gateway-1"})
 	run := func(args ...string) (string, error) {
 		said, err := exec.Command(file, append([]string{"--host", url}, args...)...).CombinedOutput()
@@ -55,7 +55,7 @@ func TestToxiproxysCommandDrivesALink(t *testing.T) {
 		for _, s := range c.says {
 			require.Contains(t, said, s, c.args)
 		}
-		require.Len(t, r.held, c.held, c.args)
+		require.Len(t, r.held(), c.held, c.args)
 	}
 	for args, says := range map[string]string{
 		"inspect nobody": "proxy not found",
@@ -67,5 +67,5 @@ func TestToxiproxysCommandDrivesALink(t *testing.T) {
 		require.Error(t, err, "%s: %s", args, said)
 		require.Contains(t, said, says, args)
 	}
-	require.Empty(t, r.held)
+	require.Empty(t, r.held())
 }
