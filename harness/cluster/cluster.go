@@ -132,8 +132,8 @@ type Lifecycle interface {
 	// Pause stops every process of the node (SIGSTOP) and returns when all are stopped; Resume is its inverse.
 	Pause(ctx context.Context, node string) error
 	Resume(ctx context.Context, node string) error
-	// Signal sends a signal (SIGHUP, HUP or 1) to every process of the node, or to those whose command line contains
-	// process, and returns how many got it. None is an error.
+	// Signal sends a signal (SIGHUP, HUP or 1) to every process of the node's program and what it started, or to those of
+	// them whose command line contains process, and returns how many got it. None is an error.
 	Signal(ctx context.Context, node, signal, process string) (int, error)
 	// AwaitReady waits until the node is ready, and fails at once when its program ended and will not be restarted.
 	AwaitReady(ctx context.Context, node string) error

@@ -187,7 +187,8 @@ const (
 	NodePaused    EventKind = "node.paused"
 	NodeResumed   EventKind = "node.resumed"
 	NodeRemoved   EventKind = "node.removed"
-	// NodeSignalled comes just before the harness sends a signal to the node's program; Detail is its name.
+	// NodeSignalled tells that the harness sent a signal to the node's program itself; Detail is its name. Its time is just before
+	// the sending, and it comes before the death that may follow.
 	NodeSignalled EventKind = "node.signalled"
 )
 

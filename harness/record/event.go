@@ -62,7 +62,8 @@ const (
 	NodePaused  EventKind = "node.paused"
 	NodeResumed EventKind = "node.resumed"
 	NodeRemoved EventKind = "node.removed"
-	// NodeSignalled comes just before the harness sends Signal to the node's program, by a fault or when the topology goes down.
+	// NodeSignalled tells that the harness sent Signal to the node's program itself, by a fault or when the topology goes down. Its
+	// time is just before the sending, and it stands before the death that may follow.
 	NodeSignalled EventKind = "node.signalled"
 
 	Bound       EventKind = "bound"        // a late binding was resolved: ID says which, Targets to what

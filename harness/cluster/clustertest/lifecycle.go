@@ -114,10 +114,10 @@ func lifecycle(t *testing.T, top *topology) {
 		require.Error(t, err)
 	})
 	check(t, "a signal to another process explains no death", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		signalled, before := len(top.observed.of("life", cluster.NodeSignalled)), len(top.observed.of("life", cluster.NodeExited))
 		n, err := top.Signal(ctx, "life", "TERM", "kid-2")
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
-		before := len(top.observed.of("life", cluster.NodeExited))
 		_, err = fmt.Fprintln(top.dial(t, ctx, "a", "life:7000"), "end")
 		require.NoError(t, err)
 		top.state(t, ctx, "life", cluster.StateExited)
@@ -129,6 +129,7 @@ func lifecycle(t *testing.T, top *topology) {
 			return nil
 		})
 		require.False(t, exits[before].Announced, "it ended by itself")
+		require.Len(t, top.observed.of("life", cluster.NodeSignalled), signalled, "the program was not signalled")
 		require.Equal(t, "9", show(exits[before].Exit.Signal+fmt.Sprint(exits[before].Exit.Code)))
 		require.NoError(t, top.Start(ctx, "life"))
 		require.NoError(t, top.AwaitReady(ctx, "life"))

@@ -70,6 +70,24 @@ func TestSignalsToInit(t *testing.T) {
 	require.ErrorContains(t, c.AwaitReady(t.Context(), "a"), "SIGSEGV")
 }
 
+// TestASignalSparesWhatRunsBeside: a healthcheck whose command line names the service is no process of the service.
+func TestASignalSparesWhatRunsBeside(t *testing.T) {
+	c := up(t, cluster.Options{}, shell("a", "trap 'echo hung up' HUP; while :; do sleep 0.05; done"))
+	var out lockedBuffer
+	e, err := c.Exec(t.Context(), "a", cluster.Process{Argv: []string{"/bin/sh", "-c", "echo there; sleep 1000; : the-healthcheck"}, Stdout: &out})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return out.String() != "" }, 5*time.Second, time.Millisecond)
+	_, err = c.Signal(t.Context(), "a", "HUP", "the-healthcheck")
+	require.ErrorContains(t, err, "no process", "it proves nothing")
+	_, err = c.Signal(t.Context(), "a", "HUP", "")
+	require.NoError(t, err)
+	awaitLine(t, c, "a", "hung up")
+	require.NoError(t, e.Signal("TERM"), "it goes on, and can be asked for")
+	x, err := e.Wait()
+	require.NoError(t, err)
+	require.Equal(t, "SIGTERM", x.Signal)
+}
+
 // TestNoCapability: neither the program nor what is executed beside it has any, whatever its user.
 func TestNoCapability(t *testing.T) {
 	root := shell("root", "exec sleep 100")
@@ -284,4 +302,22 @@ func BenchmarkDial(b *testing.B) {
 		}
 		conn.Close()
 	}
+}
+
+// lockedBuffer is a bytes.Buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

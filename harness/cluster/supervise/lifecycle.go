@@ -233,9 +233,9 @@ func (t *Topology) Signal(ctx context.Context, name, signal, process string) (in
 		return 0, err
 	}
 	sent := n.sending(sig)
-	n.emit(cluster.NodeSignalled, time.Now(), SignalName(sig))
 	got, err := place.Signal(ctx, sig, process)
 	sent(got.Program || err != nil && process == "") // an error may come after the signal
+	t.events.flush(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)
 	}
@@ -248,8 +248,8 @@ func (t *Topology) Signal(ctx context.Context, name, signal, process string) (in
 	return got.Count, nil
 }
 
-// sending notes that a signal is on its way to processes of the node; sent, whether the program is one of them. The program's death is
-// told after that, since it may be the signal's doing.
+// sending notes that a signal is on its way to processes of the node; sent, whether the program is one of them: only then was the node
+// signalled, at the time before the sending. The program's death is told after that, since it may be the signal's doing.
 func (n *Node) sending(sig syscall.Signal) (sent func(program bool)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -263,6 +263,7 @@ func (n *Node) sending(sig syscall.Signal) (sent func(program bool)) {
 		defer n.mu.Unlock()
 		if program {
 			r.signals = append(r.signals, a)
+			n.emit(cluster.NodeSignalled, a.at, SignalName(sig))
 		}
 		if r.sending--; r.sending == 0 && r.exit != nil {
 			n.finish(r)

@@ -111,8 +111,16 @@ func TestADeathBesideASignal(t *testing.T) {
 			sent(program)
 			require.Equal(t, cluster.StateExited, n.present())
 			top.events.close()
-			require.Len(t, seen, 1)
-			require.Equal(t, program, seen[0].Announced)
+			death := seen[len(seen)-1]
+			require.Equal(t, cluster.NodeExited, death.Kind)
+			require.Equal(t, program, death.Announced)
+			if !program {
+				require.Len(t, seen, 1, "the node was not signalled")
+				return
+			}
+			require.Len(t, seen, 2)
+			require.Equal(t, []any{cluster.NodeSignalled, "SIGTERM"}, []any{seen[0].Kind, seen[0].Detail})
+			require.True(t, seen[0].At.Before(death.At), "its time is before the sending")
 		})
 	}
 }

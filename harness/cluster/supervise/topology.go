@@ -63,7 +63,8 @@ type Place interface {
 	// Pause returns when every process of the node is stopped; Resume is its inverse.
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
-	// Signal sends a signal to every process of the node, or to those whose command line contains match, and says who got it.
+	// Signal sends a signal to every process of the node's program and what it started, or to those of them whose command line
+	// contains match, and says who got it.
 	Signal(ctx context.Context, sig syscall.Signal, match string) (Signalled, error)
 	// Exec is cluster.Runner's, with what Node.Extra returns in the program's environment.
 	Exec(ctx context.Context, p cluster.Process) (cluster.Execution, error)

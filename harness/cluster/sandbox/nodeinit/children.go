@@ -2,6 +2,7 @@ package nodeinit
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"syscall"
 	"time"
@@ -164,24 +165,33 @@ func (c *children) signal(s *Signal) (n int, program bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
+	helpers, main := c.beside(all)
 	for _, p := range all {
-		if s.Match != "" && !p.matches(s.Match) {
+		if helpers[p.pid] || s.Match != "" && !p.matches(s.Match) {
 			continue
 		}
-		main := c.isMain(p.pid)
 		if unix.Kill(p.pid, s.Signal) == nil {
 			n++
-			program = program || main
+			program = program || p.pid == main
 		}
 	}
 	return n, program, nil
 }
 
-func (c *children) isMain(pid int) bool {
+// beside returns the processes that the harness runs beside the main program, such as its healthchecks, with what they started, and the
+// main program. A command line that names a service is often in that of its healthcheck too.
+func (c *children) beside(all []process) (helpers map[int]bool, main int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.procs[pid]
-	return p != nil && p.Main
+	helpers = map[int]bool{}
+	for pid, p := range c.procs {
+		if p.Main {
+			main = pid
+			continue
+		}
+		maps.Copy(helpers, tree(pid, all))
+	}
+	return helpers, main
 }
 
 func (c *children) signalProgram(s *Signal) (int, error) {
@@ -208,6 +218,17 @@ func signalTree(root int, sig syscall.Signal) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	n := 0
+	for pid := range tree(root, all) {
+		if unix.Kill(pid, sig) == nil {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// tree returns a program, its session and its descendants.
+func tree(root int, all []process) map[int]bool {
 	in := map[int]bool{root: true}
 	for grown := true; grown; {
 		grown = false
@@ -217,13 +238,7 @@ func signalTree(root int, sig syscall.Signal) (int, error) {
 			}
 		}
 	}
-	n := 0
-	for pid := range in {
-		if unix.Kill(pid, sig) == nil {
-			n++
-		}
-	}
-	return n, nil
+	return in
 }
 
 // killEveryone sends a signal to every process of the node but the init.

@@ -132,7 +132,8 @@ type User struct {
 }
 
 // Signal says which processes of the node get a signal: the main program alone, those whose command line contains
-// Match, those of a program started by OpStart and what it started, or, with none of these, all.
+// Match, those of a program started by OpStart and what it started, or, with none of these, all. Match and all leave out
+// the programs that were started beside the main one.
 type Signal struct {
 	Signal syscall.Signal `json:"signal"`
 	Main   bool           `json:"main,omitempty"`
