@@ -88,6 +88,27 @@ func TestASignalSparesWhatRunsBeside(t *testing.T) {
 	require.Equal(t, "SIGTERM", x.Signal)
 }
 
+// TestWhatNobodyWaitsForIsGone: a start that was given up is undone, though its answer has not come.
+func TestWhatNobodyWaitsForIsGone(t *testing.T) {
+	c := up(t, cluster.Options{}, shell("a", "exec sleep 1001"))
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	list := "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null; echo; done"
+	for range 20 {
+		_, err := c.Exec(over, "a", cluster.Process{Argv: []string{"sleep", "1002"}})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Eventually(t, func() bool { return !strings.Contains(output(t, c, "a", list), "sleep 1002") }, 5*time.Second, time.Millisecond)
+	}
+	_, err := c.Kill(t.Context(), "a")
+	require.NoError(t, err)
+	for range 20 {
+		require.ErrorIs(t, c.Start(over, "a"), context.Canceled)
+		require.NotContains(t, output(t, c, "a", list), "sleep 1001")
+	}
+	require.NoError(t, c.Start(t.Context(), "a"))
+	require.Contains(t, output(t, c, "a", list), "sleep 1001")
+}
+
 // TestNoCapability: neither the program nor what is executed beside it has any, whatever its user.
 func TestNoCapability(t *testing.T) {
 	root := shell("root", "exec sleep 100")

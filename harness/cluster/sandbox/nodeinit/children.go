@@ -11,12 +11,9 @@ import (
 )
 
 // children are the processes of the node: those the init started, and those that became its own when their parent
-// ended.
+// ended. One request is carried out at a time: none is started while all are killed or paused.
 type children struct {
 	report func(Exit) // called in the order of the deaths
-
-	// life is held while processes are started, and while all are killed or paused: none is to appear in between.
-	life sync.Mutex
 
 	mu       sync.Mutex
 	idle     *sync.Cond     // there may be a change of busy or draining
@@ -120,8 +117,6 @@ func (c *children) awaitIdle() {
 }
 
 func (c *children) killAll() error {
-	c.life.Lock()
-	defer c.life.Unlock()
 	if err := killEveryone(syscall.SIGKILL); err != nil {
 		return err
 	}
@@ -131,8 +126,6 @@ func (c *children) killAll() error {
 
 // pause stops every process. SIGSTOP to process 1 from outside would stop the init alone.
 func (c *children) pause() error {
-	c.life.Lock()
-	defer c.life.Unlock()
 	if err := killEveryone(syscall.SIGSTOP); err != nil {
 		return err
 	}
@@ -150,8 +143,6 @@ func (c *children) pause() error {
 }
 
 func (c *children) resume() error {
-	c.life.Lock()
-	defer c.life.Unlock()
 	return killEveryone(syscall.SIGCONT)
 }
 

@@ -21,8 +21,9 @@ type server struct {
 	spawner  *spawner
 }
 
-// serve carries out requests until the harness or the plane closes the connection. Returning ends the process, and
-// with it every process of the node: the kernel does that when process 1 of a PID namespace ends.
+// serve carries out requests until the harness or the plane closes the connection, one after the other in the order in
+// which they came: who does not wait for a start any more kills what it has started. Returning ends the process, and with
+// it every process of the node: the kernel does that when process 1 of a PID namespace ends.
 func serve(fd int) {
 	// The program shares the kernel's user id with the init where the harness is an ordinary user, so it may signal
 	// process 1. A handler that does nothing is not inherited by programs, as SIG_IGN would be.
@@ -32,20 +33,20 @@ func serve(fd int) {
 	s := &server{fd: fd}
 	s.children = newChildren(func(e Exit) { s.reply(Reply{Exit: &e}) })
 	s.spawner = newSpawner(s.children)
-	var pending sync.WaitGroup
+	before := make(chan struct{}) // closed when the request before was carried out
+	close(before)
 	for {
 		req, fds, err := s.receive()
 		if err != nil {
 			return
 		}
-		pending.Add(1)
-		go func() {
-			defer pending.Done()
+		done := make(chan struct{})
+		go func(before <-chan struct{}) {
+			defer close(done)
+			<-before
 			s.handle(req, fds)
-		}()
-		if req.Op == OpSetup {
-			pending.Wait()
-		}
+		}(before)
+		before = done
 	}
 }
 

@@ -101,8 +101,6 @@ func (s *spawner) start(p *Start, fds []int) (pid int, at int64, err error) {
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: p.Env, Files: files, Sys: s.attributes(p.User)}
 
 	c := s.children
-	c.life.Lock()
-	defer c.life.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.draining != nil {
