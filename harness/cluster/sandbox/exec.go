@@ -193,7 +193,8 @@ func (s *streams) copy(p cluster.Process) {
 	}
 }
 
-// pump copies until the end, or, once the deadline has passed, what is left in the pipe: a slow writer loses nothing.
+// pump copies until the end, or, once the deadline has passed, as much as a pipe holds: a slow writer loses nothing, and
+// what a process that was left behind goes on writing is not waited for.
 func pump(w io.Writer, r *os.File) error {
 	_, err := io.Copy(w, r)
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -204,10 +205,13 @@ func pump(w io.Writer, r *os.File) error {
 	if err != nil {
 		return err
 	}
-	for buf := make([]byte, 64<<10); ; {
-		n := 0
+	var left, n int
+	if cerr := rc.Control(func(fd uintptr) { left, err = unix.FcntlInt(fd, unix.F_GETPIPE_SZ, 0) }); cerr != nil || err != nil {
+		return errors.Join(cerr, err)
+	}
+	for buf := make([]byte, 64<<10); left > 0; left -= n {
 		if err := rc.Read(func(fd uintptr) bool {
-			n, _ = unix.Read(int(fd), buf) // EAGAIN: empty
+			n, _ = unix.Read(int(fd), buf[:min(left, len(buf))]) // EAGAIN: empty
 			return true
 		}); err != nil || n <= 0 {
 			return err
@@ -216,6 +220,7 @@ func pump(w io.Writer, r *os.File) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // finish waits for the end of the output, but not long for what others hold open.

@@ -109,6 +109,34 @@ func TestWhatNobodyWaitsForIsGone(t *testing.T) {
 	require.Contains(t, output(t, c, "a", list), "sleep 1001")
 }
 
+// TestAnExecEndsThoughAnotherGoesOnWriting: what a program left behind holds its output open, and fills it without end.
+func TestAnExecEndsThoughAnotherGoesOnWriting(t *testing.T) {
+	c := up(t, cluster.Options{}, shell("a", "exec sleep 1000"))
+	var out lockedBuffer
+	e, err := c.Exec(t.Context(), "a", cluster.Process{Argv: []string{"/bin/sh", "-c", "yes & echo done"}, Stdout: &slowWriter{w: &out}})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := e.Wait()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it is still waited for")
+	}
+	require.Contains(t, out.String(), "done")
+}
+
+// slowWriter takes its time, as a terminal does: what it reads from is never empty.
+type slowWriter struct{ w *lockedBuffer }
+
+func (s *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond)
+	return s.w.Write(p)
+}
+
 // TestNoCapability: neither the program nor what is executed beside it has any, whatever its user.
 func TestNoCapability(t *testing.T) {
 	root := shell("root", "exec sleep 100")
