@@ -129,6 +129,26 @@ func TestAnExecEndsThoughAnotherGoesOnWriting(t *testing.T) {
 	require.Contains(t, out.String(), "done")
 }
 
+// TestTheEndOfAnExecIsThatOfWhatForks: new processes come while those that are there are looked at.
+func TestTheEndOfAnExecIsThatOfWhatForks(t *testing.T) {
+	c := up(t, cluster.Options{}, shell("a", "exec sleep 1000"))
+	forks := "i=0; while :; do sleep 1003 & i=$((i+1)); [ $i = 50 ] && echo there; done"
+	for range 5 {
+		over, cancel := context.WithCancel(t.Context())
+		var out lockedBuffer
+		e, err := c.Exec(over, "a", cluster.Process{Argv: []string{"/bin/sh", "-c", forks}, Stdout: &out})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return out.String() != "" }, 5*time.Second, time.Millisecond)
+		cancel()
+		x, err := e.Wait()
+		require.NoError(t, err)
+		require.Equal(t, "SIGKILL", x.Signal)
+		require.Eventually(t, func() bool {
+			return !strings.Contains(output(t, c, "a", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"), "1003")
+		}, 5*time.Second, 10*time.Millisecond)
+	}
+}
+
 // slowWriter takes its time, as a terminal does: what it reads from is never empty.
 type slowWriter struct{ w *lockedBuffer }
 

@@ -205,6 +205,11 @@ func (c *children) signalProgram(s *Signal) (int, error) {
 
 // signalTree signals a program, its session and its descendants.
 func signalTree(root int, sig syscall.Signal) (int, error) {
+	if sig == unix.SIGKILL {
+		if err := stopTree(root); err != nil {
+			return 0, err
+		}
+	}
 	all, err := processes()
 	if err != nil {
 		return 0, err
@@ -216,6 +221,31 @@ func signalTree(root int, sig syscall.Signal) (int, error) {
 		}
 	}
 	return n, nil
+}
+
+// stopTime bounds the stopping of a tree: a process in an uninterruptible state does not stop.
+const stopTime = 2 * time.Second
+
+// stopTree stops a tree that is to be killed. What forked while the tree was being killed would survive it, and could not be found any
+// more: a process whose parent has ended is tied to no program.
+func stopTree(root int) error {
+	for deadline := time.Now().Add(stopTime); ; {
+		all, err := processes()
+		if err != nil {
+			return err
+		}
+		in, running := tree(root, all), false
+		for _, p := range all {
+			if in[p.pid] && !p.stopped() {
+				running = true
+				_ = unix.Kill(p.pid, unix.SIGSTOP) // one that has ended meanwhile need not be stopped
+			}
+		}
+		if !running || time.Now().After(deadline) {
+			return nil
+		}
+		time.Sleep(200 * time.Microsecond) // as in pause
+	}
 }
 
 // tree returns a program, its session and its descendants.

@@ -65,6 +65,8 @@ func (p process) matches(s string) bool {
 	return err == nil && strings.Contains(strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " ")), s)
 }
 
+func (p process) stopped() bool { return p.state == 'T' || p.state == 't' }
+
 // runningProcess names a process that is not stopped, or returns "".
 func runningProcess() (string, error) {
 	all, err := processes()
@@ -72,7 +74,7 @@ func runningProcess() (string, error) {
 		return "", err
 	}
 	for _, p := range all {
-		if p.state != 'T' && p.state != 't' {
+		if !p.stopped() {
 			return fmt.Sprintf("process %d (%s)", p.pid, p.name), nil
 		}
 	}
