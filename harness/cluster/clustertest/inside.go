@@ -100,6 +100,14 @@ func (s *suite) inside(t *testing.T) {
 		require.Regexp(t, `(?m)^tmpfs /scratch tmpfs \S*noexec`, mounts.Content, "as Docker's, unless it is asked for")
 		require.Regexp(t, `(?m)^tmpfs /run/layer tmpfs `, mounts.Content)
 		require.NotRegexp(t, `(?m)^tmpfs /run/layer tmpfs \S*noexec`, mounts.Content)
+		require.Empty(t, inside[file](t, ctx, top, "v", "write", "/dev/shm/shared", "x").Error)
+		_, err := top.Kill(ctx, "v")
+		require.NoError(t, err)
+		require.NoError(t, top.Start(ctx, "v"))
+		require.NoError(t, top.AwaitReady(ctx, "v"))
+		for _, path := range []string{"/scratch/small", "/dev/shm/shared"} {
+			require.Equal(t, syscall.ENOENT.Error(), inside[file](t, ctx, top, "v", "read", path).Errno, "%s is new with each start", path)
+		}
 	})
 	check(t, "volumes", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		require.Empty(t, inside[file](t, ctx, top, "v", "write", "/var/lib/data/log", "one ").Error)

@@ -238,6 +238,23 @@ func TestMountAnywhere(t *testing.T) {
 	require.Empty(t, b, "the config was mounted, not written to the volume")
 }
 
+// TestATmpfsIsEmptyAtEachStart: a crash loses what is in memory, whatever the program made of it, and nothing else.
+func TestATmpfsIsEmptyAtEachStart(t *testing.T) {
+	s := shell("a", "exec sleep 1000")
+	s.User = "1234:1234"
+	s.Volumes = []cluster.Mount{{Kind: "tmpfs", Target: "/mem"}, {Kind: "volume", Source: "disk", Target: "/disk"}}
+	s.Files = []cluster.File{{Target: "/mem/etc/conf", Content: []byte("one"), Mode: 0o444}}
+	c := up(t, cluster.Options{}, s)
+	output(t, c, "a", `echo x >/disk/kept; echo x >/dev/shm/x; ln -s /disk /mem/link; mkfifo /mem/fifo
+		mkdir -p /mem/a/b/c; echo x >/mem/a/b/c/d; chmod 0 /mem/a/b /mem/a; mkdir -m 0 /dev/shm/d
+		ipcmk -M 4096; ipcs -m | grep -q 4096 || echo no shared memory`)
+	_, err := c.Kill(t.Context(), "a")
+	require.NoError(t, err)
+	require.NoError(t, c.Start(t.Context(), "a"))
+	require.Equal(t, "/mem\n/mem/etc\n/mem/etc/conf\n/dev/shm\nkept\none 1777 1777 0 0\n", output(t, c, "a",
+		`find /mem /dev/shm; ls /disk; echo $(cat /mem/etc/conf) $(stat -c %a /mem /dev/shm) $(df /mem | awk 'NR == 2 { print $3 }') $(ipcs -m | grep -c 4096)`))
+}
+
 func TestMemcached(t *testing.T) {
 	path, err := exec.LookPath("memcached")
 	if err != nil {

@@ -92,6 +92,15 @@ func (c *children) empty() {
 	c.idle.Broadcast()
 }
 
+// awaitDrained waits until all that ran with a main program that has ended is gone.
+func (c *children) awaitDrained() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.draining != nil {
+		c.idle.Wait()
+	}
+}
+
 // awaitIdle waits until no child is left. What forked while it was being killed is killed again: that cannot
 // happen within one kill(-1), which no fork can overtake, but a process may have entered the namespace from outside.
 func (c *children) awaitIdle() {

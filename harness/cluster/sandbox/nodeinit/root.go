@@ -42,6 +42,10 @@ func buildRoot(c *Setup) error {
 	if err := populate(c); err != nil {
 		return err
 	}
+	// Before what a service mounts there.
+	if err := mountTmpfs(Tmpfs{Target: "/dev/shm", Owner: c.Owner, Group: c.Group}); err != nil {
+		return err
+	}
 	if err := mountAll(c); err != nil {
 		return err
 	}
@@ -158,6 +162,13 @@ func mountTmpfs(t Tmpfs) error {
 	}
 	if err := unix.Mount("tmpfs", at, "tmpfs", flags, options); err != nil {
 		return fmt.Errorf("mount a tmpfs at %s: %w", t.Target, err)
+	}
+	if !t.ReadOnly {
+		top, err := os.OpenRoot(at)
+		if err != nil {
+			return fmt.Errorf("open the tmpfs at %s: %w", t.Target, err)
+		}
+		scratches = append(scratches, scratch{t, top})
 	}
 	return give(at, t.Owner, t.Group, 0o1777)
 }

@@ -101,17 +101,34 @@ func (s *spawner) start(p *Start, fds []int) (pid int, at int64, err error) {
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: p.Env, Files: files, Sys: s.attributes(p.User)}
 
 	c := s.children
+	c.awaitDrained()
+	if p.Main {
+		if err := s.forget(); err != nil {
+			return 0, 0, err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.draining != nil {
-		c.idle.Wait()
-	}
 	s.do(func() { pid, err = syscall.ForkExec(path, p.Argv, attr) })
 	if err != nil {
 		return 0, 0, describe(err, path, p)
 	}
 	c.startedLocked(pid, p)
 	return pid, monotonic(), nil
+}
+
+// forget takes away what programs that are dead have left in memory, as a container's end does: files, and what System V
+// and POSIX name for processes to share.
+func (s *spawner) forget() error {
+	if err := emptyScratches(); err != nil {
+		return err
+	}
+	var err error
+	s.do(func() { err = unix.Unshare(unix.CLONE_NEWIPC) }) // programs inherit it
+	if err != nil {
+		return fmt.Errorf("make an IPC namespace for the program: %w", err)
+	}
+	return nil
 }
 
 // attributes gives the program a session of its own and makes it its user.
