@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -59,6 +60,31 @@ func TestIDSpace(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{1234, 99}, []int{id.maps.UID.ContainerID, id.maps.GID.ContainerID})
 	require.False(t, id.Switch)
+}
+
+// TestWhatIsTheMachinesIsNotGivenAway asks only: what would give it away would take this machine apart.
+func TestWhatIsTheMachinesIsNotGivenAway(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "socket")
+	l, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	defer l.Close()
+	for source, want := range map[string]string{socket: "socket", "/dev/null": "device", "/": "the root of this machine", dir: ""} {
+		st, err := os.Lstat(source)
+		require.NoError(t, err)
+		if err := ofMachine(source, st); want == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, want)
+		}
+	}
+	require.NoError(t, os.Lchown(socket, 1000, 1000))
+	st, err := os.Lstat(socket)
+	require.NoError(t, err)
+	require.NoError(t, ofMachine(socket, st), "it is another's, and stays so")
 }
 
 func TestParseCgroups(t *testing.T) {

@@ -337,27 +337,57 @@ func (p *rootPlan) ownVolume(dir string) error {
 }
 
 // ownBind does the same for what is root's in a directory that the service writes to. What belongs to others stays theirs: it is the
-// user's own tree.
+// user's own tree. What the machine itself lives by is not given away.
 func (p *rootPlan) ownBind(m cluster.Mount) error {
-	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+	source, err := filepath.EvalSymlinks(m.Source)
+	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w; make it first", err)
-	} else if err != nil {
+	}
+	if err != nil {
 		return err
 	}
-	if m.ReadOnly {
+	if m.ReadOnly || p.ids.one {
 		return nil
 	}
-	return p.giveTree(m.Source)
+	st, err := os.Lstat(source)
+	if err != nil {
+		return err
+	}
+	if err := ofMachine(source, st); err != nil {
+		return err
+	}
+	return p.giveTree(source)
 }
 
-// giveTree gives what is root's in a tree to the service's user.
+// ofMachine says why the source of a bind cannot be given to a service's user.
+func ofMachine(source string, st fs.FileInfo) error {
+	switch {
+	case ownerOf(st) != 0:
+		return nil // it stays whose it is
+	case source == "/":
+		return errors.New("the sandbox does not give the root of this machine to a service: bind it read-only")
+	case st.Mode()&fs.ModeSocket != 0:
+		return errors.New("the sandbox does not give root's socket to a service: bind it read-only, or let it belong to another user")
+	case !givable(st.Mode()):
+		return errors.New("the sandbox does not give root's device to a service: bind it read-only, or let it belong to another user")
+	}
+	return nil
+}
 
+// givable reports whether a file of this kind is its tree's alone. Sockets and devices are those of a program or a driver of this machine.
+func givable(m fs.FileMode) bool { return m&(fs.ModeSocket|fs.ModeDevice) == 0 }
+
+// giveTree gives what is root's in a tree to the service's user, with each start of a topology: files may have come since the last, and
+// a walk that was cut off is gone through again.
 func (p *rootPlan) giveTree(top string) error {
 	if p.ids.one {
 		return nil
 	}
 	uid, gid := p.ids.outside(p.user.UID), p.ids.outside(p.user.GID)
 	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != top {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -368,10 +398,7 @@ func (p *rootPlan) giveTree(top string) error {
 		if err != nil {
 			return err
 		}
-		switch owner := ownerOf(info); {
-		case path == top && owner == uid:
-			return fs.SkipAll // given before, with all that is in it
-		case owner != 0:
+		if ownerOf(info) != 0 || !givable(info.Mode()) {
 			return nil
 		}
 		return os.Lchown(path, uid, gid)

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -61,11 +62,21 @@ func TestABindKeepsItsOwners(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, f), []byte(f), 0o644))
 	}
 	require.NoError(t, os.Chown(filepath.Join(dir, "anothers"), another, another))
-	s := shell("a", "echo more >>/d/roots && echo written; exec sleep 1000")
+	l, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	require.NoError(t, err)
+	defer l.Close()
+	owner := func(name string) uint32 {
+		info, err := os.Lstat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	s := shell("a", "for f in /d/*roots; do echo more >>$f && echo written to $f; done; exec sleep 1000")
 	s.Volumes = []cluster.Mount{{Kind: "bind", Source: dir, Target: "/d"}}
 	c := up(t, cluster.Options{}, s)
 	awaitLine(t, c, "a", "written")
-	info, err := os.Stat(filepath.Join(dir, "anothers"))
-	require.NoError(t, err)
-	require.Equal(t, uint32(another), info.Sys().(*syscall.Stat_t).Uid)
+	require.Equal(t, uint32(another), owner("anothers"))
+	require.Zero(t, owner("socket"), "a program of this machine listens there")
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "new-roots"), nil, 0o644))
+	awaitLine(t, up(t, cluster.Options{}, s), "a", "written to /d/new-roots")
 }
