@@ -29,6 +29,8 @@ type carrier struct {
 
 	life context.Context // ends when End begins
 	end  context.CancelFunc
+	dead context.Context // ends when no program is to run any more
+	bury context.CancelFunc
 
 	mu     sync.Mutex
 	places []*place
@@ -39,6 +41,7 @@ type carrier struct {
 func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options, ids idSpace) (*carrier, error) {
 	c := &carrier{options: opt, ids: ids, pools: map[string]*socketPool{}}
 	c.life, c.end = context.WithCancel(context.Background())
+	c.dead, c.bury = context.WithCancel(context.Background())
 	c.copies.dir = filepath.Join(opt.Dir, "programs")
 	var err error
 	if c.tree, err = readHostTree(); err != nil {
@@ -172,6 +175,7 @@ func (c *carrier) End() (left []string, err error) {
 		p.close()
 	}
 	c.plane.stop()
+	c.bury()
 	var errs []error
 	for _, p := range places {
 		p.control.close()

@@ -111,12 +111,17 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 		p.control.unwatch(proc)
 		if ctx.Err() != nil {
 			// It may have started all the same.
-			_ = p.Kill(context.WithoutCancel(ctx))
+			killing, done := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+			defer done()
+			_ = p.Kill(killing)
 		}
 		return time.Time{}, err
 	}
 	return momentOf(rep.At), nil
 }
+
+// lastOutput is how long the copying of what dead programs wrote may take.
+const lastOutput = 2 * time.Second
 
 // outputs makes the pipes of a program's output and the goroutines that write it to the log.
 func (p *place) outputs(l supervise.Launch) ([]*os.File, error) {
@@ -132,7 +137,10 @@ func (p *place) outputs(l supervise.Launch) ([]*os.File, error) {
 	var copying sync.WaitGroup
 	for _, read := range readers {
 		copying.Go(func() {
+			// What was not ended holds the pipe open for ever.
+			stop := context.AfterFunc(p.c.dead, func() { _ = read.SetReadDeadline(time.Now().Add(lastOutput)) })
 			l.Log.CopyLines(read)
+			stop()
 			read.Close()
 		})
 	}
@@ -244,8 +252,13 @@ func (p *place) Listen(ctx context.Context) (net.Listener, error) {
 	return net.FileListener(files[0])
 }
 
+// removeTime bounds the end of a node's processes, for whom no caller's patience is a bound: one may be in a state that no signal ends.
+const removeTime = 10 * time.Second
+
 // Remove implements supervise.Place.
 func (p *place) Remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
 	p.c.closePools(p.node.Info.Name)
 	_, err := p.c.plane.Call(ctx, methodRemove, nameBody{p.node.Info.Name}, nil)
 	p.control.close()

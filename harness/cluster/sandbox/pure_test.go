@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/plane"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
 
@@ -60,6 +64,24 @@ func TestIDSpace(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{1234, 99}, []int{id.maps.UID.ContainerID, id.maps.GID.ContainerID})
 	require.False(t, id.Switch)
+}
+
+// TestAPlaneThatDoesNotEnd: a process in an uninterruptible state keeps the plane, and must not keep the harness.
+func TestAPlaneThatDoesNotEnd(t *testing.T) {
+	mine, theirs, err := plane.Pair()
+	require.NoError(t, err)
+	defer theirs.Close()
+	conn, err := plane.NewConn(mine)
+	require.NoError(t, err)
+	cmd := exec.Command("sleep", "1000")
+	require.NoError(t, cmd.Start())
+	synctest.Test(t, func(t *testing.T) {
+		p := &planeProcess{Client: plane.NewClient(conn, nil), proc: cmd.Process, ended: make(chan struct{})}
+		begin := time.Now()
+		p.stop()
+		require.Equal(t, stopTime+auditTime, time.Since(begin))
+	})
+	require.ErrorContains(t, cmd.Wait(), "killed")
 }
 
 // TestWhatIsTheMachinesIsNotGivenAway asks only: what would give it away would take this machine apart.

@@ -105,16 +105,28 @@ func planeAttributes(ids idSpace) *syscall.SysProcAttr {
 	return a
 }
 
-// stop ends the plane, and with it every process, rule, mount and namespace of the topology.
+// stopTime is how long the plane may take to end by itself.
+const stopTime = 5 * time.Second
+
+// stop ends the plane, and with it every process, rule, mount and namespace of the topology. It returns though a process of a node is in
+// a state that no signal ends, which keeps the plane: that is for the audit to tell.
 func (p *planeProcess) stop() {
 	_ = p.Close() // the plane ends when its connection does
-	t := time.NewTimer(5 * time.Second)
+	if p.endsWithin(stopTime) {
+		return
+	}
+	_ = p.proc.Kill() // an error says that it has just ended
+	p.endsWithin(auditTime)
+}
+
+func (p *planeProcess) endsWithin(d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-p.ended:
+		return true
 	case <-t.C:
-		_ = p.proc.Kill() // an error says that it has just ended
-		<-p.ended
+		return false
 	}
 }
 

@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -49,6 +51,30 @@ func TestUpKillStart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, st.Restarts)
 	require.NotEmpty(t, st.Pids)
+}
+
+// TestADownEndsThoughAnOutputDoesNot: what is not ended with its node holds the output of the program open.
+func TestADownEndsThoughAnOutputDoesNot(t *testing.T) {
+	c, err := sandbox.New().Up(t.Context(), &cluster.Spec{Name: "test", Services: []cluster.Service{shell("a", "exec sleep 1000")}},
+		cluster.Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	st, err := c.Status("a")
+	require.NoError(t, err)
+	held, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/1", st.Pids[0]), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer held.Close()
+	down := make(chan []string, 1)
+	go func() {
+		left, err := c.Down(context.Background())
+		assert.NoError(t, err)
+		down <- left
+	}()
+	select {
+	case left := <-down:
+		require.Empty(t, left)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it is still waited for")
+	}
 }
 
 // TestABindKeepsItsOwners: what the service must be able to write to is given to its user where it is root's, and stays whose it is where not.
