@@ -245,8 +245,21 @@ var initExecutable = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("copy this executable: %w", err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", read), to.Close()
+	defer unix.Close(read)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return "", fmt.Errorf("copy this executable: %w", err)
+	}
+	high, err := unix.FcntlInt(uintptr(read), unix.F_DUPFD_CLOEXEC, int(min(limit.Cur, highDescriptor))-1)
+	if err != nil {
+		return "", fmt.Errorf("copy this executable: %w", err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", high), to.Close()
 })
+
+// highDescriptor is above all that a plane opens: between its fork and its exec a child puts what it inherits, such as an init's trees,
+// over the low ones.
+const highDescriptor = 1 << 14
 
 func initAttributes(ids idMaps) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{
