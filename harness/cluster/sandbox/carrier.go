@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +64,8 @@ func (c *carrier) prepareLimits(spec *cluster.Spec) {
 		need = append(need, controllersOf(spec.Services[i].Limits)...)
 	}
 	if len(need) > 0 {
-		c.cgroup, c.noLimits = newRunCgroup(need)
+		slices.Sort(need)
+		c.cgroup, c.noLimits = newRunCgroup(slices.Compact(need))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,9 +41,11 @@ func findCgroupParents() (cgroupParents, error) {
 	return parseCgroups(string(own), string(mounts)), nil
 }
 
-// parseCgroups does so from the content of /proc/self/cgroup and /proc/self/mountinfo.
+// parseCgroups does so from the content of /proc/self/cgroup and /proc/self/mountinfo. Where a machine has both versions, programs join
+// those of version 1 alone.
 func parseCgroups(own, mounts string) cgroupParents {
-	p := cgroupParents{version: 2, dirs: map[string][]string{}}
+	v1 := cgroupParents{version: 1, dirs: map[string][]string{}}
+	v2 := cgroupParents{version: 2, dirs: map[string][]string{}}
 	paths := map[string]string{} // controller, "" for version 2 -> own path
 	for line := range strings.Lines(own) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -64,19 +67,19 @@ func parseCgroups(own, mounts string) cgroupParents {
 		case "cgroup":
 			for _, c := range strings.Split(a[2], ",") {
 				if slices.Contains(limitControllers, c) {
-					p.version = 1
-					p.dirs[c] = upwards(at, root, paths[c], false)
+					v1.dirs[c] = upwards(at, root, paths[c], false)
 				}
 			}
 		case "cgroup2":
 			for _, c := range limitControllers {
-				if len(p.dirs[c]) == 0 {
-					p.dirs[c] = upwards(at, root, paths[""], true)
-				}
+				v2.dirs[c] = upwards(at, root, paths[""], true)
 			}
 		}
 	}
-	return p
+	if len(v1.dirs) > 0 {
+		return v1
+	}
+	return v2
 }
 
 // upwards returns the directories from a process's own cgroup up to the mount's root. In version 2 a group with
@@ -117,19 +120,31 @@ func newRunCgroup(controllers []string) (*runCgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := fmt.Sprintf("%s%d-%d-%d", cgroupPrefix, os.Getpid(), start, cgroupNumber.Add(1))
-	g := &runCgroup{version: parents.version, dirs: map[string]string{}}
-	for _, c := range controllers {
-		if err := g.make(c, name, parents.dirs[c]); err != nil {
+	return parents.make(fmt.Sprintf("%s%d-%d-%d", cgroupPrefix, os.Getpid(), start, cgroupNumber.Add(1)), controllers, enable)
+}
+
+// make makes the cgroups of a topology: in version 2 one that has all the controllers, for a process is in one.
+func (p cgroupParents) make(name string, controllers []string, enable func(parent, dir, controller string) error) (*runCgroup, error) {
+	g := &runCgroup{version: p.version, dirs: map[string]string{}}
+	together := slices.Chunk(controllers, 1)
+	if p.version == 2 {
+		together = slices.Values([][]string{controllers})
+	} else {
+		enable = func(string, string, string) error { return nil }
+	}
+	for cs := range together {
+		if err := g.make(cs, name, p.dirs[cs[0]], enable); err != nil {
 			return nil, errors.Join(err, g.remove())
 		}
 	}
 	return g, nil
 }
 
-func (g *runCgroup) make(controller, name string, parents []string) error {
+// make makes the cgroup for controllers in the first parent that can have it.
+func (g *runCgroup) make(controllers []string, name string, parents []string, enable func(parent, dir, controller string) error) error {
+	what := strings.Join(controllers, ", ")
 	if len(parents) == 0 {
-		return fmt.Errorf("no cgroup hierarchy has the controller %s", controller)
+		return fmt.Errorf("no cgroup hierarchy has the controller %s", what)
 	}
 	var errs []error
 	for _, parent := range parents {
@@ -138,26 +153,23 @@ func (g *runCgroup) make(controller, name string, parents []string) error {
 		if errors.Is(err, fs.ErrExist) {
 			err = nil // of another controller
 		}
-		if err == nil && g.version == 2 {
-			err = enable(parent, dir, controller)
+		for _, c := range controllers {
+			if err == nil {
+				err = enable(parent, dir, c)
+			}
 		}
 		if err == nil {
-			g.dirs[controller] = dir
+			for _, c := range controllers {
+				g.dirs[c] = dir
+			}
 			return nil
 		}
-		if !slices.Contains(mapValues(g.dirs), dir) {
+		if !slices.Contains(slices.Collect(maps.Values(g.dirs)), dir) {
 			_ = os.Remove(dir)
 		}
 		errs = append(errs, err)
 	}
-	return fmt.Errorf("no cgroup can be made for %s: %w", controller, errors.Join(errs...))
-}
-
-func mapValues(m map[string]string) (v []string) {
-	for _, x := range m {
-		v = append(v, x)
-	}
-	return v
+	return fmt.Errorf("no cgroup can be made for %s: %w", what, errors.Join(errs...))
 }
 
 // enable hands a controller of version 2 down to the children of parent and of dir.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -116,12 +117,39 @@ func TestParseCgroups(t *testing.T) {
 	require.Equal(t, nodeinit.CgroupVersion(1), v1.version)
 	require.Equal(t, []string{"/sys/fs/cgroup/memory/user", "/sys/fs/cgroup/memory"}, v1.dirs["memory"])
 	require.Equal(t, []string{"/sys/fs/cgroup/cpu"}, v1.dirs["cpu"])
+	require.Empty(t, v1.dirs["pids"], "programs join one version")
 	v2 := parseCgroups("0::/user.slice/app.scope\n", "30 25 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n")
 	require.Equal(t, nodeinit.CgroupVersion(2), v2.version)
 	require.Equal(t, []string{"/sys/fs/cgroup/user.slice", "/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/app.scope"}, v2.dirs["cpu"],
 		"a group that has processes cannot hand controllers down")
 	inside := parseCgroups("0::/\n", "30 25 0:26 /docker/x /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
 	require.Equal(t, []string{"/sys/fs/cgroup"}, inside.dirs["memory"])
+}
+
+// TestOneCgroupForAllLimits: in version 2 a program is in one cgroup, which must have all that the limits need.
+func TestOneCgroupForAllLimits(t *testing.T) {
+	some, all := t.TempDir(), t.TempDir()
+	parents := cgroupParents{version: 2, dirs: map[string][]string{}}
+	for _, c := range limitControllers {
+		parents.dirs[c] = []string{some, all}
+	}
+	noCPU := func(parent, _, controller string) error {
+		if parent == some && controller == "cpu" {
+			return errors.New("not delegated")
+		}
+		return nil
+	}
+	g, err := parents.make("run", []string{"memory", "cpu"}, noCPU)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"memory": filepath.Join(all, "run"), "cpu": filepath.Join(all, "run")}, g.dirs)
+	require.NoDirExists(t, filepath.Join(some, "run"))
+	require.NoError(t, g.remove())
+
+	parents.dirs["memory"] = []string{some}
+	g, err = parents.make("run", []string{"memory", "cpu"}, noCPU)
+	require.Nil(t, g)
+	require.EqualError(t, err, "no cgroup can be made for memory, cpu: not delegated")
+	require.NoDirExists(t, filepath.Join(some, "run"))
 }
 
 func TestCheckTellsAll(t *testing.T) {
