@@ -16,8 +16,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
 
-// cgroupPrefix begins the names of the sandbox's cgroups: gauntlet-PID-START-N, where PID and START (its start time)
-// are those of the harness, so that Clean can tell whether it lives.
+// cgroupPrefix begins the names of the sandbox's cgroups: see ownName.
 const cgroupPrefix = "gauntlet-"
 
 var limitControllers = []string{"cpu", "memory", "pids"}
@@ -116,11 +115,11 @@ func newRunCgroup(controllers []string) (*runCgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	start, err := startTime(os.Getpid())
+	name, err := ownName(cgroupPrefix)
 	if err != nil {
 		return nil, err
 	}
-	return parents.make(fmt.Sprintf("%s%d-%d-%d", cgroupPrefix, os.Getpid(), start, cgroupNumber.Add(1)), controllers, enable)
+	return parents.make(name+strconv.FormatInt(cgroupNumber.Add(1), 10), controllers, enable)
 }
 
 // make makes the cgroups of a topology: in version 2 one that has all the controllers, for a process is in one.

@@ -61,9 +61,16 @@ func Doctor(ctx context.Context) []Stage {
 	return report
 }
 
+// doctorPrefix begins the names of the doctor's directories: see ownName.
+const doctorPrefix = "gauntlet-doctor-"
+
 // try starts a node, talks to it and breaks a link, and returns the stage that failed.
 func try(ctx context.Context) (stage string, err error) {
-	dir, err := os.MkdirTemp("", "gauntlet-doctor-")
+	name, err := ownName(doctorPrefix)
+	if err != nil {
+		return "files", err
+	}
+	dir, err := os.MkdirTemp("", name)
 	if err != nil {
 		return "files", fmt.Errorf("make a directory for the logs: %w", err)
 	}

@@ -180,6 +180,25 @@ func TestNodeAddresses(t *testing.T) {
 	require.Error(t, err)
 }
 
+// TestCleanRemovesDeadDoctors leaves what a living doctor uses, and what is none of it.
+func TestCleanRemovesDeadDoctors(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	name, err := ownName(doctorPrefix)
+	require.NoError(t, err)
+	living, err := os.MkdirTemp("", name)
+	require.NoError(t, err)
+	foreign := filepath.Join(os.TempDir(), doctorPrefix+"notes")
+	require.NoError(t, os.Mkdir(foreign, 0o755))
+	dead := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d-1-123456789", doctorPrefix, os.Getpid()))
+	require.NoError(t, os.MkdirAll(filepath.Join(dead, "logs"), 0o755))
+	removed, err := Clean()
+	require.NoError(t, err)
+	require.Contains(t, removed, "directory "+dead)
+	require.NoDirExists(t, dead)
+	require.DirExists(t, living)
+	require.DirExists(t, foreign)
+}
+
 // TestCleanLeavesTheLiving removes the cgroups of a dead harness and no other.
 func TestCleanLeavesTheLiving(t *testing.T) {
 	if err := tryCgroup("memory"); err != nil {
