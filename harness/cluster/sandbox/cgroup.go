@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
 )
@@ -195,33 +197,63 @@ func (g *runCgroup) remove() error {
 	}
 	var errs []error
 	for _, dir := range g.dirs {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, removeCgroup(filepath.Join(dir, initsCgroup)), removeCgroup(dir))
 	}
 	return errors.Join(errs...)
 }
 
-// nodeCgroup limits the programs of one node. In version 1 its init stays outside. A nil one limits nothing.
+func removeCgroup(dir string) error {
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// initsCgroup is where the inits of limited nodes are in version 2, beside the nodes' own. No node can have this name.
+const initsCgroup = "(inits)"
+
+// nodeCgroup limits the programs of one node. Its init stays outside: it must not be what the limit hits. A nil one
+// limits nothing.
 type nodeCgroup struct {
 	version nodeinit.CgroupVersion
 	dirs    map[string]string
 	ooms    int64
 }
 
-// node makes the cgroup of a node with its limits.
-func (g *runCgroup) node(name string, l cluster.Limits) (*nodeCgroup, error) {
-	n := &nodeCgroup{version: g.version, dirs: map[string]string{}}
-	for _, c := range controllersOf(l) {
-		n.dirs[c] = filepath.Join(g.dirs[c], name)
-		if err := os.Mkdir(n.dirs[c], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, errors.Join(fmt.Errorf("limit node %s: %w", name, err), n.remove())
-		}
+// node makes the cgroup of a node with its limits. owner is who its init is on this machine.
+func (g *runCgroup) node(name string, l cluster.Limits, owner int) (*nodeCgroup, error) {
+	n, err := g.room(name, controllersOf(l), owner)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("limit node %s: %w", name, err), n.remove())
 	}
 	for _, s := range n.settings(l) {
 		err := os.WriteFile(filepath.Join(n.dirs[s.controller], s.file), []byte(s.value), 0)
 		if err != nil && !s.optional {
 			return nil, errors.Join(fmt.Errorf("limit node %s: %w", name, err), n.remove())
+		}
+	}
+	return n, nil
+}
+
+// room makes the cgroup of a node. In version 2 the init moves no process but starts it there, for which it must be allowed to write to
+// the cgroup and to the one above that its own is in too.
+func (g *runCgroup) room(name string, controllers []string, owner int) (*nodeCgroup, error) {
+	n := &nodeCgroup{version: g.version, dirs: map[string]string{}}
+	for _, c := range controllers {
+		n.dirs[c] = filepath.Join(g.dirs[c], name)
+		if err := os.Mkdir(n.dirs[c], 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return n, err
+		}
+		if g.version == 1 {
+			continue
+		}
+		if err := os.Mkdir(filepath.Join(g.dirs[c], initsCgroup), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return n, err
+		}
+		for _, dir := range []string{g.dirs[c], n.dirs[c]} {
+			if err := os.Chown(filepath.Join(dir, "cgroup.procs"), owner, -1); err != nil {
+				return n, err
+			}
 		}
 	}
 	return n, nil
@@ -266,26 +298,33 @@ func (n *nodeCgroup) settings(l cluster.Limits) (s []cgroupSetting) {
 	return s
 }
 
-// open returns what the init needs for its programs to join: the tasks files of version 1, the cgroup.procs of version 2.
-func (n *nodeCgroup) open() (nodeinit.CgroupVersion, []*os.File, error) {
+// open returns what the init needs for its programs to join: the tasks files of version 1; in version 2 the cgroup.procs of
+// its own cgroup and the directory of the programs'.
+func (n *nodeCgroup) open() (version nodeinit.CgroupVersion, files []*os.File, err error) {
 	if n == nil {
 		return 0, nil, nil
 	}
-	var files []*os.File
+	add := func(path string, flags int) {
+		var f *os.File
+		if err == nil {
+			f, err = os.OpenFile(path, flags, 0)
+		}
+		if err == nil {
+			files = append(files, f)
+		}
+	}
 	for _, dir := range n.dirs {
-		path := dir + "/cgroup.procs"
 		if n.version == 1 {
-			path = dir + "/tasks"
+			add(dir+"/tasks", os.O_WRONLY)
+			continue
 		}
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			closeFiles(files)
-			return 0, nil, fmt.Errorf("open a node's cgroup: %w", err)
-		}
-		files = append(files, f)
-		if n.version == 2 {
-			break // one directory has all controllers
-		}
+		add(filepath.Join(filepath.Dir(dir), initsCgroup, "cgroup.procs"), os.O_WRONLY)
+		add(dir, unix.O_PATH|unix.O_DIRECTORY)
+		break // one directory has all controllers
+	}
+	if err != nil {
+		closeFiles(files)
+		return 0, nil, fmt.Errorf("open a node's cgroup: %w", err)
 	}
 	return n.version, files, nil
 }
@@ -322,9 +361,7 @@ func (n *nodeCgroup) remove() error {
 	}
 	var errs []error
 	for _, dir := range n.dirs {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, removeCgroup(dir))
 	}
 	return errors.Join(errs...)
 }

@@ -94,6 +94,14 @@ type idMaps struct {
 // outside returns the id on this machine of an id of the nodes. An ordinary user has no other than its own.
 func (s idSpace) outside(id int) int { return s.base + id }
 
+// init returns the id on this machine of the nodes' inits.
+func (s idSpace) init() int {
+	if s.one {
+		return os.Geteuid()
+	}
+	return s.outside(0)
+}
+
 // inside returns the id in a node that things get which are to belong to id: where there is only one, that.
 func (id identity) inside(want int) (uid, gid int) {
 	if !id.Switch {

@@ -34,6 +34,20 @@ type place struct {
 
 // Make implements supervise.Carrier: a node's network, init and root.
 func (c *carrier) Make(ctx context.Context, n *supervise.Node) (supervise.Place, error) {
+	p, setup, err := c.found(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if s := n.Service; c.cgroup != nil && s != nil && s.Limits != (cluster.Limits{}) {
+		if p.cgroup, err = c.cgroup.node(n.Info.Name, s.Limits, c.ids.init()); err != nil {
+			return p, err
+		}
+	}
+	return p, p.furnish(ctx, setup)
+}
+
+// found makes a node's network and init, and says what the init is to make its root of.
+func (c *carrier) found(ctx context.Context, n *supervise.Node) (*place, *nodeinit.Setup, error) {
 	p := &place{c: c, node: n}
 	user := ""
 	if n.Service != nil {
@@ -41,41 +55,35 @@ func (c *carrier) Make(ctx context.Context, n *supervise.Node) (supervise.Place,
 	}
 	var err error
 	if p.user, err = c.ids.identify(user); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	root := rootPlan{tree: c.tree, ids: c.ids, user: p.user, service: n.Service, bin: c.options.Bin, volumes: c.options.Volumes,
 		host: n.Hostname(), addr: n.Info.Addr, copies: &c.copies}
 	if err := root.make(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	add := addBody{Name: n.Info.Name, Index: n.Index, Addr: n.Info.Addr, IDs: p.user.maps, Trees: root.trees, Names: n.Names()}
 	var reply addReply
 	files, err := c.plane.Call(ctx, methodAdd, add, &reply)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(files) != 1 {
 		closeFiles(files)
-		return nil, fmt.Errorf("make node %s: the plane sent %d descriptors, want 1", n.Info.Name, len(files))
+		return nil, nil, fmt.Errorf("make node %s: the plane sent %d descriptors, want 1", n.Info.Name, len(files))
 	}
 	p.initPid = reply.Pid
 	if p.control, err = newControl(files[0]); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c.mu.Lock()
 	c.places = append(c.places, p)
 	c.mu.Unlock()
-	return p, p.furnish(ctx, &root.setup)
+	return p, &root.setup, nil
 }
 
-// furnish gives the node its root and its limits.
-func (p *place) furnish(ctx context.Context, setup *nodeinit.Setup) (err error) {
-	s := p.node.Service
-	if p.c.cgroup != nil && s != nil && s.Limits != (cluster.Limits{}) {
-		if p.cgroup, err = p.c.cgroup.node(p.node.Info.Name, s.Limits); err != nil {
-			return err
-		}
-	}
+// furnish gives the node its root, and its programs their cgroup.
+func (p *place) furnish(ctx context.Context, setup *nodeinit.Setup) error {
 	version, files, err := p.cgroup.open()
 	if err != nil {
 		return err

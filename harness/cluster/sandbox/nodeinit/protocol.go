@@ -70,7 +70,7 @@ type Setup struct {
 	Tmpfs []Tmpfs  `json:"tmpfs,omitempty"`
 	Files []File   `json:"files,omitempty"`
 	// Cgroups says how programs join the node's cgroups, whose files come as descriptors: the tasks files of version
-	// 1 (any number), or the cgroup.procs of version 2 (one).
+	// 1 (any number), or, of version 2, the cgroup.procs of the init's own and the directory of the programs'.
 	Cgroups CgroupVersion `json:"cgroups,omitempty"`
 }
 

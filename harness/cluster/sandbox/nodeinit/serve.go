@@ -85,7 +85,7 @@ func (s *server) setup(c *Setup, fds []int) error {
 	if c.Cgroups == 0 {
 		return nil
 	}
-	return s.spawner.join(fds)
+	return s.spawner.join(c.Cgroups, fds)
 }
 
 func (s *server) reply(r Reply) {

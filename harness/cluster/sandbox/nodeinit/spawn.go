@@ -17,6 +17,7 @@ import (
 type spawner struct {
 	children *children
 	work     chan func()
+	cgroup   int // the directory of the programs' cgroup of version 2, in which they are started; 0: none
 }
 
 func newSpawner(c *children) *spawner {
@@ -56,9 +57,19 @@ func disarm() {
 	_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
-// join moves the spawner's thread into cgroups of version 1, or the init into that of version 2, which knows no
-// threads. The kernel asks for the rights of who opened the files.
-func (s *spawner) join(files []int) (err error) {
+// join moves the spawner's thread into cgroups of version 1. Version 2 knows no threads: there the init moves into one of its
+// own, the first, and starts programs in the second. The kernel asks for the rights of who opened the files, and for a
+// start in a cgroup for the init's own.
+func (s *spawner) join(version CgroupVersion, files []int) (err error) {
+	if version == 2 {
+		if len(files) != 2 {
+			return fmt.Errorf("join the node's cgroup: %d descriptors, want 2", len(files))
+		}
+		if s.cgroup, err = unix.FcntlInt(uintptr(files[1]), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("keep the programs' cgroup: %w", err)
+		}
+		files = files[:1]
+	}
 	s.do(func() {
 		for _, fd := range files {
 			if _, werr := unix.Write(fd, []byte("0")); werr != nil {
@@ -131,9 +142,9 @@ func (s *spawner) forget() error {
 	return nil
 }
 
-// attributes gives the program a session of its own and makes it its user.
+// attributes gives the program a session and a cgroup of its own and makes it its user.
 func (s *spawner) attributes(u User) *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Setsid: true}
+	a := &syscall.SysProcAttr{Setsid: true, UseCgroupFD: s.cgroup != 0, CgroupFD: s.cgroup}
 	if u.Switch {
 		groups := make([]uint32, len(u.Groups))
 		for i, g := range u.Groups {
