@@ -18,11 +18,11 @@ type zone struct {
 	mu    sync.Mutex
 	addrs map[string][]netip.Addr // by name, lower case, without the final dot
 	names map[netip.Addr]string   // of a node
-	turn  int
+	turns map[string]int          // of each name in addrs: questions for its addresses so far
 }
 
 func newZone() *zone {
-	return &zone{addrs: map[string][]netip.Addr{}, names: map[netip.Addr]string{}}
+	return &zone{addrs: map[string][]netip.Addr{}, names: map[netip.Addr]string{}, turns: map[string]int{}}
 }
 
 func (z *zone) add(n Node) {
@@ -42,6 +42,7 @@ func (z *zone) remove(n Node) {
 		z.addrs[name] = slices.DeleteFunc(z.addrs[name], func(a netip.Addr) bool { return a == n.Addr })
 		if len(z.addrs[name]) == 0 {
 			delete(z.addrs, name)
+			delete(z.turns, name)
 		}
 	}
 }
@@ -57,16 +58,18 @@ func uniqueNames(n Node) []string {
 	return names
 }
 
-// lookup returns the addresses of a name, beginning with another one at each call.
-func (z *zone) lookup(name string) []netip.Addr {
+// lookup returns the addresses of a name, for next beginning with another one than at the last such call for that name.
+func (z *zone) lookup(name string, next bool) []netip.Addr {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	as := z.addrs[name]
 	if len(as) == 0 {
 		return nil
 	}
-	z.turn++
-	k := z.turn % len(as)
+	if next {
+		z.turns[name]++
+	}
+	k := z.turns[name] % len(as)
 	return append(slices.Clone(as[k:]), as[:k]...)
 }
 
@@ -99,7 +102,8 @@ func (z *zone) answer(q *dns.Msg) *dns.Msg {
 		}
 		return m
 	}
-	as := z.lookup(name)
+	// Only questions for addresses take turns: a resolver asks for A and AAAA, and would begin with every other one.
+	as := z.lookup(name, question.Qtype == dns.TypeA)
 	if len(as) == 0 {
 		m.Rcode = dns.RcodeNameError
 	}

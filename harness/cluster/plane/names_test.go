@@ -34,13 +34,21 @@ func TestZone(t *testing.T) {
 	require.Equal(t, []string{"10.99.0.1"}, addrsIn(ask(z, "orders-1.", dns.TypeA)))
 	require.Equal(t, []string{"10.99.0.1"}, addrsIn(ask(z, "ORDERS-1.", dns.TypeA)))
 	require.Equal(t, []string{"10.99.0.3"}, addrsIn(ask(z, "store.", dns.TypeA)), "once, though service and node share the name")
-	first := map[string]int{}
-	for range 10 {
-		as := addrsIn(ask(z, "orders.", dns.TypeA))
-		require.ElementsMatch(t, []string{"10.99.0.1", "10.99.0.2"}, as)
-		first[as[0]]++
+	for _, beside := range []string{"", "orders.", "store."} { // a resolver asks for A and AAAA; others ask for other names
+		first := map[string]int{}
+		for range 10 {
+			as := addrsIn(ask(z, "orders.", dns.TypeA))
+			require.ElementsMatch(t, []string{"10.99.0.1", "10.99.0.2"}, as)
+			first[as[0]]++
+			switch beside {
+			case "orders.":
+				require.Empty(t, ask(z, beside, dns.TypeAAAA).Answer)
+			case "store.":
+				require.Len(t, ask(z, beside, dns.TypeA).Answer, 1)
+			}
+		}
+		require.Equal(t, map[string]int{"10.99.0.1": 5, "10.99.0.2": 5}, first, "they take turns, whatever is asked beside: %q", beside)
 	}
-	require.Equal(t, map[string]int{"10.99.0.1": 5, "10.99.0.2": 5}, first, "they take turns")
 	require.Zero(t, ask(z, "orders.", dns.TypeA).Answer[0].Header().Ttl)
 
 	for _, typ := range []uint16{dns.TypeAAAA, dns.TypeMX, dns.TypeHTTPS} {
