@@ -38,9 +38,16 @@ type proxy2 struct {
 	window uint32 // what it grants for each
 	credit uint32 // what is to be granted to the client again
 	own    []byte // frames of ours for the client
+	owed   []owed // the answers in own
 	partly bool   // a frame of the server is passed on in part: nothing of ours can come now
 	// greeted: the server's SETTINGS went to the client, which are to be the first frame that it sees.
 	greeted bool
+}
+
+// owed is an answer that is not on its way to the client yet.
+type owed struct {
+	answer *Answer
+	call   Call
 }
 
 func newProxy2(p *Proxy) *proxy2 {
@@ -134,7 +141,7 @@ func (c *proxy2) up(b []byte) (why string) {
 		b = b[len(preface):]
 	}
 	why = c.fromClient.read(b, c.takeUp)
-	if len(c.own) > 0 || c.credit > 0 {
+	if why == "" && (len(c.own) > 0 || c.credit > 0) {
 		c.flush()
 		c.p.wakeDown()
 	}
@@ -282,7 +289,7 @@ func (c *proxy2) reply(id uint32, a *Answer, call Call, ended bool) {
 	if !ended { // RFC 9113 8.1: the rest of the request is not wanted, and that is no error
 		c.own = appendFrame(c.own, http2.FrameRSTStream, 0, id, make([]byte, 4))
 	}
-	c.p.given(a, call)
+	c.owed = append(c.owed, owed{a, call})
 }
 
 // percent encodes a message as gRPC asks for.
@@ -298,9 +305,10 @@ func percent(s string) string {
 	return b.String()
 }
 
-// flush has frames of ours go to the client, where none of the server's is passed on in part.
+// flush has frames of ours go to the client, where none of the server's is passed on in part and none was the last. Answers count
+// only then: what waits here may never go.
 func (c *proxy2) flush() {
-	if c.partly || !c.greeted {
+	if c.partly || !c.greeted || c.p.over {
 		return
 	}
 	if c.credit > 0 {
@@ -309,11 +317,16 @@ func (c *proxy2) flush() {
 	}
 	c.p.toClient = append(c.p.toClient, c.own...)
 	c.own = c.own[:0]
+	for _, o := range c.owed {
+		c.p.given(o.answer, o.call)
+	}
+	c.owed = nil
 }
 
 func (c *proxy2) down(b []byte) (why string) {
-	why = c.fromServer.read(b, c.takeDown)
-	c.flush()
+	if why = c.fromServer.read(b, c.takeDown); why == "" {
+		c.flush()
+	}
 	return why
 }
 

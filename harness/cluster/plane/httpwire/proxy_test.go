@@ -9,12 +9,15 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // every answers each nth request whose path has a prefix.
@@ -232,6 +235,57 @@ func TestProxyOnHTTP1Details(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(all), "503")
 	})
+}
+
+// TestProxyCountsAnswersThatGoOut has answers wait, over HTTP/2, for the server's first frame and for the rest of another.
+func TestProxyCountsAnswersThatGoOut(t *testing.T) {
+	var injected []Call
+	given := 0
+	p := NewProxy(Config{
+		Now: now, Choose: func(Request) *Answer { return &Answer{Status: 503, Given: func() { given++ }} },
+		Injected: func(c Call) { injected = append(injected, c) },
+		WakeUp:   func() {}, WakeDown: func() {}, EndUp: func() {}, Reset: func() { require.Fail(t, "it is reset") },
+	})
+	var block bytes.Buffer
+	h := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "h"}} {
+		require.NoError(t, h.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+	}
+	ask := func(id uint32) []byte {
+		return appendFrame(nil, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, id, block.Bytes())
+	}
+	settings := appendFrame(nil, http2.FrameSettings, 0, 0, nil)
+	data := appendFrame(nil, http2.FrameData, 0, 99, []byte("data"))
+	answers := func(b []byte) (n int) {
+		fr := http2.NewFramer(nil, bytes.NewReader(b))
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return n
+			}
+			if f.Header().Type == http2.FrameHeaders {
+				n++
+			}
+		}
+	}
+
+	p.Up(slices.Concat([]byte(preface), settings, ask(1), ask(3)))
+	require.Empty(t, p.Down(nil))
+	require.Zero(t, given, "the server's SETTINGS have not come")
+	require.Equal(t, 2, answers(p.Down(settings)))
+	require.Equal(t, 2, given)
+	p.Down(data[:len(data)-1])
+	p.Up(ask(5))
+	require.Empty(t, p.Down(nil))
+	require.Equal(t, 2, given, "a frame of the server's has come in part")
+	require.Equal(t, 1, answers(p.Down(data[len(data)-1:])[1:]))
+	require.Equal(t, 3, given)
+	p.Down(data[:len(data)-1])
+	p.Up(ask(7))
+	require.Empty(t, p.DownEnd())
+	p.Up(nil)
+	require.Equal(t, 3, given, "the server has ended before the rest of it")
+	require.Len(t, injected, 3)
 }
 
 func TestProxyCarriesWhatIsNoHTTP(t *testing.T) {
