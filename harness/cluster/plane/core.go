@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +20,11 @@ import (
 const (
 	coreTable          = 100 // routing table that delivers packets with coreMark
 	defaultDialTimeout = 30 * time.Second
+
+	// firstAnswer is how long a server's answer to the first SYN takes at most, beside what rules delay it: the kernel repeats a SYN
+	// after 1 s.
+	firstAnswer = 900 * time.Millisecond
+	lookAgain   = 50 * time.Millisecond
 )
 
 // core is the link core: TCP connections of some links end here and begin anew, with the addresses and ports of both
@@ -32,6 +39,7 @@ type core struct {
 
 	names  sync.Map // of the nodes, by address
 	probes sync.Map // where the harness listens for probes
+	delays sync.Map // the longest that rules hold a packet back, by link
 
 	mu    sync.Mutex
 	taps  func(tapConn) tap // the tap of a new connection, or nil
@@ -157,11 +165,11 @@ func (c *core) leave(cc *coreConn) {
 	c.mu.Unlock()
 }
 
-// dial connects to the server from the client's own address and port. It gives up when the client was reset meanwhile.
+// dial connects to the server from the client's own address and port. It gives up when the client has meanwhile.
 func (c *core) dial(cc *coreConn) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(cc.ctx, c.timeout)
 	defer cancel()
-	stop := watchReset(cc.client, cancel)
+	stop := c.watchClient(cc, cancel)
 	defer stop()
 	from, to := addrOf(cc.client.RemoteAddr()), addrOf(cc.client.LocalAddr())
 	d := net.Dialer{KeepAlive: -1, LocalAddr: net.TCPAddrFromAddrPort(from), Control: control(transparent, samePort, resetOnClose)}
@@ -183,28 +191,51 @@ func (c *core) dial(cc *coreConn) (*net.TCPConn, error) {
 	return server, nil
 }
 
-// watchReset calls f when the peer resets conn, until the returned function is called.
-func watchReset(conn *net.TCPConn, f func()) (stop func()) {
-	rc, err := conn.SyscallConn()
+// watchClient calls giveUp when the client has given up, until the returned function is called: when it has reset the connection, or
+// ended its stream although the server's first answer, or what asked for it, was lost. Without the core that client would not have been
+// connected yet, and what it sent would not exist: it must not reach the server when the link heals. The price is that a client which
+// ends its own half alone, and waits for an answer, is reset over so slow a handshake.
+func (c *core) watchClient(cc *coreConn, giveUp func()) (stop func()) {
+	rc, err := cc.client.SyscallConn()
 	if err != nil {
 		return func() {}
 	}
+	var stopped atomic.Bool
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		// The function is called again whenever something comes; it reads nothing.
-		err := rc.Read(func(fd uintptr) bool {
-			const closed = 7 // TCP_CLOSE
-			info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
-			return err != nil || info.State == closed
-		})
-		if err == nil {
-			f()
+		for {
+			// The time alone may tell, when nothing comes any more. It is set before the flag is read: whoever stops this sets the
+			// flag and then the deadline.
+			_ = cc.client.SetReadDeadline(time.Now().Add(lookAgain))
+			if stopped.Load() {
+				return
+			}
+			// The function is called at once and again whenever something comes; it reads nothing.
+			err := rc.Read(func(fd uintptr) bool {
+				const closed = 7 // TCP_CLOSE
+				info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+				return err != nil || info.State == closed || info.State == closeWait && c.unanswered(cc)
+			})
+			if err == nil {
+				giveUp()
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				return
+			}
 		}
 	})
 	return func() {
-		_ = conn.SetReadDeadline(longAgo) // the pipes begin with setting it anew
+		stopped.Store(true)
+		_ = cc.client.SetReadDeadline(longAgo) // the pipes begin with setting it anew
 		watching.Wait()
 	}
+}
+
+// unanswered says that the first SYN to the server of a connection was lost, or the answer to it.
+func (c *core) unanswered(cc *coreConn) bool {
+	held, _ := c.delays.Load(AddrLink{From: cc.link.To, To: cc.link.From}) // the core's own packets pass by the rules
+	delay, _ := held.(time.Duration)
+	return time.Since(cc.began) > firstAnswer+delay
 }
 
 // changeTimeout is how long a change waits for the connections that exist. They take it within microseconds, except on

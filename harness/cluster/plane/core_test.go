@@ -174,6 +174,48 @@ func TestCoreIsNotHeldUp(t *testing.T) {
 	})
 }
 
+// TestWhatAClientGaveUpNeverArrives has clients end their connections while the server's answers are lost, as those do whose time is
+// up: on a link without the core they would not even be connected.
+func TestWhatAClientGaveUpNeverArrives(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		var accepted atomic.Int64
+		serve(t, b.listen(9000), func(c *net.TCPConn) {
+			accepted.Add(1)
+			echo(c)
+		})
+		ask := func() *net.TCPConn {
+			c := a.mustDial(b, 9000)
+			_, err := io.WriteString(c, "request")
+			require.NoError(t, err)
+			return c
+		}
+		id := s.apply(ruleDrop, s.link(2, 1))
+		stays, early, late := ask(), ask(), ask()
+		require.NoError(t, early.Close())
+		until(t, "who has closed before the second SYN is forgotten", func() bool { return s.coreConns() == 2 })
+		require.NoError(t, late.Close())
+		until(t, "who has closed after it is forgotten", func() bool { return s.coreConns() == 1 })
+		s.remove(id)
+		require.NoError(t, stays.SetReadDeadline(time.Now().Add(10*time.Second)))
+		got := make([]byte, len("request"))
+		_, err := io.ReadFull(stays, got)
+		require.NoError(t, err, "who has waited is served")
+		require.EqualValues(t, 1, accepted.Load())
+
+		// A handshake that is slow by a rule is another matter: who has ended its half of the stream gets its answer.
+		id = s.apply(ruleDelay(1200*time.Millisecond), s.link(2, 1))
+		half := ask()
+		require.NoError(t, half.CloseWrite())
+		require.NoError(t, half.SetReadDeadline(time.Now().Add(10*time.Second)))
+		got, err = io.ReadAll(half)
+		require.NoError(t, err)
+		require.Equal(t, "request", string(got))
+		s.remove(id)
+	})
+}
+
 func TestCoreGivesADialUp(t *testing.T) {
 	inPlane(t, func() {
 		s := newStarWith(t, 2, Config{DialTimeout: time.Second})

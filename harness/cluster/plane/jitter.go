@@ -50,9 +50,15 @@ func delayOf(d cluster.Delay, stream, n uint64) time.Duration {
 	default:
 		v = 2*u - 1
 	}
-	v = min(max(v, -4), 4) // where netem's tables end
+	v = min(max(v, -tableEnd), tableEnd)
 	return max(0, d.Time+time.Duration(v*float64(d.Jitter)))
 }
+
+// tableEnd is where netem's tables end, in units of jitter.
+const tableEnd = 4
+
+// longestOf is the least that no delayOf exceeds, whatever the distribution.
+func longestOf(d cluster.Delay) time.Duration { return d.Time + tableEnd*d.Jitter }
 
 // streamOf gives each link of a rule draws of its own.
 func streamOf(seed uint64, l AddrLink) uint64 {

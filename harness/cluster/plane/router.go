@@ -442,17 +442,20 @@ func (r *Router) markOf(l AddrLink) uint32 {
 	return m
 }
 
-// setDelays tells the queue which delays hold on links.
+// setDelays tells the queue which delays hold on links, and the core how long they may be.
 func (r *Router) setDelays(links []AddrLink) {
 	change := make(map[uint32][]*delayRule, len(links))
 	for _, l := range links {
 		m := r.markOf(l)
 		change[m] = nil
+		var most time.Duration
 		for _, ru := range r.rules.links[l] {
 			if ru.does == delay {
 				change[m] = append(change[m], ru.delayOn(l))
+				most += longestOf(*ru.what.Delay)
 			}
 		}
+		r.core.delays.Store(l, most)
 	}
 	r.queue.set(change)
 }
