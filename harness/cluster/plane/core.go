@@ -46,6 +46,8 @@ type core struct {
 	conns map[*coreConn]struct{}
 	rules map[AddrLink][]*toxicLink
 	count map[AddrLink]uint64 // connections that came
+	// refused are links whose connections are being reset, as often as that is: what the kernel has accepted before is reset too.
+	refused map[AddrLink]int
 }
 
 func newCore(timeout time.Duration) (*core, error) {
@@ -63,6 +65,7 @@ func newCore(timeout time.Duration) (*core, error) {
 	c := &core{
 		listener: l.(*net.TCPListener), timeout: timeout,
 		conns: map[*coreConn]struct{}{}, rules: map[AddrLink][]*toxicLink{}, count: map[AddrLink]uint64{},
+		refused: map[AddrLink]int{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.running.Go(c.accept)
@@ -141,6 +144,9 @@ func (c *core) enter(conn *net.TCPConn) *coreConn {
 	cc.n = c.count[cc.link]
 	c.count[cc.link]++
 	c.conns[cc] = struct{}{}
+	if c.refused[cc.link] > 0 {
+		cc.cancel()
+	}
 	return cc
 }
 
@@ -289,18 +295,39 @@ func await(taken []<-chan struct{}) {
 	}
 }
 
-// end resets the connections that match and returns how many there were.
-func (c *core) end(match func(AddrLink) bool) int {
+// end resets the connections that match.
+func (c *core) end(match func(AddrLink) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := 0
 	for cc := range c.conns {
 		if match(cc.link) {
-			n++
 			cc.cancel()
 		}
 	}
-	return n
+}
+
+// refuse resets the connections of links, those too that wait in the kernel to be taken, until release.
+func (c *core) refuse(links []AddrLink) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range links {
+		c.refused[l]++
+	}
+	for cc := range c.conns {
+		if c.refused[cc.link] > 0 {
+			cc.cancel()
+		}
+	}
+}
+
+func (c *core) release(links []AddrLink) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range links {
+		if c.refused[l]--; c.refused[l] == 0 {
+			delete(c.refused, l)
+		}
+	}
 }
 
 func (c *core) close() error {

@@ -22,6 +22,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func ruleLatency(stream string, ms, jitter int, toxicity float64) cluster.Rule {
@@ -213,6 +214,38 @@ func TestWhatAClientGaveUpNeverArrives(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "request", string(got))
 		s.remove(id)
+	})
+}
+
+// TestAResetFindsWhatTheCoreHasNotTaken has a connection wait in the kernel, for a descriptor, when a reset begins.
+func TestAResetFindsWhatTheCoreHasNotTaken(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		serve(t, b.listen(9000), echo)
+		var fd int
+		var err error
+		a.in(func() { fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
+		require.NoError(t, err)
+		defer unix.Close(fd)
+		var limit unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}))
+		require.NoError(t, unix.Connect(fd, &unix.SockaddrInet4{Addr: b.addr.As4(), Port: 9000}))
+		_, err = unix.Write(fd, []byte("request"))
+		require.NoError(t, err)
+		require.Zero(t, s.coreConns())
+
+		id, err := s.r.refuse(t.Context(), bothWays([]AddrLink{s.link(1, 2)}))
+		require.NoError(t, err)
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		patience := unix.NsecToTimeval(patient.Nanoseconds())
+		require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience))
+		_, err = unix.Read(fd, make([]byte, 1))
+		require.ErrorIs(t, err, unix.ECONNRESET)
+		require.NoError(t, s.r.release(t.Context(), id))
+		_, err = roundTrip(a.mustDial(b, 9000), patient)
+		require.NoError(t, err)
 	})
 }
 

@@ -191,7 +191,7 @@ func (r *Router) refuse(_ context.Context, links []AddrLink) (uint64, error) {
 	r.lastRefusal++
 	r.refusals[r.lastRefusal] = links
 	// The core resets its connections itself; what it has not connected yet counts as not made.
-	r.core.end(func(l AddrLink) bool { return slices.Contains(links, l) })
+	r.core.refuse(links)
 	return r.lastRefusal, nil
 }
 
@@ -213,6 +213,7 @@ func (r *Router) release(_ context.Context, id uint64) error {
 		return fmt.Errorf("plane: there is no refusal %d", id)
 	}
 	delete(r.refusals, id)
+	r.core.release(links)
 	var leave []element
 	for _, l := range links {
 		if r.resetting[l]--; r.resetting[l] == 0 {
