@@ -169,14 +169,20 @@ func (p *Proxy) Down(b []byte) []byte {
 		if mayBeSettings(p.early) && len(p.early) <= maxHead {
 			return nil
 		}
-		b, p.early = p.early, nil
-		p.engine = &blind{p}
-		p.cfg.WakeUp() // for what the client may have sent
+		b = nil
+		p.carryEarly()
 	}
 	if p.engine != nil {
 		p.fail(p.engine.down(b))
 	}
 	return p.take()
+}
+
+// carryEarly carries what the server has sent, which was no HTTP/2, and from now on everything.
+func (p *Proxy) carryEarly() {
+	p.toClient, p.early = append(p.toClient, p.early...), nil
+	p.engine = &blind{p}
+	p.cfg.WakeUp() // for what the client may have sent
 }
 
 // take hands over what is for the client.
@@ -195,6 +201,9 @@ func (p *Proxy) DownEnd() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
+	if p.engine == nil && len(p.early) > 0 {
+		p.carryEarly()
+	}
 	return p.take()
 }
 

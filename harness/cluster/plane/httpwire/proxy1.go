@@ -87,20 +87,18 @@ func (c *proxy1) up(b []byte) (why string) {
 	return ""
 }
 
-// resume goes on with what came while it was not known what it is.
-func (c *proxy1) resume(tunnel bool) (why string) {
-	if !c.pause {
-		c.asIs = c.asIs || tunnel
-		return ""
+// resume goes on with what came while it was not known what it is. In a tunnel also half a head is none.
+func (c *proxy1) resume(tunnel bool) {
+	c.asIs = c.asIs || tunnel
+	if !c.pause && !tunnel {
+		return
 	}
 	held := c.held
-	c.asIs, c.pause, c.held = tunnel, false, nil
-	if len(held) == 0 {
-		return ""
+	c.pause, c.held = false, nil
+	if len(held) > 0 {
+		c.p.first = held // the next Up begins with it
+		c.p.cfg.WakeUp()
 	}
-	c.p.first = held // the next Up begins with it
-	c.p.cfg.WakeUp()
-	return ""
 }
 
 // ask takes the head of a request and decides who answers.
@@ -113,7 +111,7 @@ func (c *proxy1) ask() (why string) {
 	call.Begin = c.p.cfg.Now()
 	t := &turn{method: call.Method, switchs: h.switches(call.Method), call: call}
 	// Who asks for an upgrade takes an answer as to any request; who connects wants no answer of HTTP.
-	if !c.p.full() && call.Method != "CONNECT" && !c.passes {
+	if !c.p.full() && call.Method != "CONNECT" {
 		t.answer = c.p.cfg.Choose(Request{Proto: call.Proto, Method: call.Method, Path: call.Path})
 	}
 	if t.answer == nil {
@@ -215,6 +213,7 @@ func (c *proxy1) down(b []byte) (why string) {
 				return why
 			}
 			c.passes = true
+			c.resume(true) // which requests it would answer nobody knows
 		}
 		if done {
 			c.answer.begin()
@@ -253,8 +252,8 @@ func (c *proxy1) answerHead() (done bool, why string) {
 	if t != nil && t.switchs && !t.settled {
 		t.settled = true
 		c.passes = status == 101 || method == "CONNECT" && status < 300
-		if why := c.resume(c.passes); why != "" || c.passes {
-			return false, why
+		if c.resume(c.passes); c.passes {
+			return false, ""
 		}
 	}
 	return c.answer.beginAnswer(method, status), ""

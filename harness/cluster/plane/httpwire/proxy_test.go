@@ -288,6 +288,44 @@ func TestProxyCountsAnswersThatGoOut(t *testing.T) {
 	require.Len(t, injected, 3)
 }
 
+// answersNothing is a Proxy that answers nothing, and how often it wanted Up to be called. It must not reset.
+func answersNothing(t *testing.T) (p *Proxy, wakes *int) {
+	wakes = new(int)
+	return NewProxy(Config{
+		Now: now, Choose: func(Request) *Answer { return nil }, Injected: func(Call) {},
+		WakeUp: func() { *wakes++ }, WakeDown: func() {}, EndUp: func() {}, Reset: func() { require.Fail(t, "it is reset") },
+	}), wakes
+}
+
+// TestProxyGoesOnAfterAnAnswerThatCannotBeRead has the client send more before, which is held, and much after.
+func TestProxyGoesOnAfterAnAnswerThatCannotBeRead(t *testing.T) {
+	const get, answer = "GET / HTTP/1.1\r\nHost: h\r\n\r\n", "what is this\r\n\r\n"
+	for _, x := range []struct{ asked, held string }{
+		{"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "more"},
+		{get, "GET /half HTT"},
+	} {
+		p, wakes := answersNothing(t)
+		require.Equal(t, x.asked, string(p.Up([]byte(x.asked+x.held))))
+		require.Equal(t, answer, string(p.Down([]byte(answer))))
+		require.Equal(t, 1, *wakes)
+		require.Equal(t, x.held, string(p.Up(nil)))
+		require.Equal(t, "P/1.1", string(p.Up([]byte("P/1.1"))))
+		for range maxOpen + 1 {
+			require.Equal(t, get, string(p.Up([]byte(get))))
+		}
+	}
+}
+
+// TestProxyKeepsWhatTheServerSaidFirst ends a server's stream that began as one of HTTP/2 might.
+func TestProxyKeepsWhatTheServerSaidFirst(t *testing.T) {
+	p, wakes := answersNothing(t)
+	require.Empty(t, p.Up([]byte("PRI")))
+	require.Empty(t, p.Down([]byte("\x00\x01")))
+	require.Equal(t, "\x00\x01", string(p.DownEnd()))
+	require.Equal(t, 1, *wakes)
+	require.Equal(t, "PRI", string(p.Up(nil)))
+}
+
 func TestProxyCarriesWhatIsNoHTTP(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
