@@ -202,7 +202,17 @@ func (c *core) dial(cc *coreConn) (*net.TCPConn, error) {
 // connected yet, and what it sent would not exist: it must not reach the server when the link heals. The price is that a client which
 // ends its own half alone, and waits for an answer, is reset over so slow a handshake.
 func (c *core) watchClient(cc *coreConn, giveUp func()) (stop func()) {
-	rc, err := cc.client.SyscallConn()
+	// The time alone may tell, when nothing comes any more.
+	return watch(cc.client, lookAgain, func(fd int) bool {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+		return err != nil || info.State == closed || info.State == closeWait && c.unanswered(cc)
+	}, giveUp)
+}
+
+// watch calls f when something is so of a connection's socket, until the returned function is called. It looks at once, whenever
+// something comes, which it does not read, and every so often, or never for 0. Nobody may read meanwhile.
+func watch(conn *net.TCPConn, every time.Duration, is func(fd int) bool, f func()) (stop func()) {
+	rc, err := conn.SyscallConn()
 	if err != nil {
 		return func() {}
 	}
@@ -210,20 +220,18 @@ func (c *core) watchClient(cc *coreConn, giveUp func()) (stop func()) {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for {
-			// The time alone may tell, when nothing comes any more. It is set before the flag is read: whoever stops this sets the
-			// flag and then the deadline.
-			_ = cc.client.SetReadDeadline(time.Now().Add(lookAgain))
+			var next time.Time
+			if every > 0 {
+				next = time.Now().Add(every)
+			}
+			// It is set before the flag is read: whoever stops this sets the flag and then the deadline.
+			_ = conn.SetReadDeadline(next)
 			if stopped.Load() {
 				return
 			}
-			// The function is called at once and again whenever something comes; it reads nothing.
-			err := rc.Read(func(fd uintptr) bool {
-				const closed = 7 // TCP_CLOSE
-				info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
-				return err != nil || info.State == closed || info.State == closeWait && c.unanswered(cc)
-			})
+			err := rc.Read(func(fd uintptr) bool { return is(int(fd)) })
 			if err == nil {
-				giveUp()
+				f()
 			}
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				return
@@ -232,9 +240,19 @@ func (c *core) watchClient(cc *coreConn, giveUp func()) (stop func()) {
 	})
 	return func() {
 		stopped.Store(true)
-		_ = cc.client.SetReadDeadline(longAgo) // the pipes begin with setting it anew
+		_ = conn.SetReadDeadline(longAgo) // who reads next begins with setting it anew
 		watching.Wait()
 	}
+}
+
+// wasReset says that a connection has ended otherwise than by the close of both ends.
+func wasReset(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+	if err != nil || info.State != closed {
+		return err != nil
+	}
+	why, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	return err != nil || why != 0
 }
 
 // unanswered says that the first SYN to the server of a connection was lost, or the answer to it.

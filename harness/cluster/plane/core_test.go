@@ -131,6 +131,21 @@ func TestCorePassesResetsOn(t *testing.T) {
 			_, err = client.Read(make([]byte, 1))
 			require.ErrorIs(t, err, syscall.ECONNRESET)
 			until(t, "the core has forgotten the connections", func() bool { return s.coreConns() == 0 })
+			for _, ends := range []func() (half, other *net.TCPConn){
+				func() (half, other *net.TCPConn) { return a.mustDial(b, 9000), <-conns },
+				func() (half, other *net.TCPConn) { other = a.mustDial(b, 9000); return <-conns, other },
+			} { // by an end whose own stream has ended
+				half, other := ends()
+				require.NoError(t, half.CloseWrite())
+				_, err := other.Read(make([]byte, 1))
+				require.ErrorIs(t, err, io.EOF)
+				abort(half)
+				until(t, "the core has forgotten the connection", func() bool { return s.coreConns() == 0 })
+				until(t, "the other end is reset", func() bool {
+					_, err := other.Write([]byte("x"))
+					return isReset(err)
+				})
+			}
 		}
 	})
 }

@@ -58,10 +58,10 @@ func (c *core) serve(cc *coreConn) {
 	c.mu.Lock()
 	taps := c.taps
 	c.mu.Unlock()
-	closed := func() {}
+	tapClosed := func() {}
 	if taps != nil {
 		if t := taps(tapConn{cc.connInfo, up.wake, down.wake, cc.cancel, cc.endUp}); t != nil {
-			closed = t.closed
+			tapClosed = t.closed
 			up.tap, down.tap = upTap{t}, downTap{t}
 		}
 	}
@@ -74,13 +74,23 @@ func (c *core) serve(cc *coreConn) {
 	// Whoever gives the connection up, both ends are reset, and the pipes end.
 	stop := context.AfterFunc(cc.ctx, func() { abort(cc.client, server) })
 	defer stop()
+	// An end whose stream has ended in good order may reset the connection while the other's goes on.
+	carry := func(p *pipe) (unwatch func(), err error) {
+		if err := p.carry(); err != nil {
+			return func() {}, err
+		}
+		return watch(p.src, 0, wasReset, cc.cancel), nil
+	}
 	var running sync.WaitGroup
-	var upErr, downErr error
-	running.Go(func() { downErr = down.carry() })
-	upErr = up.carry()
+	var unwatchServer func()
+	var downErr error
+	running.Go(func() { unwatchServer, downErr = carry(down) })
+	unwatchClient, upErr := carry(up)
 	running.Wait()
 	over()
-	closed() // the farewell is none of the connection's time
+	unwatchClient()
+	unwatchServer()
+	tapClosed() // the farewell is none of the connection's time
 	if errors.Is(upErr, errCut) || errors.Is(downErr, errCut) {
 		farewell(cc.client, server)
 	}

@@ -242,11 +242,12 @@ func (r *Router) provoke(_ context.Context, live []Socket) error {
 	return nil
 }
 
-// TCP states (linux/tcp_states.h) in which a program can still have a connection.
+// TCP states (linux/tcp_states.h): in all but closed a program can still have a connection.
 const (
 	established = 1
 	finWait1    = 4
 	finWait2    = 5
+	closed      = 7
 	closeWait   = 8
 )
 
