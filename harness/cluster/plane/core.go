@@ -348,6 +348,19 @@ func (c *core) release(links []AddrLink) {
 	}
 }
 
+// moved returns the connections that could not keep their client's port.
+func (c *core) moved() (ms []moved) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for cc := range c.conns {
+		if from := cc.dialled; from.IsValid() && from != cc.connInfo.client {
+			server := netip.AddrPortFrom(cc.link.To, cc.port)
+			ms = append(ms, moved{Client: Socket{cc.connInfo.client, server}, Server: Socket{server, from}})
+		}
+	}
+	return ms
+}
+
 func (c *core) close() error {
 	c.cancel()
 	err := c.listener.Close()

@@ -190,6 +190,37 @@ func TestCoreIsNotHeldUp(t *testing.T) {
 	})
 }
 
+// TestAResetCountsAConnectionThatIsMovedOnce has the port of a client be taken where the core would dial from it.
+func TestAResetCountsAConnectionThatIsMovedOnce(t *testing.T) {
+	inPlane(t, func() {
+		s := coredStar(t, 2)
+		a, b := s.nodes[0], s.nodes[1]
+		seen := make(chan netip.AddrPort, 1)
+		serve(t, b.listen(9000), func(c *net.TCPConn) {
+			seen <- addrOf(c.RemoteAddr())
+			echo(c)
+		})
+		from := netip.AddrPortFrom(a.addr, 40000)
+		taken := net.ListenConfig{Control: control(transparent)}
+		l, err := taken.Listen(t.Context(), "tcp4", from.String())
+		require.NoError(t, err)
+		defer l.Close()
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from)}
+		var c net.Conn
+		a.in(func() { c, err = d.Dial("tcp4", netip.AddrPortFrom(b.addr, 9000).String()) })
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = roundTrip(c, patient) // the core is done with connecting it
+		require.NoError(t, err)
+		at := <-seen
+		require.Equal(t, from.Addr(), at.Addr())
+		require.NotEqual(t, from, at)
+		n, err := s.r.Reset(t.Context(), []AddrLink{s.link(1, 2)})
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+	})
+}
+
 // TestWhatAClientGaveUpNeverArrives has clients end their connections while the server's answers are lost, as those do whose time is
 // up: on a link without the core they would not even be connected.
 func TestWhatAClientGaveUpNeverArrives(t *testing.T) {

@@ -28,8 +28,9 @@ type coreConn struct {
 	client *net.TCPConn
 	ctx    context.Context // ends when the connection is to be given up
 	cancel context.CancelFunc
-	up     *pipe // nil until the server has accepted
-	down   *pipe
+	// Of these there is none until the server has accepted.
+	dialled  netip.AddrPort // the client's end as the server sees it
+	up, down *pipe
 }
 
 // serve connects to the server and carries bytes until both streams have ended.
@@ -56,6 +57,7 @@ func (c *core) serve(cc *coreConn) {
 	}
 	down.ends = up.ends
 	c.mu.Lock()
+	cc.dialled = addrOf(server.LocalAddr())
 	taps := c.taps
 	c.mu.Unlock()
 	tapClosed := func() {}

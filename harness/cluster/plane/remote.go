@@ -17,7 +17,7 @@ const (
 	methodCounters  = "router.counters"
 	methodReset     = "router.reset"
 	methodRefuse    = "router.refuse"
-	methodProbed    = "router.probed"
+	methodNotes     = "router.notes"
 	methodProvoke   = "router.provoke"
 	methodRelease   = "router.release"
 	methodIntercept = "router.intercept"
@@ -84,8 +84,8 @@ func HandlersOf(router func() (*Router, error)) map[string]Handler {
 			id, err := r.refuse(ctx, b.Links)
 			return refusalBody{id}, err
 		}),
-		methodProbed: routed(router, func(ctx context.Context, r *Router, _ struct{}) (any, error) {
-			return r.probed(ctx)
+		methodNotes: routed(router, func(ctx context.Context, r *Router, _ struct{}) (any, error) {
+			return r.notes(ctx)
 		}),
 		methodProvoke: routed(router, func(ctx context.Context, r *Router, b socketsBody) (any, error) {
 			return nil, r.provoke(ctx, b.Sockets)
@@ -178,9 +178,9 @@ func (r RemoteRouter) refuse(ctx context.Context, links []AddrLink) (uint64, err
 	return out.ID, err
 }
 
-func (r RemoteRouter) probed(ctx context.Context) (at []netip.AddrPort, err error) {
-	_, err = r.Client.Call(ctx, methodProbed, struct{}{}, &at)
-	return at, err
+func (r RemoteRouter) notes(ctx context.Context) (out notes, err error) {
+	_, err = r.Client.Call(ctx, methodNotes, struct{}{}, &out)
+	return out, err
 }
 
 func (r RemoteRouter) provoke(ctx context.Context, live []Socket) error {

@@ -62,8 +62,20 @@ type resetter interface {
 	refuse(ctx context.Context, links []AddrLink) (id uint64, err error)
 	provoke(ctx context.Context, live []Socket) error
 	release(ctx context.Context, id uint64) error
-	// probed returns where the harness listens for probes now.
-	probed(ctx context.Context) ([]netip.AddrPort, error)
+	// notes returns what holds now.
+	notes(ctx context.Context) (notes, error)
+}
+
+// notes is what the plane knows of the nodes' sockets and these do not say.
+type notes struct {
+	Probes []netip.AddrPort `json:"probes,omitempty"` // where the harness listens for probes
+	Moved  []moved          `json:"moved,omitempty"`
+}
+
+// moved is a connection through the link core that does not have the client's port at the server.
+type moved struct {
+	Client Socket `json:"client"` // the client's end
+	Server Socket `json:"server"`
 }
 
 // reset is Reset, wherever it runs.
@@ -73,11 +85,14 @@ func reset(ctx context.Context, r resetter, both []AddrLink, list ListSockets) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, resetDeadline)
 	defer cancel()
-	connections, probed := map[Socket]bool{}, map[netip.AddrPort]bool{}
+	connections, probed, clients := map[Socket]bool{}, map[netip.AddrPort]bool{}, map[Socket]Socket{}
 	ask := func() error {
-		at, err := r.probed(ctx)
-		for _, a := range at {
+		n, err := r.notes(ctx)
+		for _, a := range n.Probes {
 			probed[a] = true
+		}
+		for _, m := range n.Moved {
+			clients[m.Server.connection()] = m.Client.connection()
 		}
 		return err
 	}
@@ -87,13 +102,18 @@ func reset(ctx context.Context, r resetter, both []AddrLink, list ListSockets) (
 			err = ask()
 		}
 		for _, s := range live {
-			if !probed[s.Local] && !probed[s.Remote] {
-				connections[s.connection()] = true
+			if probed[s.Local] || probed[s.Remote] {
+				continue
 			}
+			c := s.connection()
+			if client, ok := clients[c]; ok {
+				c = client
+			}
+			connections[c] = true
 		}
 		return live, err
 	}
-	// Asked before and after the sockets are listed: a probe that is found may have come or gone meanwhile.
+	// Asked before and after the sockets are listed: what is found may have come or gone meanwhile.
 	if err := ask(); err != nil {
 		return 0, err
 	}
@@ -195,13 +215,14 @@ func (r *Router) refuse(_ context.Context, links []AddrLink) (uint64, error) {
 	return r.lastRefusal, nil
 }
 
-// probed implements resetter.
-func (r *Router) probed(context.Context) (at []netip.AddrPort, err error) {
+// notes implements resetter.
+func (r *Router) notes(context.Context) (notes, error) {
+	n := notes{Moved: r.core.moved()}
 	r.core.probes.Range(func(k, _ any) bool {
-		at = append(at, k.(netip.AddrPort))
+		n.Probes = append(n.Probes, k.(netip.AddrPort))
 		return true
 	})
-	return at, nil
+	return n, nil
 }
 
 // release implements resetter.

@@ -18,7 +18,7 @@ type liveEnds struct {
 	probes   []netip.AddrPort // where the harness listens
 }
 
-func (e *liveEnds) probed(context.Context) ([]netip.AddrPort, error) { return e.probes, nil }
+func (e *liveEnds) notes(context.Context) (notes, error) { return notes{Probes: e.probes}, nil }
 
 func (e *liveEnds) list(context.Context, []AddrLink) ([]Socket, error) { return e.live, nil }
 
