@@ -23,7 +23,7 @@ func parseSlowClose(attributes json.RawMessage) (func(*strike) toxics.Toxic, err
 	if err := attributesInto(attributes, &t); err != nil {
 		return nil, err
 	}
-	d, err := milliseconds("delay", t.Delay, 1)
+	d, err := milliseconds("delay", t.Delay, 0)
 	return func(s *strike) toxics.Toxic { return &slowClose{strike: s, delay: d} }, err
 }
 

@@ -31,7 +31,7 @@ func TestAttributesThatMakeNoSense(t *testing.T) {
 		{"bandwidth", `{}`, "use timeout"},
 		{"bandwidth", `{"rate": 0}`, "use timeout"},
 		{"bandwidth", `{"rate": 1e12}`, ""},
-		{"slow_close", `{}`, "delay 0 must be between 1"},
+		{"slow_close", `{"delay": -1}`, "delay -1 must be between 0"},
 		{"timeout", `{"timeout": -1}`, "timeout -1 must be between 0"},
 		{"timeout", `{"timeout": 99999999}`, "between"},
 		{"reset_peer", `{"timeout": -1}`, "timeout -1"},
@@ -199,6 +199,11 @@ func TestSlowClose(t *testing.T) {
 		s.remove(up)
 		s.remove(down)
 		require.Less(t, closes(a.mustDial(b, 9000)), 100*time.Millisecond)
+		// One of no time at all, as toxiproxy takes it, acts and is not felt.
+		none := s.apply(toxic("slow_close", "upstream", `{}`), s.link(1, 2))
+		require.Less(t, closes(a.mustDial(b, 9000)), 100*time.Millisecond)
+		require.Equal(t, uint64(1), s.counter(none).Packets)
+		s.remove(none)
 		// The end that is held goes on when the toxic is taken off.
 		id := s.apply(toxic("slow_close", "upstream", `{"delay": 60000}`), s.link(1, 2))
 		c, k := s.toSink(9001)

@@ -373,7 +373,7 @@ func (a *API) lift(ctx context.Context, id cluster.RuleID) error {
 
 // change replaces a toxic by one with other attributes. The new one comes before the old one goes: nothing escapes both,
 // and when the new one is refused the old one stays. Connections go on, as with toxiproxy, also those of a timeout; its time
-// counts anew.
+// counts anew, and so do the bytes of a limit_data, which with toxiproxy go on counting.
 func (a *API) change(ctx context.Context, r *http.Request) (int, any, error) {
 	p, i, err := a.find(r)
 	if err != nil {
