@@ -54,7 +54,9 @@ func newCore(timeout time.Duration) (*core, error) {
 	if timeout <= 0 {
 		timeout = defaultDialTimeout
 	}
-	// Rules may hold a link silent for long: no keep-alive probe may end its connections meanwhile.
+	// Rules may hold a link silent for long: no keep-alive probe may end its connections meanwhile. However patient, probes would be
+	// packets of ours on links that are idle: what a node answers passes the rules, and a fault that met nothing else would be proved
+	// by it. The price: a connection that one end gave up while a fault lost its packets stays with the other until that writes.
 	lc := net.ListenConfig{KeepAlive: -1, Control: control(transparent)}
 	lc.SetMultipathTCP(false) // Go's default; what TPROXY hands over is plain TCP
 	// On loopback the nodes cannot reach it but by TPROXY.
