@@ -49,6 +49,10 @@ func lifecycle(t *testing.T, top *topology) {
 		require.Equal(t, "SIGKILL", exits[0].Exit.Signal)
 		_, err = top.Kill(ctx, "life")
 		require.Error(t, err, "what is not running cannot be killed")
+		for _, sig := range []string{"KILL", "STOP", "HUP"} {
+			_, err = top.Signal(ctx, "life", sig, "")
+			require.ErrorContains(t, err, "has no process to signal", "%s to what is not running", sig)
+		}
 		require.NoError(t, top.Start(ctx, "life"))
 		require.Error(t, top.Start(ctx, "life"), "what is running cannot be started")
 		require.NoError(t, top.AwaitReady(ctx, "life"))

@@ -245,14 +245,24 @@ func (p *place) present() (*engine.Container, error) {
 
 // Kill implements supervise.Place.
 func (p *place) Kill(ctx context.Context) error {
+	_, err := p.signalFirst(ctx, syscall.SIGKILL) // one that ended meanwhile is heard of a little later
+	return err
+}
+
+// signalFirst has the engine signal the first process of the program's container, and with SIGKILL all. Nobody got it where none
+// runs.
+func (p *place) signalFirst(ctx context.Context, sig syscall.Signal) (supervise.Signalled, error) {
 	container, err := p.present()
 	if err != nil {
-		return err
+		return supervise.Signalled{}, err
 	}
-	if err := container.Kill(ctx, "KILL"); err != nil && !errors.Is(err, engine.ErrNotRunning) {
-		return gone(err)
+	switch err := container.Kill(ctx, strconv.Itoa(int(sig))); {
+	case errors.Is(err, engine.ErrNotRunning):
+		return supervise.Signalled{}, nil
+	case err != nil:
+		return supervise.Signalled{}, gone(err)
 	}
-	return nil // one that ended meanwhile is heard of a little later
+	return supervise.Signalled{Count: 1, Program: true}, nil
 }
 
 // gone marks the error of a container that is no more.
@@ -265,14 +275,8 @@ func gone(err error) error {
 
 // Terminate implements supervise.Place. The engine resumes a paused container for a signal.
 func (p *place) Terminate(ctx context.Context, sig syscall.Signal, _ bool) error {
-	container, err := p.present()
-	if err != nil {
-		return err
-	}
-	if err := container.Kill(ctx, strconv.Itoa(int(sig))); err != nil && !errors.Is(err, engine.ErrNotRunning) {
-		return gone(err) // one that ended meanwhile needs no signal
-	}
-	return nil
+	_, err := p.signalFirst(ctx, sig) // one that ended meanwhile needs none
+	return err
 }
 
 // Pause implements supervise.Place.
@@ -296,7 +300,7 @@ func (p *place) Resume(ctx context.Context) error {
 // Signal implements supervise.Place. The engine signals process 1 alone, so this goes by hands beside the program.
 func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (supervise.Signalled, error) {
 	if sig == syscall.SIGKILL && match == "" {
-		return supervise.Signalled{Count: 1, Program: true}, p.Kill(ctx) // the container's first process, and all others with it
+		return p.signalFirst(ctx, sig) // and all others end with it
 	}
 	var more []string
 	if match != "" {
@@ -306,12 +310,9 @@ func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (s
 		more = append(more, "-skip-init")
 	} else if sig == syscall.SIGSTOP && match == "" {
 		// From inside the kernel does not let process 1 be stopped.
-		container, err := p.present()
-		if err != nil {
-			return supervise.Signalled{}, err
-		}
-		if err := container.Kill(ctx, "STOP"); err != nil {
-			return supervise.Signalled{}, gone(err)
+		first, err := p.signalFirst(ctx, sig)
+		if err != nil || first.Count == 0 {
+			return first, err
 		}
 		got, err := p.signal(ctx, sig)
 		return supervise.Signalled{Count: got.Count + 1, Program: true}, err
