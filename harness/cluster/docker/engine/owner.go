@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // Labels of everything that a run makes.
@@ -84,6 +86,9 @@ func (o owner) abandoned() bool {
 // not there: the error is fs.ErrNotExist.
 func startTime(pid int) (string, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, fs.ErrNotExist) && unix.Kill(pid, 0) != unix.ESRCH {
+		return "", fmt.Errorf("process %d lives, and /proc does not show it (hidepid)", pid)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 func TestNetworkAddresses(t *testing.T) {
@@ -264,6 +266,38 @@ func TestOwner(t *testing.T) {
 		test.change(&o)
 		assert.Equal(t, test.abandoned, o.abandoned(), name)
 	}
+}
+
+// TestHiddenOwner: with hidepid, /proc has nothing of another user's process. That is no death.
+func TestHiddenOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root hides processes from itself")
+	}
+	p := exec.Command("sleep", "1000")
+	require.NoError(t, p.Start())
+	other := self()
+	other.pid = p.Process.Pid
+	abandoned := func() bool {
+		hidden, found := make(chan error, 1), make(chan bool, 1)
+		go func() {
+			runtime.LockOSThread() // not unlocked: the thread ends with its own /proc
+			err := unix.Unshare(unix.CLONE_NEWNS)
+			if err == nil {
+				err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+			}
+			if err == nil {
+				err = unix.Mount("empty", "/proc", "tmpfs", 0, "")
+			}
+			hidden <- err
+			found <- other.abandoned()
+		}()
+		require.NoError(t, <-hidden)
+		return <-found
+	}
+	assert.False(t, abandoned(), "it lives")
+	require.NoError(t, p.Process.Kill())
+	require.Error(t, p.Wait())
+	assert.True(t, abandoned(), "it is dead")
 }
 
 func TestDoctor(t *testing.T) {
