@@ -43,7 +43,8 @@ type carrier struct {
 	run      *engine.Run
 	store    *images.Store
 	progress progress
-	self     string // image of the running executable
+	volumes  func() (string, error) // the key of their directory, which is made when there is the first
+	self     string                 // image of the running executable
 	network  engine.Network
 	plane    *peer
 	plain    plane.RemoteRouter // the plane's own part of its Router
@@ -81,7 +82,8 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	}
 	c = &carrier{
 		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
-		images: map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, removed: map[string]cluster.Usage{}, gone: make(chan struct{}),
+		volumes: sync.OnceValues(func() (string, error) { return makeVolumesKey(opt.Volumes) }),
+		images:  map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, removed: map[string]cluster.Usage{}, gone: make(chan struct{}),
 	}
 	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, len(cluster.Planned(spec))+1, time.Now() // and the client
 	c.life, c.end = context.WithCancel(context.Background())

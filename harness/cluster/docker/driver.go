@@ -14,7 +14,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -125,20 +124,24 @@ func Clean(ctx context.Context) (removed []string, err error) {
 
 // RemoveVolumes implements cluster.VolumeKeeper.
 func (Driver) RemoveVolumes(ctx context.Context, dir string, names ...string) error {
+	key, err := volumesKey(dir)
+	if err != nil {
+		return fmt.Errorf("remove volumes: %w", err)
+	}
+	if key == "" {
+		return nil // it never had any
+	}
 	e, err := engine.Connect(ctx)
 	if err != nil {
 		return fmt.Errorf("remove volumes: %w", err)
 	}
 	defer e.Close()
-	if dir, err = filepath.Abs(dir); err != nil { // what Up made of it
-		return fmt.Errorf("remove volumes: %w", err)
-	}
 	if len(names) == 0 {
-		return e.RemoveVolumes(ctx, volumeLabels(dir, ""))
+		return e.RemoveVolumes(ctx, volumeLabels(key, ""))
 	}
 	var errs []error
 	for _, name := range names {
-		errs = append(errs, e.RemoveVolumes(ctx, volumeLabels(dir, name)))
+		errs = append(errs, e.RemoveVolumes(ctx, volumeLabels(key, name)))
 	}
 	return errors.Join(errs...)
 }

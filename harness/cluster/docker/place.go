@@ -157,8 +157,12 @@ func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec,
 	}
 	for _, m := range s.Volumes {
 		if m.Kind == "volume" {
-			name := volumeName(p.c.options.Volumes, m.Source)
-			if err := p.c.run.Volume(ctx, name, volumeLabels(p.c.options.Volumes, m.Source)); err != nil {
+			key, err := p.c.volumes()
+			if err != nil {
+				return spec, err
+			}
+			name := volumeName(key, m.Source)
+			if err := p.c.run.Volume(ctx, name, volumeLabels(key, m.Source)); err != nil {
 				return spec, err
 			}
 			m.Source = name

@@ -1,16 +1,20 @@
 package docker_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/require"
 
 	gauntlet "github.com/hasvc/gauntlet/harness"
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/docker"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
 )
 
 // TestAStandingTopologyTakesItsVolumesAway: its directory is another one each time, so nobody would ever use them again.
@@ -33,4 +37,37 @@ volumes: {kept: {}}
 	require.NoError(t, err)
 	require.Empty(t, left)
 	require.Empty(t, of(t, e, name))
+}
+
+// TestADirectoryOfVolumesMadeAnewHasNewOnes: a run that was killed left its volume, its workspace was wiped, and the next run has the
+// same path.
+func TestADirectoryOfVolumesMadeAnewHasNewOnes(t *testing.T) {
+	e := connected(t)
+	dir, name := filepath.Join(t.TempDir(), "volumes"), unique()
+	s := serving("a", program(t))
+	s.Volumes = []cluster.Mount{{Kind: "volume", Source: "data", Target: "/data"}}
+	round := func() {
+		c, err := docker.New().Up(t.Context(), &cluster.Spec{Name: name, Services: []cluster.Service{s}, Volumes: []string{"data"}}, cluster.Options{Dir: t.TempDir(), Volumes: dir})
+		require.NoError(t, err)
+		left, err := c.Down(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, left)
+	}
+	round()
+	round()
+	first := of(t, e, name)
+	require.Len(t, first, 1, "two rounds have one volume")
+	t.Cleanup(func() { require.NoError(t, remove(e, first[0])) })
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, docker.New().RemoveVolumes(t.Context(), dir), "of a directory that is not there")
+	round()
+	require.Len(t, of(t, e, name), 2)
+	require.NoError(t, docker.New().RemoveVolumes(t.Context(), dir))
+	require.Equal(t, first, of(t, e, name), "another directory's")
+}
+
+// remove removes a volume that was listed by of.
+func remove(e *engine.Engine, listed string) error {
+	_, err := e.API().VolumeRemove(context.Background(), strings.TrimPrefix(listed, "volume "), client.VolumeRemoveOptions{})
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
@@ -14,9 +15,10 @@ import (
 
 // Run is what one topology has on the engine. Everything in it carries its labels.
 type Run struct {
-	e    *Engine
-	id   string
-	name string
+	e       *Engine
+	id      string
+	name    string
+	volumes sync.Mutex // held while a volume is made
 }
 
 // NewRun returns a run with a fresh id. Nothing is made yet.
@@ -44,12 +46,28 @@ func label(name, value string) client.Filters { return client.Filters{}.Add("lab
 func (r *Run) full(name string) string { return "gauntlet-" + r.id + "-" + name }
 
 // Volume makes a volume of this very name, unless there is one. It outlives the run's Remove, so that its content stays
-// from one start of a topology to the next: RemoveVolumes ends it, or Sweep when its owner died.
+// from one start of a topology to the next: RemoveVolumes ends it, or Sweep when its owner died. One that a dead owner left
+// is made anew, for Sweep may remove it at any time; one of an owner that may live is an error.
 func (r *Run) Volume(ctx context.Context, name string, labels map[string]string) error {
-	if _, err := r.e.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: r.labels(labels)}); err != nil {
-		return fmt.Errorf("make the volume %s: %w", name, Plain(err))
+	r.volumes.Lock()
+	defer r.volumes.Unlock()
+	for {
+		got, err := r.e.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: r.labels(labels)})
+		if err != nil {
+			return fmt.Errorf("make the volume %s: %w", name, Plain(err))
+		}
+		// The engine returns one that exists as if it were new, with the labels that it was made with.
+		owner := got.Volume.Labels[LabelOwner]
+		if owner == self().label() {
+			return nil
+		}
+		if o, err := parseOwner(owner); err != nil || !o.abandoned() {
+			return fmt.Errorf("the volume %s is another process's, which may live: use a directory of volumes of your own, or remove the volume", name)
+		}
+		if err := r.e.removeVolume(ctx, name); err != nil {
+			return fmt.Errorf("a process that is dead left it (remove what it left: gauntlet clean): %w", err)
+		}
 	}
-	return nil
 }
 
 // RemoveVolumes removes the volumes of ours that have all these labels. One that is still used stays, and is an error.

@@ -225,6 +225,44 @@ func TestSweep(t *testing.T) {
 	assert.Len(t, ns, 1)
 }
 
+// TestVolumeOfAnother: the engine returns a volume that exists as if it were new.
+func TestVolumeOfAnother(t *testing.T) {
+	e := connected(t)
+	dead, far := self(), self()
+	dead.start = "1" // a later process has its id
+	far.machine, far.boot = "elsewhere", "another"
+	for what, of := range map[string]struct {
+		owner string
+		says  string // empty: it is made anew
+	}{
+		"of a dead owner":        {owner: dead.label()},
+		"of another machine":     {far.label(), "which may live"},
+		"of nobody that we know": {"", "which may live"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRun(t, e)
+			name := r.full("data")
+			made := func(labels map[string]string) string {
+				v, err := e.api.VolumeCreate(t.Context(), client.VolumeCreateOptions{Name: name, Labels: labels})
+				require.NoError(t, err)
+				return v.Volume.Labels["generation"]
+			}
+			require.Equal(t, "old", made(map[string]string{LabelOwner: of.owner, "generation": "old"}))
+			t.Cleanup(func() { require.NoError(t, e.removeVolume(context.Background(), name)) })
+			err := r.Volume(t.Context(), name, map[string]string{"generation": "new"})
+			if of.says != "" {
+				require.ErrorContains(t, err, of.says)
+				require.ErrorContains(t, err, name)
+				require.Equal(t, "old", made(nil), "it is not ours to remove")
+				return
+			}
+			require.NoError(t, err)
+			require.NoError(t, r.Volume(t.Context(), name, map[string]string{"generation": "newer"}))
+			require.Equal(t, "new", made(nil), "what is our own is found again")
+		})
+	}
+}
+
 func TestLiving(t *testing.T) {
 	me, dead, far := self(), self(), self()
 	dead.start = "1"
