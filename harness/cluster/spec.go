@@ -52,7 +52,7 @@ type Service struct {
 	Health     *Healthcheck
 	Restart    Restart
 	Init       bool
-	StopSignal string        // default SIGTERM
+	StopSignal string        // empty: the image's, else SIGTERM
 	StopGrace  time.Duration // from the stop signal to the kill; 0: at once. Package topology fills in Compose's 10 s
 	Limits     Limits
 

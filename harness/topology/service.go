@@ -58,7 +58,6 @@ func (l *loading) service(p *types.Project, c types.ServiceConfig, line int) clu
 		Hostname:   c.Hostname,
 		CapDrop:    c.CapDrop,
 		Init:       c.Init != nil && *c.Init,
-		StopSignal: "SIGTERM",
 		StopGrace:  10 * time.Second, // Compose's
 		Restart:    l.restart(c),
 	}

@@ -75,7 +75,9 @@ func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (
 	if err != nil {
 		return nil, err
 	}
-	t, err := supervise.Up(ctx, c, supervise.Config{Spec: spec, Options: opt, CarriesHealth: true, Settle: settle, AtOnce: atOnce})
+	t, err := supervise.Up(ctx, c, supervise.Config{
+		Spec: spec, Options: opt, CarriesHealth: true, Settle: settle, AtOnce: atOnce, StopSignal: c.stopSignal,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -7,13 +7,15 @@ import (
 	"sync"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
 // imageOf is the image of a service, made once.
 type imageOf struct {
-	once sync.Once
-	id   string
-	err  error
+	once       sync.Once
+	id         string
+	stopSignal string // that it names itself; empty: none
+	err        error
 }
 
 // image returns the image of a service's programs. An executable that Gauntlet has built or found wins over build and
@@ -39,9 +41,25 @@ func (c *carrier) image(ctx context.Context, s *cluster.Service) (string, error)
 		default:
 			i.err = errors.New("it has neither a program nor an image")
 		}
+		if i.err == nil && s.Argv0 == "" && s.StopSignal == "" {
+			i.stopSignal, i.err = c.store.StopSignal(ctx, i.id)
+		}
+		if i.err != nil || i.stopSignal == "" {
+			return
+		}
+		if _, err := supervise.ParseSignal(i.stopSignal); err != nil {
+			i.err = fmt.Errorf("the STOPSIGNAL of its image: %w: write the number that it means as stop_signal in the Compose file", err)
+		}
 	})
 	if i.err != nil {
 		return "", fmt.Errorf("service %s: %w", s.Name, i.err)
 	}
 	return i.id, nil
+}
+
+// stopSignal is the signal by which the image of a service is stopped; empty: it names none.
+func (c *carrier) stopSignal(s *cluster.Service) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.images[s.Name].stopSignal // every service has its image before the first node
 }

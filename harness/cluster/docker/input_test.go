@@ -47,6 +47,9 @@ func TestBadInput(t *testing.T) {
 		{"a built program that dies at once", func(t *testing.T, s *cluster.Service) {
 			*s = cluster.Service{Name: s.Name, Replicas: 1, Ready: ready, Source: dockerfile(t, "FROM scratch\nCOPY hostile /hostile\nENTRYPOINT [\"/hostile\", \"dance\"]\n")}
 		}, []string{"node bad", "status 1", `no verb in ["dance"]`}},
+		{"a stop signal that nobody knows", func(t *testing.T, s *cluster.Service) {
+			*s = cluster.Service{Name: s.Name, Replicas: 1, Source: dockerfile(t, "FROM scratch\nCOPY hostile /hostile\nSTOPSIGNAL SIGRTMIN+3\nENTRYPOINT [\"/hostile\", \"serve\"]\n")}
+		}, []string{"service bad", "SIGRTMIN+3", "stop_signal"}},
 		{"an entrypoint that is not there", func(t *testing.T, s *cluster.Service) {
 			*s = cluster.Service{Name: s.Name, Replicas: 1, Source: dockerfile(t, "FROM scratch\nCOPY hostile /hostile\nENTRYPOINT [\"/hospital\"]\n")}
 		}, []string{"bad", "/hospital", "not in the image"}},
@@ -85,6 +88,24 @@ func TestBadInput(t *testing.T) {
 			require.Empty(t, of(t, e, name))
 			require.NoError(t, leaks(before, e))
 		})
+	}
+}
+
+// TestStopSignal: a program is stopped as docker stop does it, by the signal of the file or else by that of the image.
+func TestStopSignal(t *testing.T) {
+	needEngine(t)
+	from := func(name, image, file string) cluster.Service {
+		s := serving(name, "")
+		s.Source, s.StopSignal, s.Command = dockerfile(t, "FROM scratch\nCOPY hostile /hostile\n"+image+"ENTRYPOINT [\"/hostile\", \"serve\"]\n"), file, nil
+		return s
+	}
+	program := serving("program", program(t))
+	program.StopSignal = ""
+	c := up(t, unique(), from("image", "STOPSIGNAL SIGINT\n", ""), from("file", "STOPSIGNAL SIGINT\n", "SIGHUP"), from("neither", "", ""), program)
+	for node, signal := range map[string]string{"image": "SIGINT", "file": "SIGHUP", "neither": "SIGTERM", "program": "SIGTERM"} {
+		exit, err := c.Stop(t.Context(), node)
+		require.NoError(t, err)
+		require.Equal(t, signal, exit.Signal, node)
 	}
 }
 

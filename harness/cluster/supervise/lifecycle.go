@@ -101,7 +101,11 @@ func (t *Topology) Stop(ctx context.Context, name string) (exit cluster.Exit, er
 // over or ctx ends. The caller holds op.
 func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 	sig, grace := unix.SIGTERM, n.Service.StopGrace
-	if s := n.Service.StopSignal; s != "" {
+	s := n.Service.StopSignal
+	if s == "" && n.t.cfg.StopSignal != nil {
+		s = n.t.cfg.StopSignal(n.Service)
+	}
+	if s != "" {
 		var err error
 		if sig, err = ParseSignal(s); err != nil {
 			return cluster.Exit{}, fmt.Errorf("stop node %s: %w", n.Info.Name, err)

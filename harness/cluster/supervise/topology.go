@@ -109,6 +109,8 @@ type Config struct {
 	AtOnce time.Duration
 	// Makers is how many nodes are made at a time; 0: all.
 	Makers int
+	// StopSignal, when not nil, is the stop signal of a service that names none; empty: SIGTERM.
+	StopSignal func(*cluster.Service) string
 	// StartDetail, when not nil, is a remark on the start of a node's programs, such as a limit that is not honoured.
 	StartDetail func(*cluster.Service) string
 }

@@ -174,6 +174,18 @@ func (s *Store) load(ctx context.Context, img *image) error {
 	return messages(res, func(jsonstream.Message) {})
 }
 
+// StopSignal returns the signal by which an image asks to be stopped; empty: it names none.
+func (s *Store) StopSignal(ctx context.Context, id string) (string, error) {
+	got, err := s.api.ImageInspect(ctx, id)
+	if err != nil {
+		return "", fmt.Errorf("looking at the image %s: %w", id, err)
+	}
+	if got.Config == nil {
+		return "", nil
+	}
+	return got.Config.StopSignal, nil
+}
+
 // messages reads what the engine says of an operation until its end. An error in it is returned: the engine had
 // answered 200 before it met it.
 func messages(r io.Reader, each func(jsonstream.Message)) error {
