@@ -104,9 +104,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 		return c, fmt.Errorf("open the plane's log: %w", err)
 	}
 	c.watch()
-	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime) // see create
-	defer cancel()
-	if c.network, err = c.run.Network(whole); err != nil { // before the images: what stands of the run keeps Clean from them
+	if c.network, err = c.run.Network(ctx); err != nil { // before the images: what stands of the run keeps Clean from them
 		return c, err
 	}
 	g, within := errgroup.WithContext(ctx)
@@ -143,44 +141,32 @@ func (c *carrier) startPlane(ctx context.Context) (err error) {
 	return nil
 }
 
-// createTime bounds the making of one container or network.
-const createTime = 60 * time.Second
-
-// create makes a container. A call that is cancelled goes on in the engine, and what it makes would come after the run
-// was removed: so it is waited for.
-func (c *carrier) create(ctx context.Context, s engine.Spec) (*engine.Container, error) {
-	if err := ctx.Err(); err != nil {
+// start creates and starts a container with an agent, and begins to speak with it. Nothing is left of one that failed.
+func (c *carrier) start(ctx context.Context, s engine.Spec) (_ *peer, err error) {
+	p := &peer{}
+	if p.container, err = c.run.Create(ctx, s); err != nil {
 		return nil, err
 	}
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTime)
-	defer cancel()
-	container, err := c.run.Create(within, s)
-	if err == nil {
-		err = ctx.Err() // the container goes with the run
-	}
-	return container, err
-}
-
-// start creates and starts a container with an agent, and begins to speak with it.
-func (c *carrier) start(ctx context.Context, s engine.Spec) (*peer, error) {
-	container, err := c.create(ctx, s)
-	if err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.container.Discard(ctx))
+		}
+	}()
+	if p.stream, err = p.container.Attach(ctx); err != nil {
 		return nil, err
 	}
-	p := &peer{container: container}
-	if p.stream, err = container.Attach(ctx); err != nil {
+	defer func() {
+		if err != nil {
+			p.stream.Close()
+		}
+	}()
+	if err := p.container.Start(ctx); err != nil {
 		return nil, err
 	}
-	if err := container.Start(ctx); err != nil {
-		p.stream.Close()
-		return nil, err
-	}
-	if p.used, err = count(ctx, container); err != nil {
-		p.stream.Close()
+	if p.used, err = count(ctx, p.container); err != nil {
 		return nil, err
 	}
 	if p.Session, err = agent.NewSession(p.stream.Stdin, readCloser{p.stream.Output(c.logs), p.stream}); err != nil {
-		p.stream.Close()
 		return nil, err
 	}
 	return p, nil

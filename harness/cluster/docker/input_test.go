@@ -4,11 +4,13 @@ import (
 	"context"
 	"debug/elf"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -152,6 +154,27 @@ func foreign(t *testing.T) string {
 	require.NoError(t, err)
 	b[18], b[19] = byte(elf.EM_S390), 0 // e_machine
 	return written(t, "foreign", string(b))
+}
+
+// TestNodeThatCouldNotBeMade: nothing of it is in the way of the next attempt.
+func TestNodeThatCouldNotBeMade(t *testing.T) {
+	e := connected(t)
+	var failing atomic.Bool
+	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/attach") && failing.Load() {
+			http.Error(w, `{"message": "not today"}`, http.StatusInternalServerError)
+			return
+		}
+		engine.ServeHTTP(w, r)
+	})
+	s := serving("a", program(t))
+	s.Scaled = true
+	c := up(t, unique(), s)
+	failing.Store(true)
+	err := c.Scale(t.Context(), "a", 2)
+	require.ErrorContains(t, err, "attach to the container")
+	failing.Store(false)
+	require.NoError(t, c.Scale(t.Context(), "a", 2))
 }
 
 // TestNameTaken has somebody else take the name of a container while a topology runs: the node cannot be made anew.

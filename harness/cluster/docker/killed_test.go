@@ -6,11 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,19 +169,8 @@ func TestCleanLeavesImagesToARunThatStarts(t *testing.T) {
 // TestTheNetworkComesBeforeTheImages: from its first image on, something of a run stands that Clean sees.
 func TestTheNetworkComesBeforeTheImages(t *testing.T) {
 	e := connected(t)
-	socket, local := strings.CutPrefix(e.Host(), "unix://")
-	if !local {
-		t.Skipf("the engine at %s has no socket to stand before", e.Host())
-	}
 	asked := make(chan string, 100)
-	to := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}},
-		FlushInterval: -1,
-	}
-	between := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		switch {
 		case strings.Contains(r.URL.Path, "/images/"):
 			asked <- r.URL.Path
@@ -198,17 +183,9 @@ func TestTheNetworkComesBeforeTheImages(t *testing.T) {
 			http.Error(w, `{"message": "not today"}`, http.StatusInternalServerError)
 			return
 		}
-		to.ServeHTTP(w, r)
-	}))
-	path := filepath.Join(t.TempDir(), "engine.sock")
-	var err error
-	between.Listener.Close()
-	between.Listener, err = net.Listen("unix", path)
-	require.NoError(t, err)
-	between.Start()
-	defer between.Close()
-	t.Setenv("DOCKER_HOST", "unix://"+path)
-	_, err = docker.New().Up(t.Context(), &cluster.Spec{Name: unique(), Services: []cluster.Service{serving("a", program(t))}}, cluster.Options{Dir: t.TempDir()})
+		engine.ServeHTTP(w, r)
+	})
+	_, err := docker.New().Up(t.Context(), &cluster.Spec{Name: unique(), Services: []cluster.Service{serving("a", program(t))}}, cluster.Options{Dir: t.TempDir()})
 	require.ErrorContains(t, err, "not today")
 	require.Empty(t, asked)
 }

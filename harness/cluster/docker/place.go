@@ -81,7 +81,7 @@ func (p *place) startIdle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.program, err = p.c.create(ctx, engine.Spec{
+	p.program, err = p.c.run.Create(ctx, engine.Spec{
 		Name: p.node.Info.Name, Role: roleProgram, Node: p.node.Info.Name, Image: image, Entrypoint: []string{agent.IdleArgv0},
 		NetworkOf: p.pod.container.ID(), CapDrop: []string{"ALL"},
 	})
@@ -117,7 +117,7 @@ func (p *place) container(ctx context.Context) (*engine.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := p.c.create(ctx, s)
+	made, err := p.c.run.Create(ctx, s)
 	if err != nil {
 		return nil, err
 	}

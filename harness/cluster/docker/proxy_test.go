@@ -1,9 +1,14 @@
 package docker_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +18,31 @@ import (
 
 	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
 )
+
+// between has what connects from now on see the engine through a handler, which has its answers.
+func between(t *testing.T, e *engine.Engine, handle func(w http.ResponseWriter, r *http.Request, engine http.Handler)) {
+	t.Helper()
+	socket, local := strings.CutPrefix(e.Host(), "unix://")
+	if !local {
+		t.Skipf("the engine at %s has no socket to stand before", e.Host())
+	}
+	to := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}},
+		FlushInterval: -1,
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, to) }))
+	path := filepath.Join(t.TempDir(), "engine.sock")
+	var err error
+	s.Listener.Close()
+	s.Listener, err = net.Listen("unix", path)
+	require.NoError(t, err)
+	s.Start()
+	t.Cleanup(s.Close)
+	t.Setenv("DOCKER_HOST", "unix://"+path)
+}
 
 // proxy stands before the engine's socket, and can go.
 type proxy struct {

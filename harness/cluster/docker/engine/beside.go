@@ -26,7 +26,7 @@ func (r *Run) Beside(ctx context.Context, target, image string, argv []string) (
 	if err != nil {
 		return Output{}, err
 	}
-	defer func() { err = errors.Join(err, c.Remove(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, c.Discard(ctx)) }()
 	stream, err := c.Attach(ctx)
 	if err != nil {
 		return Output{}, err

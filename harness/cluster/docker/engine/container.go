@@ -21,9 +21,22 @@ type Container struct {
 	stdin bool
 }
 
-// Create makes a container, with its files in it, and does not start it. Nothing is left of one that failed.
+// createTime bounds the making of one container or network.
+const createTime = 60 * time.Second
+
+// lasting is ctx but for its end: a call that is cancelled goes on in the engine, and what it makes would come after the run was
+// removed. So the making of something is waited for, though not for ever.
+func lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), createTime)
+}
+
+// Create makes a container, with its files in it, and does not start it. Nothing is left of one that failed, or whose ctx ended
+// meanwhile.
 func (r *Run) Create(ctx context.Context, s Spec) (*Container, error) {
 	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	provider, err := r.e.provider()
@@ -35,7 +48,9 @@ func (r *Run) Create(ctx context.Context, s Spec) (*Container, error) {
 		labels[LabelNode] = s.Node
 	}
 	c := &Container{e: r.e, name: r.full(s.Name), stdin: s.Stdin}
-	made, err := provider.CreateContainer(ctx, testcontainers.ContainerRequest{
+	within, cancel := lasting(ctx)
+	defer cancel()
+	made, err := provider.CreateContainer(within, testcontainers.ContainerRequest{
 		Name: c.name, Image: s.Image, Entrypoint: s.Entrypoint, Cmd: s.Cmd, Env: s.Env, Labels: r.labels(labels),
 		ConfigModifier: s.config, HostConfigModifier: s.host, EndpointSettingsModifier: s.endpoints,
 	})
@@ -43,12 +58,15 @@ func (r *Run) Create(ctx context.Context, s Spec) (*Container, error) {
 		c.id = made.GetContainerID()
 	}
 	if err == nil {
-		err = c.upload(ctx, s)
+		err = c.upload(within, s)
+	}
+	if err == nil {
+		err = ctx.Err()
 	}
 	if err != nil {
 		err = fmt.Errorf("make the container %s of the image %s: %w", c.name, s.Image, Plain(err))
 		if c.id != "" {
-			err = errors.Join(err, c.Remove(context.WithoutCancel(ctx)))
+			err = errors.Join(err, c.Discard(ctx))
 		}
 		return nil, err
 	}
@@ -155,6 +173,16 @@ func (c *Container) Limit(ctx context.Context, l cluster.Limits) error {
 
 // Remove kills and removes the container and its unnamed volumes. One that is gone is no error.
 func (c *Container) Remove(ctx context.Context) error { return c.e.removeContainer(ctx, c.id, c.name) }
+
+// discardTime bounds the removal of a container that came to nothing: what is left of it goes with its run.
+const discardTime = 20 * time.Second
+
+// Discard is Remove also when ctx has ended, for a container that came to nothing: another of its name may follow.
+func (c *Container) Discard(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTime)
+	defer cancel()
+	return c.Remove(ctx)
+}
 
 // State is the present state of a container.
 type State struct {

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -330,4 +332,34 @@ func TestLimits(t *testing.T) {
 
 	_, _, code := ran(t, create(t, r, Spec{Name: "eater", Limits: cluster.Limits{Memory: 32 << 20}}, "eat", "100"))
 	assert.Equal(t, 137, code)
+}
+
+// TestCreateOutlivesItsCaller: what is made in spite of a caller who has gone is removed, so that its name is free again.
+func TestCreateOutlivesItsCaller(t *testing.T) {
+	id := image(t)
+	var leave context.CancelFunc
+	e := behind(t, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+		if strings.HasSuffix(r.URL.Path, "/containers/create") && leave != nil {
+			leave()
+			r = r.WithContext(context.WithoutCancel(r.Context())) // an engine does not stop half way
+		}
+		engine.ServeHTTP(w, r)
+	})
+	r := newRun(t, e)
+	for what, make := range map[string]func(context.Context) error{
+		"a container": func(ctx context.Context) error { _, err := r.Create(ctx, Spec{Name: "patient", Image: id}); return err },
+		"one beside others": func(ctx context.Context) error {
+			_, err := r.Beside(ctx, "", id, []string{patient, "exit", "0"})
+			return err
+		},
+	} {
+		var ctx context.Context
+		ctx, leave = context.WithCancel(t.Context())
+		require.ErrorIs(t, make(ctx), context.Canceled, what)
+		leave = nil
+		cs, _, err := r.e.list(t.Context(), r.filter())
+		require.NoError(t, err)
+		require.Empty(t, cs, what)
+	}
+	create(t, r, Spec{Image: id})
 }

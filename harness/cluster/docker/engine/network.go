@@ -79,6 +79,8 @@ func overlapsAny(p netip.Prefix, all []netip.Prefix) bool {
 
 // Network makes the run's network: an internal bridge on the first addresses that nothing uses.
 func (r *Run) Network(ctx context.Context) (Network, error) {
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	taken, err := r.e.taken(ctx)
 	if err != nil {
 		return Network{}, err
