@@ -215,6 +215,79 @@ func TestEngineGone(t *testing.T) {
 	assert.ErrorIs(t, err, ErrEngineGone)
 }
 
+// TestStreamsOfAnEngineThatHangs: an attempt ends with its context, and a connection that comes later is closed.
+func TestStreamsOfAnEngineThatHangs(t *testing.T) {
+	answer, closed := make(chan struct{}), make(chan error, 2)
+	late := func(w http.ResponseWriter, _ *http.Request) {
+		<-answer
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		_, err = conn.Read(make([]byte, 1))
+		closed <- err
+	}
+	fake{api: "1.41", os: "linux", more: map[string]http.HandlerFunc{
+		"containers/x/attach": late, "exec/p/start": late,
+		"containers/x/exec": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			_, err := io.WriteString(w, `{"Id": "p"}`)
+			assert.NoError(t, err)
+		},
+	}}.start(t, "unix")
+	e, err := Connect(t.Context())
+	require.NoError(t, err)
+	defer e.Close()
+	c := &Container{e: e, id: "x", name: "x"}
+	for what, attempt := range map[string]func(context.Context) error{
+		"attach": func(ctx context.Context) error { _, err := c.Attach(ctx); return err },
+		"exec":   func(ctx context.Context) error { _, err := c.Exec(ctx, ExecSpec{Argv: []string{"x"}}); return err },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ended := make(chan error, 1)
+		go func() { ended <- attempt(ctx) }()
+		select {
+		case err := <-ended:
+			require.ErrorIs(t, err, context.DeadlineExceeded, what)
+		case <-time.After(10 * time.Second):
+			close(answer)
+			require.FailNow(t, "it hangs", what)
+		}
+		cancel()
+	}
+	close(answer)
+	for range 2 {
+		require.ErrorIs(t, <-closed, io.EOF)
+	}
+}
+
+// TestRemoveSaysWhatIsLeftOfAnEngineThatHangs: the look at what is left has a time of its own.
+func TestRemoveSaysWhatIsLeftOfAnEngineThatHangs(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	fake{api: "1.41", os: "linux", more: map[string]http.HandlerFunc{
+		"containers/json": func(w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, `[{"Id": "x", "Names": ["/gauntlet-x"]}]`)
+			assert.NoError(t, err)
+		},
+		"networks": func(w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, `[]`)
+			assert.NoError(t, err)
+		},
+		"containers/x": func(_ http.ResponseWriter, r *http.Request) { // its removal
+			cancel()
+			<-r.Context().Done()
+		},
+	}}.start(t, "unix")
+	e, err := Connect(t.Context())
+	require.NoError(t, err)
+	defer e.Close()
+	left, err := e.NewRun("x").Remove(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, []string{"container gauntlet-x"}, left)
+}
+
 // What comes while the engine subscribes comes twice, and it is asked by its own clock. At the end it breaks off.
 func TestEventsOfAnEngineThatGoes(t *testing.T) {
 	fake{api: "1.41", os: "linux", more: map[string]http.HandlerFunc{

@@ -33,7 +33,7 @@ type Exec struct {
 // Exec starts a program in the container, and returns when it was started: ErrNoProgram when it could not be, ErrNotRunning
 // when the container does not run.
 //
-// When ctx ends the harness lets go of the program: Wait returns its error. The engine has no way to kill such a program; who
+// When ctx ends the harness lets go of the program: Wait returns its cause. The engine has no way to kill such a program; who
 // wants it dead signals it from Beside.
 func (c *Container) Exec(ctx context.Context, s ExecSpec) (*Exec, error) {
 	if len(s.Argv) == 0 {
@@ -46,20 +46,29 @@ func (c *Container) Exec(ctx context.Context, s ExecSpec) (*Exec, error) {
 	for name, value := range s.Env {
 		env = append(env, name+"="+value)
 	}
-	made, err := c.e.api.ExecCreate(ctx, c.id, client.ExecCreateOptions{
+	starting, cancel := context.WithTimeout(ctx, createTime)
+	defer cancel()
+	made, err := c.e.api.ExecCreate(starting, c.id, client.ExecCreateOptions{
 		User: s.User, WorkingDir: s.Dir, Env: env, Cmd: s.Argv,
 		AttachStdin: s.Stdin != nil, AttachStdout: true, AttachStderr: true,
 	})
 	if err != nil {
 		return nil, did(err)
 	}
-	res, err := c.e.api.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
+	res, err := hijack(starting, func() (client.HijackedResponse, error) {
+		res, err := c.e.api.ExecAttach(starting, made.ID, client.ExecAttachOptions{})
+		return res.HijackedResponse, err
+	})
 	if err != nil {
 		return nil, did(err)
 	}
 	x := &Exec{done: make(chan struct{})}
-	stream := newStream(res.HijackedResponse, s.Stdin != nil)
-	if x.pid, err = c.e.awaitExec(ctx, made.ID, stream); err != nil {
+	stream := newStream(res, s.Stdin != nil)
+	cut := context.AfterFunc(starting, func() { stream.Close() })
+	if x.pid, err = c.e.awaitExec(starting, made.ID, stream); err == nil && !cut() {
+		err = starting.Err()
+	}
+	if err != nil {
 		return nil, errors.Join(did(err), stream.Close())
 	}
 	go x.follow(ctx, c, made.ID, stream, s)
@@ -140,7 +149,7 @@ func (x *Exec) follow(ctx context.Context, c *Container, id string, stream *Stre
 	})
 	switch {
 	case ctx.Err() != nil:
-		err = ctx.Err()
+		err = context.Cause(ctx)
 	case err == nil:
 		err = copyErr
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/client"
 	"golang.org/x/sync/errgroup"
@@ -98,6 +99,9 @@ func (e *Engine) removeVolume(ctx context.Context, name string) error {
 	return nil
 }
 
+// listTime bounds the look at what is left.
+const listTime = 10 * time.Second
+
 // Remove kills and removes the run's containers with their unnamed volumes, then its networks, and returns what is left
 // of them all the same. It may be called again.
 func (r *Run) Remove(ctx context.Context) (left []string, err error) {
@@ -109,7 +113,9 @@ func (r *Run) Remove(ctx context.Context) (left []string, err error) {
 	if err = r.e.remove(ctx, c, n); err == nil && len(c)+len(n) == 0 {
 		return nil, nil
 	}
-	c, n, listErr := r.e.list(ctx, f)
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTime) // ctx may have ended over the removal
+	defer cancel()
+	c, n, listErr := r.e.list(within, f)
 	for _, t := range append(c, n...) {
 		left = append(left, t.String())
 	}

@@ -25,11 +25,40 @@ type Stream struct {
 // Attach attaches to the container's standard streams. Called before each Start it misses nothing; the streams of a
 // container that has ended and is started again are new ones.
 func (c *Container) Attach(ctx context.Context) (*Stream, error) {
-	res, err := c.e.api.ContainerAttach(ctx, c.id, client.ContainerAttachOptions{Stream: true, Stdin: c.stdin, Stdout: true, Stderr: true})
+	res, err := hijack(ctx, func() (client.HijackedResponse, error) {
+		res, err := c.e.api.ContainerAttach(ctx, c.id, client.ContainerAttachOptions{Stream: true, Stdin: c.stdin, Stdout: true, Stderr: true})
+		return res.HijackedResponse, err
+	})
 	if err != nil {
 		return nil, c.did("attach to", err)
 	}
-	return newStream(res.HijackedResponse, c.stdin), nil
+	return newStream(res, c.stdin), nil
+}
+
+// hijack opens a connection that is taken over from HTTP, and returns when ctx ends: moby's client minds it only while it dials. The
+// goroutine ends with the engine's answer, and closes a connection that nobody waits for any more.
+func hijack(ctx context.Context, open func() (client.HijackedResponse, error)) (client.HijackedResponse, error) {
+	type result struct {
+		res client.HijackedResponse
+		err error
+	}
+	opened := make(chan result)
+	go func() {
+		res, err := open()
+		select {
+		case opened <- result{res, err}:
+		case <-ctx.Done():
+			if err == nil {
+				res.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-opened:
+		return r.res, r.err
+	case <-ctx.Done():
+		return client.HijackedResponse{}, ctx.Err()
+	}
 }
 
 func newStream(res client.HijackedResponse, stdin bool) *Stream {
