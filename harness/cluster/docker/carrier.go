@@ -33,6 +33,10 @@ const (
 // endTime bounds what is removed when the topology ends.
 const endTime = 60 * time.Second
 
+// drainTime is for what the engine still has of the programs' output when their containers are gone. Who reads it waits no longer: a
+// container that could not be ended has streams that do not end.
+const drainTime = 2 * time.Second
+
 // errEnded is why a topology is gone that was taken down.
 var errEnded = errors.New("the topology is down")
 
@@ -51,6 +55,8 @@ type carrier struct {
 
 	life     context.Context // ends when all containers are gone
 	end      context.CancelFunc
+	streams  context.Context // ends drainTime after it
+	cut      context.CancelFunc
 	watching sync.WaitGroup
 
 	mu       sync.Mutex
@@ -87,6 +93,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	}
 	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, len(cluster.Planned(spec))+1, time.Now() // and the client
 	c.life, c.end = context.WithCancel(context.Background())
+	c.streams, c.cut = context.WithCancel(context.Background())
 	defer func() {
 		if err == nil {
 			return
@@ -284,7 +291,7 @@ func (c *carrier) End() (left []string, err error) {
 	defer cancel()
 	c.lose(errEnded)
 	left, err = c.run.Remove(ctx)
-	if errors.Is(err, engine.ErrEngineGone) { // it cannot be asked what of it
+	if errors.Is(err, engine.ErrEngineGone) || len(left) == 0 && errors.Is(err, context.DeadlineExceeded) { // it cannot be asked what of it
 		left = append(left, fmt.Sprintf("what the engine has of run %s (when it is back: gauntlet clean)", c.run.ID()))
 	}
 	c.mu.Lock()
@@ -298,6 +305,7 @@ func (c *carrier) End() (left []string, err error) {
 		c.plane.close()
 	}
 	c.end()
+	time.AfterFunc(drainTime, c.cut)
 	c.watching.Wait()
 	errs := []error{err, c.engine.Close()}
 	if c.logs != nil {

@@ -41,23 +41,29 @@ func (p *place) Exec(ctx context.Context, proc cluster.Process) (cluster.Executi
 	x := &execution{place: p, mark: rand.Text(), done: make(chan struct{})}
 	env := map[string]string{execVariable: x.mark}
 	maps.Copy(env, proc.Env)
-	// The engine lets go of a program whose context ends; this one is killed then.
-	run, err := container.Exec(context.WithoutCancel(ctx), engine.ExecSpec{Argv: proc.Argv, Env: env, Stdin: proc.Stdin, Stdout: proc.Stdout, Stderr: proc.Stderr})
+	// The engine lets go of a program whose context ends: this one is killed when ctx does.
+	within, letGo := context.WithCancelCause(p.c.streams)
+	run, err := container.Exec(within, engine.ExecSpec{Argv: proc.Argv, Env: env, Stdin: proc.Stdin, Stdout: proc.Stdout, Stderr: proc.Stderr})
 	if err != nil {
+		letGo(nil)
 		return nil, err
 	}
-	p.node.Topology().Go(func() { x.finish(ctx, run) })
+	p.node.Topology().Go(func() { x.finish(ctx, run, letGo) })
 	return x, nil
 }
 
-// finish waits for the program and its output.
-func (x *execution) finish(ctx context.Context, run *engine.Exec) {
+// finish waits for the program and its output. One that cannot be killed when ctx ends is let go.
+func (x *execution) finish(ctx context.Context, run *engine.Exec, letGo context.CancelCauseFunc) {
+	defer letGo(nil)
 	ended := make(chan struct{})
 	var killing sync.WaitGroup
 	killing.Go(func() {
 		select {
 		case <-ctx.Done():
-			_, _ = x.signal(syscall.SIGKILL) // one that has ended already is no matter
+			letGo(killUntil(ended, func() error {
+				_, err := x.signal(syscall.SIGKILL) // one that has ended already is no matter
+				return err
+			}))
 		case <-ended:
 		}
 	})
@@ -66,6 +72,29 @@ func (x *execution) finish(ctx context.Context, run *engine.Exec) {
 	killing.Wait()
 	x.exit, x.err = exitOf(code, time.Now()), err
 	close(x.done)
+}
+
+// killTime bounds the killing of a program that was let go; killAgain is the pause between two attempts.
+const (
+	killTime  = 20 * time.Second
+	killAgain = time.Second
+)
+
+// killUntil kills a program until it has ended. The error is of one that has not in all that time.
+func killUntil(ended <-chan struct{}, kill func() error) error {
+	for deadline := time.Now().Add(killTime); ; {
+		err := kill()
+		again := time.NewTimer(killAgain)
+		select {
+		case <-ended:
+			again.Stop()
+			return nil
+		case <-again.C:
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(errors.New("it could not be killed"), err)
+		}
+	}
 }
 
 // Wait implements cluster.Execution.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,6 +244,67 @@ func TestEngineGone(t *testing.T) {
 	_, err := docker.Clean(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, of(t, e, name))
+}
+
+// TestDownWhenStreamsDoNotEnd: the engine has killed everything, or says so, and yet never ends the streams of what it ran.
+func TestDownWhenStreamsDoNotEnd(t *testing.T) {
+	e := connected(t)
+	p := newProxy(t, e)
+	t.Cleanup(p.hold())
+	t.Setenv("DOCKER_HOST", p.host())
+	name := unique()
+	c, err := docker.New().Up(t.Context(), &cluster.Spec{Name: name, Services: []cluster.Service{serving("a", program(t))}}, cluster.Options{Dir: t.TempDir(), Bin: map[string]string{"hostile": program(t)}})
+	require.NoError(t, err)
+	x, err := c.Exec(t.Context(), cluster.Client, cluster.Process{Argv: []string{"hostile", "serve"}})
+	require.NoError(t, err)
+	down := make(chan error, 1)
+	go func() {
+		left, err := c.Down(context.Background())
+		if len(left) > 0 {
+			err = errors.Join(err, &cluster.LeftError{Left: left})
+		}
+		down <- err
+	}()
+	select {
+	case err := <-down:
+		require.NoError(t, err)
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "Down does not return")
+	}
+	_, err = x.Wait()
+	require.Error(t, err, "nobody knows how it ended")
+	require.Empty(t, of(t, e, name))
+}
+
+// TestExecIsKilledUntilItEnds: its context has ended, and the first attempt to kill it fails.
+func TestExecIsKilledUntilItEnds(t *testing.T) {
+	e := connected(t)
+	var refused atomic.Bool
+	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+		if strings.Contains(r.URL.Query().Get("name"), "-beside-") && refused.CompareAndSwap(false, true) {
+			http.Error(w, `{"message": "not today"}`, http.StatusInternalServerError)
+			return
+		}
+		engine.ServeHTTP(w, r)
+	})
+	c := up(t, unique(), serving("a", program(t)))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	x, err := c.Exec(ctx, "a", cluster.Process{Argv: []string{"/usr/local/bin/hostile", "wait"}})
+	require.NoError(t, err)
+	cancel()
+	ended := make(chan cluster.Exit, 1)
+	go func() {
+		exit, _ := x.Wait()
+		ended <- exit
+	}()
+	select {
+	case exit := <-ended:
+		require.Equal(t, "SIGKILL", exit.Signal)
+	case <-time.After(15 * time.Second):
+		require.FailNow(t, "it lives on")
+	}
+	require.True(t, refused.Load())
 }
 
 // TestContainerKilled kills the plane, and a pod, from outside.

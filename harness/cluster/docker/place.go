@@ -206,6 +206,7 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 	p.c.programs[container.ID()] = run
 	p.c.mu.Unlock()
 	p.node.Topology().Go(func() {
+		defer context.AfterFunc(p.c.streams, func() { stream.Close() })()
 		run.copy(stream)
 		stream.Close()
 		l.Written()
@@ -215,7 +216,9 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 		stream.Close()
 		if ctx.Err() != nil {
 			// It may have started all the same.
-			_ = container.Kill(context.WithoutCancel(ctx), "KILL")
+			killing, cancel := context.WithTimeout(context.WithoutCancel(ctx), signalTime)
+			defer cancel()
+			_ = container.Kill(killing, "KILL")
 		}
 		return time.Time{}, err
 	}

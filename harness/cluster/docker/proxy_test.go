@@ -54,6 +54,7 @@ type proxy struct {
 	mu       sync.Mutex
 	listener net.Listener // nil: cut
 	open     map[net.Conn]bool
+	ends     chan struct{} // closed: the client hears of the engine's end of a connection
 }
 
 func newProxy(t *testing.T, e *engine.Engine) *proxy {
@@ -62,7 +63,8 @@ func newProxy(t *testing.T, e *engine.Engine) *proxy {
 	if !local {
 		t.Skipf("the engine at %s has no socket to stand before", e.Host())
 	}
-	p := &proxy{t: t, engine: socket, path: filepath.Join(t.TempDir(), "engine.sock"), open: map[net.Conn]bool{}}
+	p := &proxy{t: t, engine: socket, path: filepath.Join(t.TempDir(), "engine.sock"), open: map[net.Conn]bool{}, ends: make(chan struct{})}
+	close(p.ends)
 	p.restore()
 	t.Cleanup(p.cut)
 	return p
@@ -103,6 +105,15 @@ func (p *proxy) cut() {
 	p.all.Wait()
 }
 
+// hold keeps the engine's ends of connections from the client until they are released.
+func (p *proxy) hold() (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ends := make(chan struct{})
+	p.ends = ends
+	return sync.OnceFunc(func() { close(ends) })
+}
+
 // enter notes connections, unless the proxy is cut.
 func (p *proxy) enter(conns ...net.Conn) error {
 	p.mu.Lock()
@@ -133,13 +144,15 @@ func (p *proxy) carry(from net.Conn) {
 		p.mu.Unlock()
 	}()
 	var back sync.WaitGroup
-	back.Go(func() { half(from, to) })
-	half(to, from)
-	back.Wait()
-}
-
-// half carries one direction, and its end.
-func half(to, from net.Conn) {
+	back.Go(func() {
+		_, _ = io.Copy(from, to)
+		p.mu.Lock()
+		ends := p.ends
+		p.mu.Unlock()
+		<-ends
+		_ = from.(*net.UnixConn).CloseWrite()
+	})
 	_, _ = io.Copy(to, from)
 	_ = to.(*net.UnixConn).CloseWrite()
+	back.Wait()
 }

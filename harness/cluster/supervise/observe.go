@@ -138,6 +138,8 @@ func (c *calls) fetch(ctx context.Context) error {
 // end tells of what is left, and how much of each link was read. The programs have stopped.
 func (c *calls) end(ctx context.Context) {
 	<-c.ended
+	ctx, cancel := context.WithTimeout(ctx, orderTime) // a plane that does not answer must not hold the end up
+	defer cancel()
 	read, err := c.router.CallsEnd(ctx)
 	if err == nil {
 		err = c.fetch(ctx)

@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -48,4 +49,24 @@ func TestCallsThatDidNotComeAreDropped(t *testing.T) {
 		{Link: cluster.Link{From: "a", To: "c"}, Calls: 5, Dropped: 4},
 		{Link: cluster.Link{From: "a", To: "d"}, Calls: 2, Dropped: 2},
 	}, read)
+}
+
+// silent is a Router that does not answer.
+type silent struct{ Router }
+
+func (silent) CallsEnd(ctx context.Context) ([]plane.Observed, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestAPlaneThatDoesNotAnswerDoesNotHoldTheEndUp: what calls there were is an error then.
+func TestAPlaneThatDoesNotAnswerDoesNotHoldTheEndUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []error
+		c := newCalls(silent{}, func(b cluster.CallBatch) { told = append(told, b.Err) })
+		close(c.ended)
+		c.end(t.Context())
+		require.Len(t, told, 1)
+		require.ErrorIs(t, told[0], context.DeadlineExceeded)
+	})
 }

@@ -3,6 +3,7 @@
 //	hostile serve                        answer on port 7000, TCP and UDP, and print who came
 //	hostile try HOST:PORT...             print, as JSON, what of each way worked
 //	hostile fill FILE                    write until there is no room
+//	hostile wait                         do nothing
 package main
 
 import (
@@ -42,6 +43,10 @@ func run(args []string) error {
 	}
 	if len(args) == 2 && args[0] == "fill" {
 		return fill(args[1])
+	}
+	if len(args) == 1 && args[0] == "wait" {
+		time.Sleep(time.Hour)
+		return nil
 	}
 	return fmt.Errorf("no verb in %q", args)
 }
