@@ -20,6 +20,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
 	"github.com/hasvc/gauntlet/harness/cluster/docker/images"
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
+	"github.com/hasvc/gauntlet/harness/cluster/procs"
 	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
@@ -52,6 +53,7 @@ type carrier struct {
 	network  engine.Network
 	plane    *peer
 	plain    plane.RemoteRouter // the plane's own part of its Router
+	foreign  error              // why the engine is taken for another machine's, with processes and a clock of its own; nil: it is this one's
 
 	life     context.Context // ends when all containers are gone
 	end      context.CancelFunc
@@ -141,6 +143,8 @@ func (c *carrier) startPlane(ctx context.Context) (err error) {
 		return fmt.Errorf("start the plane: %w", err)
 	}
 	c.plain = c.plane.Router()
+	// Not the kind of its socket: that may be forwarded, or lead out of a container or into a virtual machine.
+	_, c.foreign = procs.FindCgroup(c.plane.used.pid, c.plane.used.id)
 	if err := c.plane.SetUpPlane(ctx, agent.PlaneSetup{Addr: c.network.Plane}); err != nil {
 		return c.explain(err)
 	}

@@ -48,7 +48,7 @@ const recent = 10 * time.Second
 // momentOf turns a time of the engine's into one with a monotonic reading: the engine was nearer to what happened. Where
 // its clock is another, and where it says nothing, heard is as good as it gets.
 func (c *carrier) momentOf(at, heard time.Time) time.Time {
-	if ago := heard.Sub(at); c.engine.Local() && !at.IsZero() && ago >= 0 && ago < recent {
+	if ago := heard.Sub(at); c.foreign == nil && !at.IsZero() && ago >= 0 && ago < recent {
 		return heard.Add(-ago)
 	}
 	return heard

@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -103,10 +102,10 @@ func count(ctx context.Context, container *engine.Container) (*counter, error) {
 	return c, nil
 }
 
-// Usage implements supervise.Meter, where the engine is on this machine.
+// Usage implements supervise.Meter, where the engine's processes are this machine's.
 func (c *carrier) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
-	if !c.engine.Local() {
-		return nil, errors.New("the engine is on another machine, and its own figures are a second old")
+	if c.foreign != nil {
+		return nil, fmt.Errorf("the engine is on another machine, and its own figures are a second old: %w", c.foreign)
 	}
 	c.mu.Lock()
 	places := make([]*place, 0, len(c.places))

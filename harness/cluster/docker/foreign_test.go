@@ -1,0 +1,52 @@
+package docker_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster"
+)
+
+// TestAnEngineOfAnotherMachine is reached by a socket of this one: its clock is slow, and its processes are none of ours.
+func TestAnEngineOfAnotherMachine(t *testing.T) {
+	e := connected(t)
+	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+		if !strings.Contains(r.URL.Path, "/containers/") || !strings.HasSuffix(r.URL.Path, "/json") || r.Method != http.MethodGet {
+			engine.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		engine.ServeHTTP(answer, r)
+		w.Header().Set("Content-Type", answer.Header().Get("Content-Type"))
+		w.WriteHeader(answer.Code)
+		var container map[string]any
+		b := answer.Body.Bytes()
+		if json.Unmarshal(b, &container) == nil && container["State"] != nil {
+			state := container["State"].(map[string]any)
+			at, err := time.Parse(time.RFC3339Nano, state["StartedAt"].(string))
+			assert.NoError(t, err)
+			state["StartedAt"] = at.Add(-5 * time.Second).Format(time.RFC3339Nano)
+			state["Pid"] = 1<<22 + 1 // the kernel gives no such number
+			b, err = json.Marshal(container)
+			assert.NoError(t, err)
+		}
+		_, err := io.WriteString(w, string(b))
+		assert.NoError(t, err)
+	})
+	c := up(t, unique(), serving("a", program(t)))
+	_, err := c.(cluster.Usager).Usage(t.Context())
+	require.ErrorContains(t, err, "another machine", "zeros are no measurements")
+	begin := time.Now()
+	require.NoError(t, c.Restart(t.Context(), "a", nil))
+	s, err := c.Status("a")
+	require.NoError(t, err)
+	require.True(t, s.Started.After(begin), "%v", s.Started.Sub(begin))
+}
