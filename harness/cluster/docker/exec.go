@@ -125,5 +125,6 @@ const signalTime = 10 * time.Second
 func (x *execution) signal(sig syscall.Signal) (supervise.Signalled, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), signalTime)
 	defer cancel()
-	return x.place.signal(ctx, sig, "-env", execVariable+"="+x.mark)
+	got, _, err := x.place.signal(ctx, sig, "-env", execVariable+"="+x.mark) // the first process was not started by it
+	return got, err
 }

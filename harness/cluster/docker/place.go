@@ -321,34 +321,40 @@ func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (s
 		if err != nil || first.Count == 0 {
 			return first, err
 		}
-		got, err := p.signal(ctx, sig)
+		got, _, err := p.signal(ctx, sig)
 		return supervise.Signalled{Count: got.Count + 1, Program: true}, err
 	}
-	return p.signal(ctx, sig, more...)
+	got, first, err := p.signal(ctx, sig, more...)
+	if err != nil || !first {
+		return got, err
+	}
+	one, err := p.signalFirst(ctx, sig)
+	return supervise.Signalled{Count: got.Count + one.Count, Program: one.Program}, err
 }
 
-// signal has the hands signal processes of the program's container, and returns who got it.
-func (p *place) signal(ctx context.Context, sig syscall.Signal, more ...string) (got supervise.Signalled, err error) {
+// signal has the hands signal processes of the program's container, and returns who got it, and whether the first process is meant too
+// and can only be signalled by the engine.
+func (p *place) signal(ctx context.Context, sig syscall.Signal, more ...string) (got supervise.Signalled, first bool, err error) {
 	container, err := p.present()
 	if err != nil {
-		return got, err
+		return got, false, err
 	}
 	argv := append([]string{agent.HandsArgv0, "signal", strconv.Itoa(int(sig))}, more...)
 	out, err := p.c.run.Beside(ctx, container.ID(), p.c.self, argv)
 	switch {
 	case errors.Is(err, engine.ErrNotRunning):
-		return got, nil // nobody is there
+		return got, false, nil // nobody is there
 	case err != nil:
-		return got, gone(err)
+		return got, false, gone(err)
 	case sig == syscall.SIGKILL && out.Code == 128+int(sig):
-		return supervise.Signalled{Count: 1, Program: true}, nil // what they killed was the container's life, and theirs
+		return supervise.Signalled{Count: 1, Program: true}, false, nil // what they killed was the container's life, and theirs
 	case out.Code != 0:
-		return got, errors.New(strings.TrimSpace(out.Stderr))
+		return got, false, errors.New(strings.TrimSpace(out.Stderr))
 	}
-	if _, err := fmt.Sscan(out.Stdout, &got.Count, &got.Program); err != nil {
-		return got, fmt.Errorf("the hands beside the program did not say whom they signalled: %q", out.Stdout)
+	if _, err := fmt.Sscan(out.Stdout, &got.Count, &got.Program, &first); err != nil {
+		return got, false, fmt.Errorf("the hands beside the program did not say whom they signalled: %q", out.Stdout)
 	}
-	return got, nil
+	return got, first, nil
 }
 
 // Listen implements supervise.Place.

@@ -44,10 +44,10 @@ func TestHands(t *testing.T) {
 
 		out, _, err := handsRun("signal", "10", "-cmdline", "sleep 3000")
 		require.NoError(t, err)
-		require.Equal(t, "0 false\n", out, "none is no error")
+		require.Equal(t, "0 false false\n", out, "none is no error")
 		out, _, err = handsRun("signal", "10", "-cmdline", "sleep 1000")
 		require.NoError(t, err)
-		require.Equal(t, "1 false\n", out)
+		require.Equal(t, "1 false false\n", out)
 		require.Equal(t, unix.SIGUSR1, <-ended1)
 		require.NotNil(t, none.ProcessState)
 
@@ -56,24 +56,34 @@ func TestHands(t *testing.T) {
 		until(t, "the child runs", func() bool { return running(t, "sleep 4000") == 1 && running(t, "TASK sleep 4000") == 0 })
 		out, _, err = handsRun("signal", "15", "-env", "TASK=7")
 		require.NoError(t, err)
-		require.Equal(t, "2 false\n", out)
+		require.Equal(t, "2 false false\n", out)
 		require.Equal(t, unix.SIGTERM, <-ended3)
 		until(t, "the child is gone", func() bool { return running(t, "sleep 4000") == 0 })
 		out, _, err = handsRun("signal", "15", "-env", "ROLE=work")
 		require.NoError(t, err)
-		require.Equal(t, "0 false\n", out, "a part of a value is not it")
+		require.Equal(t, "0 false false\n", out, "a part of a value is not it")
 
 		// All: the sleeper, and this process unless it is skipped.
 		out, _, err = handsRun("signal", "28", "-skip-init") // SIGWINCH, which nobody minds
 		require.NoError(t, err)
-		require.Equal(t, "1 true\n", out, "with an init the program is its child")
+		require.Equal(t, "1 true false\n", out, "with an init the program is its child")
 		out, _, err = handsRun("signal", "28")
 		require.NoError(t, err)
-		require.Equal(t, "2 true\n", out)
+		require.Equal(t, "2 true false\n", out)
 		out, _, err = handsRun("signal", "9")
 		require.NoError(t, err)
-		require.Equal(t, "1 false\n", out)
+		require.Equal(t, "1 false false\n", out)
 		require.Equal(t, unix.SIGKILL, <-ended2)
+
+		// Process 1, which the kernel keeps from these two when they come from inside.
+		for _, number := range []string{"9", "19"} {
+			out, _, err = handsRun("signal", number, "-cmdline", os.Args[len(os.Args)-1])
+			require.NoError(t, err)
+			require.Equal(t, "0 false true\n", out, "somebody else has to")
+			out, _, err = handsRun("signal", number, "-cmdline", os.Args[len(os.Args)-1], "-skip-init")
+			require.NoError(t, err)
+			require.Equal(t, "0 false false\n", out)
+		}
 
 		for _, args := range [][]string{{"wave"}, {"signal"}, {"signal", "65"}, {"signal", "HUP"}, {"signal", "1", "-x"}, {"signal", "1", "-env", "A=1", "-cmdline", "b"}} {
 			out, stderr, err := handsRun(args...)
@@ -100,8 +110,8 @@ func TestHandsKillWhatForks(t *testing.T) {
 				out, stderr, err := handsRun(append([]string{"signal", "9"}, args...)...)
 				require.NoError(t, err, stderr)
 				var n int
-				var program bool
-				_, err = fmt.Sscan(out, &n, &program)
+				var program, first bool
+				_, err = fmt.Sscan(out, &n, &program, &first)
 				require.NoError(t, err)
 				require.GreaterOrEqual(t, n, runaways)
 				require.Zero(t, running(t, "runaway"))

@@ -42,11 +42,15 @@ func runHands() error {
 	if h.command != "" && h.setting != "" {
 		return errors.New("-cmdline and -env exclude one another")
 	}
+	first, err := h.meansFirst()
+	if err != nil {
+		return err
+	}
 	n, program, err := h.send()
 	if err != nil {
 		return err
 	}
-	fmt.Println(n, program)
+	fmt.Println(n, program, first)
 	return nil
 }
 
@@ -57,6 +61,16 @@ type hands struct {
 	command  string // in the command line; empty: any
 	setting  string // of the environment; empty: any
 	skipInit bool
+}
+
+// meansFirst reports whether process 1 is named by its command line and cannot be reached from here: who stands outside of the
+// namespace has to send it the signal.
+func (h hands) meansFirst() (bool, error) {
+	first := process{pid: 1}
+	if h.command == "" || h.skipInit || !h.spares(first) {
+		return false, nil
+	}
+	return h.matches(first)
 }
 
 // send returns how many processes got the signal, and whether the container's program is one of them.
