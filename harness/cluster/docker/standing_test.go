@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -64,6 +65,40 @@ func TestADirectoryOfVolumesMadeAnewHasNewOnes(t *testing.T) {
 	require.Len(t, of(t, e, name), 2)
 	require.NoError(t, docker.New().RemoveVolumes(t.Context(), dir))
 	require.Equal(t, first, of(t, e, name), "another directory's")
+}
+
+// TestUnnamedVolumes: what an image keeps in a volume of its own stays when the container is made anew, as with docker compose, and goes
+// with the node.
+func TestUnnamedVolumes(t *testing.T) {
+	e := connected(t)
+	name := unique()
+	s := serving("a", "")
+	s.Source, s.Scaled = dockerfile(t, "FROM scratch\nCOPY hostile /hostile\nVOLUME /state /named\nENTRYPOINT [\"/hostile\"]\n"), true
+	s.Volumes = []cluster.Mount{{Kind: "tmpfs", Target: "/named/"}}
+	c := up(t, name, s)
+	mark := func(node string) string {
+		var out bytes.Buffer
+		x, err := c.Exec(t.Context(), node, cluster.Process{Argv: []string{"/hostile", "mark", "/state/file"}, Stdout: &out, Stderr: &out})
+		require.NoError(t, err)
+		_, err = x.Wait()
+		require.NoError(t, err)
+		return out.String()
+	}
+	require.NoError(t, c.Scale(t.Context(), "a", 2))
+	require.Equal(t, "x", mark("a-1"))
+	require.Equal(t, "x", mark("a-2"), "each has its own")
+	require.NoError(t, c.Restart(t.Context(), "a-1", map[string]string{"MORE": "1"}))
+	require.Equal(t, "xx", mark("a-1"))
+	volumes := func() (n int) { return strings.Count(strings.Join(of(t, e, name), "\n"), "volume gauntlet-") }
+	require.Equal(t, 2, volumes(), "with labels, so that clean finds them")
+	require.NoError(t, c.Scale(t.Context(), "a", 1))
+	require.Equal(t, 1, volumes())
+	require.NoError(t, c.Scale(t.Context(), "a", 2))
+	require.Equal(t, "x", mark("a-2"), "it is another node")
+	left, err := c.Down(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.Empty(t, of(t, e, name))
 }
 
 // remove removes a volume that was listed by of.

@@ -3,11 +3,13 @@
 //	hostile serve                        answer on port 7000, TCP and UDP, and print who came
 //	hostile try HOST:PORT...             print, as JSON, what of each way worked
 //	hostile fill FILE                    write until there is no room
+//	hostile mark FILE                    make a file longer by a letter, and print it
 //	hostile wait                         do nothing
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -44,6 +46,9 @@ func run(args []string) error {
 	if len(args) == 2 && args[0] == "fill" {
 		return fill(args[1])
 	}
+	if len(args) == 2 && args[0] == "mark" {
+		return mark(args[1])
+	}
 	if len(args) == 1 && args[0] == "wait" {
 		time.Sleep(time.Hour)
 		return nil
@@ -63,6 +68,16 @@ func fill(path string) error {
 			return err
 		}
 	}
+}
+
+func mark(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	b = append(b, 'x')
+	fmt.Print(string(b))
+	return os.WriteFile(path, b, 0o644)
 }
 
 func serve() error {
