@@ -96,6 +96,15 @@ func (s *suite) ready(t *testing.T) {
 			require.Less(t, after, time.Second, n.Name)
 		}
 	})
+	check(t, "healthcheck at Docker's own interval", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		v := s.service("v", "serve")
+		v.Health = &cluster.Healthcheck{Argv: []string{probeName, "check", "http://127.0.0.1:8080/healthz"}, Interval: 30 * time.Second, Timeout: 30 * time.Second, Retries: 3}
+		top := s.up(t, ctx, &cluster.Spec{Name: "rare", Services: []cluster.Service{v}}, cluster.Options{})
+		_, err := top.Kill(ctx, "v")
+		require.NoError(t, err)
+		require.NoError(t, top.Start(ctx, "v"))
+		require.NoError(t, top.AwaitReady(ctx, "v"), "it is not waited for the first interval to end")
+	})
 	check(t, "healthcheck", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		v := s.service("v", "serve", "-delay", "100ms")
 		v.Health = &cluster.Healthcheck{Argv: []string{probeName, "check", "http://127.0.0.1:8080/healthz"}, Interval: 40 * time.Millisecond, Timeout: 200 * time.Millisecond, StartPeriod: time.Second, Retries: 2}

@@ -123,7 +123,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	})
 	for i := range spec.Services {
 		g.Go(func() error {
-			_, err := c.image(within, &spec.Services[i])
+			_, _, err := c.image(within, &spec.Services[i])
 			return err
 		})
 	}

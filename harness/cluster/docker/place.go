@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -130,7 +132,7 @@ func (p *place) container(ctx context.Context) (*engine.Container, error) {
 // spec describes the container of the node's program.
 func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec, error) {
 	s := p.node.Service
-	image, err := p.c.image(ctx, s)
+	image, defaults, err := p.c.image(ctx, s)
 	if err != nil {
 		return engine.Spec{}, err
 	}
@@ -171,6 +173,17 @@ func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec,
 			}
 		}
 		spec.Mounts = append(spec.Mounts, m)
+	}
+	// The engine's own, which it makes where the image wants them and nobody says which, go with the container.
+	for i, at := range defaults.Volumes {
+		if slices.ContainsFunc(s.Volumes, func(m cluster.Mount) bool { return path.Clean(m.Target) == path.Clean(at) }) {
+			continue
+		}
+		name, err := p.c.run.UnnamedVolume(ctx, p.node.Info.Name, i)
+		if err != nil {
+			return spec, err
+		}
+		spec.Mounts = append(spec.Mounts, cluster.Mount{Kind: "volume", Source: name, Target: at})
 	}
 	return spec, nil
 }
@@ -370,7 +383,7 @@ func (p *place) Remove(ctx context.Context) error {
 	p.c.retire(p)
 	var errs []error
 	if container, err := p.present(); err == nil {
-		errs = append(errs, container.Remove(ctx))
+		errs = append(errs, container.Remove(ctx), p.c.run.RemoveUnnamedVolumes(ctx, p.node.Info.Name))
 	}
 	errs = append(errs, p.c.plane.RemoveNode(ctx, p.node.Info.Name))
 	p.pod.dismissed.Store(true)

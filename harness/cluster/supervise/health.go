@@ -50,6 +50,37 @@ func (n *Node) watchHealth(ctx context.Context, r *run) {
 	}
 }
 
+// awaitHealth runs the healthcheck often until it succeeds for the first time, or the carrier, which runs it at its interval, has found
+// something. From then on the carrier's findings hold.
+func (n *Node) awaitHealth(ctx context.Context, r *run) {
+	h := *n.Service.Health
+	defaults(&h)
+	for {
+		within, cancel := context.WithTimeout(ctx, h.Timeout)
+		err := n.t.probeExec(within, n.Info.Name, h.Argv)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		n.mu.Lock()
+		if err == nil && r.health == "" {
+			n.noteHealth(r, true, "")
+		}
+		known := r.health != ""
+		n.mu.Unlock()
+		if known {
+			return
+		}
+		t := time.NewTimer(min(h.Interval, startupProbe))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+}
+
 // defaults fills in Compose's.
 func defaults(h *cluster.Healthcheck) {
 	if h.Interval <= 0 {
@@ -67,6 +98,11 @@ func defaults(h *cluster.Healthcheck) {
 func (n *Node) setHealth(r *run, healthy bool, detail string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.noteHealth(r, healthy, detail)
+}
+
+// noteHealth is setHealth under mu.
+func (n *Node) noteHealth(r *run, healthy bool, detail string) {
 	is, kind := "healthy", cluster.NodeHealthy
 	if !healthy {
 		is, kind = "unhealthy", cluster.NodeUnhealthy

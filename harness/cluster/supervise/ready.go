@@ -56,9 +56,11 @@ func (n *Node) attend(r *run) {
 		}
 		return
 	}
-	if !n.t.cfg.CarriesHealth {
-		n.watchHealth(ctx, r)
+	if n.t.cfg.CarriesHealth {
+		n.awaitHealth(ctx, r)
+		return
 	}
+	n.watchHealth(ctx, r)
 }
 
 // setReady notes that a program got ready.

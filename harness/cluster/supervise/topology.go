@@ -99,7 +99,8 @@ type Launch struct {
 type Config struct {
 	Spec    *cluster.Spec
 	Options cluster.Options
-	// CarriesHealth says that the carrier runs the healthchecks and reports by Launch.Health.
+	// CarriesHealth says that the carrier runs the healthchecks and reports by Launch.Health. It runs them at their intervals, so that
+	// the first success is looked for here as well.
 	CarriesHealth bool
 	// Settle is how long Up waits for the end of a program that has no ready condition or healthcheck and ends at once;
 	// 0: no longer than such a program may live. A carrier that hears of an end late must allow for it.

@@ -20,6 +20,8 @@ const (
 	LabelNode  = "dev.gauntlet.node"
 	LabelRole  = "dev.gauntlet.role"
 	LabelName  = "dev.gauntlet.name" // of the topology
+
+	labelUnnamed = "dev.gauntlet.unnamed" // "1": a volume that goes with its run, see Run.UnnamedVolume
 )
 
 // owner is the process that a run belongs to.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,6 +72,18 @@ func (r *Run) Volume(ctx context.Context, name string, labels map[string]string)
 	}
 }
 
+// UnnamedVolume makes a volume of a node, unless there is one, and returns its name. It is what the engine's unnamed volumes are, and
+// goes with the run, but a container that is made anew finds it again.
+func (r *Run) UnnamedVolume(ctx context.Context, node string, i int) (string, error) {
+	name := r.full(fmt.Sprintf("%s-volume-%d", node, i+1))
+	return name, r.Volume(ctx, name, map[string]string{labelUnnamed: "1", LabelNode: node})
+}
+
+// RemoveUnnamedVolumes removes those of a node whose containers are gone.
+func (r *Run) RemoveUnnamedVolumes(ctx context.Context, node string) error {
+	return r.e.RemoveVolumes(ctx, map[string]string{LabelRun: r.id, labelUnnamed: "1", LabelNode: node})
+}
+
 // RemoveVolumes removes the volumes of ours that have all these labels. One that is still used stays, and is an error.
 func (e *Engine) RemoveVolumes(ctx context.Context, labels map[string]string) error {
 	if len(labels) == 0 {
@@ -80,15 +93,24 @@ func (e *Engine) RemoveVolumes(ctx context.Context, labels map[string]string) er
 	for name, value := range labels {
 		f.Add("label", name+"="+value)
 	}
-	found, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: f})
-	if err != nil {
-		return fmt.Errorf("list volumes: %w", Plain(err))
-	}
-	var errs []error
-	for _, v := range found.Items {
-		errs = append(errs, e.removeVolume(ctx, v.Name))
+	found, err := e.listVolumes(ctx, f)
+	errs := []error{err}
+	for _, v := range found {
+		errs = append(errs, e.removeVolume(ctx, v.name))
 	}
 	return errors.Join(errs...)
+}
+
+// listVolumes returns the volumes that a filter selects.
+func (e *Engine) listVolumes(ctx context.Context, f client.Filters) (volumes []thing, err error) {
+	found, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: f})
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", Plain(err))
+	}
+	for _, v := range found.Items {
+		volumes = append(volumes, thing{"volume", v.Name, v.Name, v.Labels})
+	}
+	return volumes, nil
 }
 
 // removeVolume removes a volume that may be gone already.
@@ -106,20 +128,27 @@ const listTime = 10 * time.Second
 // of them all the same. It may be called again.
 func (r *Run) Remove(ctx context.Context) (left []string, err error) {
 	f := r.filter()
+	unnamed := r.filter().Add("label", labelUnnamed+"=1")
 	c, n, err := r.e.list(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	if err = r.e.remove(ctx, c, n); err == nil && len(c)+len(n) == 0 {
+	v, err := r.e.listVolumes(ctx, unnamed)
+	errs := []error{err, r.e.remove(ctx, c, n)}
+	for _, t := range v {
+		errs = append(errs, r.e.removeVolume(ctx, t.name))
+	}
+	if err = errors.Join(errs...); err == nil && len(c)+len(n)+len(v) == 0 {
 		return nil, nil
 	}
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTime) // ctx may have ended over the removal
 	defer cancel()
 	c, n, listErr := r.e.list(within, f)
-	for _, t := range append(c, n...) {
+	v, volumesErr := r.e.listVolumes(within, unnamed)
+	for _, t := range slices.Concat(c, n, v) {
 		left = append(left, t.String())
 	}
-	return left, errors.Join(err, listErr)
+	return left, errors.Join(err, listErr, volumesErr)
 }
 
 // thing is a container, network or volume.

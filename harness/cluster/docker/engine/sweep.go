@@ -3,10 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-
-	"github.com/moby/moby/client"
 )
 
 // Sweep removes what runs left whose harness is dead: containers, networks, volumes. It returns their names. What another
@@ -17,18 +14,14 @@ func (e *Engine) Sweep(ctx context.Context) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	volumes, err := e.api.VolumeList(ctx, client.VolumeListOptions{Filters: f})
+	volumes, err := e.listVolumes(ctx, f)
 	if err != nil {
-		return nil, fmt.Errorf("list volumes: %w", Plain(err))
+		return nil, err
 	}
 	containers, networks = abandoned(containers), abandoned(networks)
 	errs := []error{e.remove(ctx, containers, networks)}
-	for _, v := range volumes.Items {
-		t := thing{"volume", v.Name, v.Name, v.Labels}
-		if len(abandoned([]thing{t})) == 0 {
-			continue
-		}
-		err := e.removeVolume(ctx, v.Name)
+	for _, t := range abandoned(volumes) {
+		err := e.removeVolume(ctx, t.name)
 		errs = append(errs, err)
 		if err == nil {
 			removed = append(removed, t.String())

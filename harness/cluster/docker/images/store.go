@@ -174,16 +174,22 @@ func (s *Store) load(ctx context.Context, img *image) error {
 	return messages(res, func(jsonstream.Message) {})
 }
 
-// StopSignal returns the signal by which an image asks to be stopped; empty: it names none.
-func (s *Store) StopSignal(ctx context.Context, id string) (string, error) {
+// Defaults are what an image says of how its programs run, where nobody says otherwise.
+type Defaults struct {
+	StopSignal string   // empty: none
+	Volumes    []string // where it wants volumes, in order
+}
+
+// Defaults returns those of an image.
+func (s *Store) Defaults(ctx context.Context, id string) (Defaults, error) {
 	got, err := s.api.ImageInspect(ctx, id)
 	if err != nil {
-		return "", fmt.Errorf("looking at the image %s: %w", id, err)
+		return Defaults{}, fmt.Errorf("looking at the image %s: %w", id, err)
 	}
 	if got.Config == nil {
-		return "", nil
+		return Defaults{}, nil
 	}
-	return got.Config.StopSignal, nil
+	return Defaults{StopSignal: got.Config.StopSignal, Volumes: slices.Sorted(maps.Keys(got.Config.Volumes))}, nil
 }
 
 // messages reads what the engine says of an operation until its end. An error in it is returned: the engine had
