@@ -2,7 +2,6 @@ package docker_test
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,7 +37,7 @@ func TestAnEngineOfAnotherMachine(t *testing.T) {
 			b, err = json.Marshal(container)
 			assert.NoError(t, err)
 		}
-		_, err := io.WriteString(w, string(b))
+		_, err := w.Write(b)
 		assert.NoError(t, err)
 	})
 	c := up(t, unique(), serving("a", program(t)))
