@@ -117,6 +117,30 @@ func lifecycle(t *testing.T, top *topology) {
 		_, err = top.Signal(ctx, "life", "SIGNONSENSE", "")
 		require.Error(t, err)
 	})
+	check(t, "a signal spares what runs beside", 20*time.Second, func(t *testing.T, ctx context.Context) {
+		r, w := io.Pipe()
+		defer w.Close()
+		var out buffer
+		e, err := top.Exec(ctx, "life", cluster.Process{Argv: []string{probeName, "cat"}, Stdin: r, Stdout: &out})
+		require.NoError(t, err)
+		_, err = fmt.Fprintln(w, "there")
+		require.NoError(t, err)
+		poll(t, ctx, patience, "it runs", func() error {
+			if out.String() == "" {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		_, err = top.Signal(ctx, "life", "HUP", probeName+" cat")
+		require.ErrorContains(t, err, "no process", "what is no process of the service proves nothing")
+		n, err := top.Signal(ctx, "life", "HUP", "")
+		require.NoError(t, err)
+		require.Equal(t, 3, n, "main and its two kids")
+		require.NoError(t, e.Signal("TERM"), "it goes on, and can be asked for")
+		exit, err := e.Wait()
+		require.NoError(t, err)
+		require.Equal(t, "SIGTERM", exit.Signal)
+	})
 	check(t, "a signal to another process explains no death", 20*time.Second, func(t *testing.T, ctx context.Context) {
 		signalled, before := len(top.observed.of("life", cluster.NodeSignalled)), len(top.observed.of("life", cluster.NodeExited))
 		n, err := top.Signal(ctx, "life", "TERM", "kid-2")

@@ -70,24 +70,6 @@ func TestSignalsToInit(t *testing.T) {
 	require.ErrorContains(t, c.AwaitReady(t.Context(), "a"), "SIGSEGV")
 }
 
-// TestASignalSparesWhatRunsBeside: a healthcheck whose command line names the service is no process of the service.
-func TestASignalSparesWhatRunsBeside(t *testing.T) {
-	c := up(t, cluster.Options{}, shell("a", "trap 'echo hung up' HUP; while :; do sleep 0.05; done"))
-	var out lockedBuffer
-	e, err := c.Exec(t.Context(), "a", cluster.Process{Argv: []string{"/bin/sh", "-c", "echo there; sleep 1000; : the-healthcheck"}, Stdout: &out})
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return out.String() != "" }, 5*time.Second, time.Millisecond)
-	_, err = c.Signal(t.Context(), "a", "HUP", "the-healthcheck")
-	require.ErrorContains(t, err, "no process", "it proves nothing")
-	_, err = c.Signal(t.Context(), "a", "HUP", "")
-	require.NoError(t, err)
-	awaitLine(t, c, "a", "hung up")
-	require.NoError(t, e.Signal("TERM"), "it goes on, and can be asked for")
-	x, err := e.Wait()
-	require.NoError(t, err)
-	require.Equal(t, "SIGTERM", x.Signal)
-}
-
 // TestWhatNobodyWaitsForIsGone: a start that was given up is undone, though its answer has not come.
 func TestWhatNobodyWaitsForIsGone(t *testing.T) {
 	c := up(t, cluster.Options{}, shell("a", "exec sleep 1001"))

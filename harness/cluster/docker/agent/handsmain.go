@@ -127,7 +127,11 @@ func (h hands) round() (signalled []process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	all = slices.DeleteFunc(all, h.spares)
+	helpers := map[process]bool{}
+	if h.setting == "" {
+		helpers = beside(all)
+	}
+	all = slices.DeleteFunc(all, func(p process) bool { return h.spares(p) || helpers[p] })
 	if h.signal == unix.SIGKILL && h.command == "" && h.setting == "" {
 		if err := unix.Kill(-1, h.signal); err != nil && err != unix.ESRCH { // no fork overtakes it
 			return nil, fmt.Errorf("killing every process (is KILL there?): %w", err)
@@ -154,6 +158,22 @@ func (h hands) round() (signalled []process, err error) {
 		signalled = append(signalled, p)
 	}
 	return signalled, nil
+}
+
+// beside are the processes that came into the namespace from outside, as the engine's healthchecks and what the harness runs, with what
+// they have started: they are no part of the program, whose name may be in their command lines.
+func beside(all []process) map[process]bool {
+	var helpers []process
+	for _, p := range all {
+		if p.parent == 0 && p.pid != 1 {
+			helpers = append(helpers, p)
+		}
+	}
+	in := map[process]bool{}
+	for _, p := range append(helpers, descendants(helpers, all)...) {
+		in[p] = true
+	}
+	return in
 }
 
 func (h hands) signalOne(p process) error {
