@@ -268,7 +268,7 @@ func TestAResetFindsWhatTheCoreHasNotTaken(t *testing.T) {
 	inPlane(t, func() {
 		s := coredStar(t, 2)
 		a, b := s.nodes[0], s.nodes[1]
-		serve(t, b.listen(9000), echo)
+		l := b.listen(9000)
 		var fd int
 		var err error
 		a.in(func() { fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
@@ -285,6 +285,7 @@ func TestAResetFindsWhatTheCoreHasNotTaken(t *testing.T) {
 		id, err := s.r.refuse(t.Context(), bothWays([]AddrLink{s.link(1, 2)}))
 		require.NoError(t, err)
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		serve(t, l, echo) // not before: without descriptors it would give up
 		patience := unix.NsecToTimeval(patient.Nanoseconds())
 		require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience))
 		_, err = unix.Read(fd, make([]byte, 1))
