@@ -1,6 +1,7 @@
 package httpwire
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ type relay struct {
 	l      net.Listener
 	server string
 	choose func(Request) *Answer
+	life   context.Context
 
 	mu       sync.Mutex
 	calls    []Call
@@ -31,9 +33,12 @@ func newRelay(t testing.TB, server string, choose func(Request) *Answer) *relay 
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	r := &relay{t: t, l: l, server: server, choose: choose}
+	var end context.CancelFunc
+	r.life, end = context.WithCancel(context.Background())
 	r.running.Go(r.accept)
 	t.Cleanup(func() {
 		l.Close()
+		end() // a client may have dialled once more than it needed, and keeps that connection
 		r.running.Wait()
 	})
 	return r
@@ -78,6 +83,8 @@ func (r *relay) serve(client *net.TCPConn) {
 		client.Close()
 		server.Close()
 	}
+	stop := context.AfterFunc(r.life, abort)
+	defer stop()
 	up, down := func(b []byte) []byte { return b }, func(b []byte) []byte { return b }
 	upEnd, downEnd := func() []byte { return nil }, func() []byte { return nil }
 	var wakes sync.WaitGroup
