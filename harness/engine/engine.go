@@ -148,7 +148,9 @@ func (j *Job) fresh(ctx context.Context) error {
 func RemoveVolumes(ctx context.Context, d cluster.Driver, dir string, names ...string) error {
 	var errs []error
 	if k, ok := d.(cluster.VolumeKeeper); ok {
-		errs = append(errs, k.RemoveVolumes(ctx, dir, names...))
+		if err := k.RemoveVolumes(ctx, dir, names...); err != nil {
+			return err // by what is in the directory a driver finds them again
+		}
 	}
 	if len(names) == 0 {
 		errs = append(errs, removeTree(dir))

@@ -61,12 +61,11 @@ type carrier struct {
 	cut      context.CancelFunc
 	watching sync.WaitGroup
 
-	mu       sync.Mutex
-	images   map[string]*imageOf      // by service
-	places   map[netip.Addr]*place    // by the node's address
-	programs map[string]*launch       // by the program container's id, while it runs
-	removed  map[string]cluster.Usage // the processor time of the nodes that were removed, and what they waited for it; under cluster.Plane their pods
-	logs     *os.File                 // what the plane and the pods say
+	mu      sync.Mutex
+	images  map[string]*imageOf      // by service
+	places  map[netip.Addr]*place    // by the node's address
+	removed map[string]cluster.Usage // the processor time of the nodes that were removed, and what they waited for it; under cluster.Plane their pods
+	logs    *os.File                 // what the plane and the pods say
 
 	gone   chan struct{}
 	goneMu sync.Once
@@ -91,7 +90,7 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	c = &carrier{
 		options: opt, engine: e, run: e.NewRun(spec.Name), store: images.New(e.API()),
 		volumes: sync.OnceValues(func() (string, error) { return makeVolumesKey(opt.Volumes) }),
-		images:  map[string]*imageOf{}, places: map[netip.Addr]*place{}, programs: map[string]*launch{}, removed: map[string]cluster.Usage{}, gone: make(chan struct{}),
+		images:  map[string]*imageOf{}, places: map[netip.Addr]*place{}, removed: map[string]cluster.Usage{}, gone: make(chan struct{}),
 	}
 	c.progress.say, c.progress.nodes, c.progress.last = opt.Progress, len(cluster.Planned(spec))+1, time.Now() // and the client
 	c.life, c.end = context.WithCancel(context.Background())
@@ -112,7 +111,6 @@ func newCarrier(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (c
 	if c.logs, err = os.OpenFile(filepath.Join(opt.Dir, "plane.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
 		return c, fmt.Errorf("open the plane's log: %w", err)
 	}
-	c.watch()
 	if c.network, err = c.run.Network(ctx); err != nil { // before the images: what stands of the run keeps Clean from them
 		return c, err
 	}
@@ -244,30 +242,6 @@ func (c *carrier) explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w\nlast lines of %s:\n%s", err, c.logs.Name(), words)
-}
-
-// watch hands the engine's events to the programs that they are about.
-func (c *carrier) watch() {
-	events, errs := c.run.Events(c.life)
-	c.watching.Go(func() {
-		for e := range events {
-			if e.Role == roleProgram {
-				c.tell(e)
-			}
-		}
-		if err := <-errs; err != nil && c.life.Err() == nil {
-			c.lose(fmt.Errorf("what happens to the containers cannot be seen any more: %w", err))
-		}
-	})
-}
-
-func (c *carrier) tell(e engine.Event) {
-	c.mu.Lock()
-	l := c.programs[e.Container]
-	c.mu.Unlock()
-	if l != nil {
-		l.event(e)
-	}
 }
 
 // Addr implements supervise.Carrier.

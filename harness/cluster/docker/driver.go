@@ -76,7 +76,7 @@ func (Driver) Up(ctx context.Context, spec *cluster.Spec, opt cluster.Options) (
 		return nil, err
 	}
 	t, err := supervise.Up(ctx, c, supervise.Config{
-		Spec: spec, Options: opt, CarriesHealth: true, Settle: settle, AtOnce: atOnce, StopSignal: c.stopSignal,
+		Spec: spec, Options: opt, Settle: settle, AtOnce: atOnce, StopSignal: c.stopSignal,
 	})
 	if err != nil {
 		return nil, err

@@ -60,6 +60,9 @@ func (x *execution) finish(ctx context.Context, run *engine.Exec, letGo context.
 	killing.Go(func() {
 		select {
 		case <-ctx.Done():
+			if x.place.node.Topology().Life().Err() != nil {
+				return // the topology ends, and the container with it; who would kill it now would come after the list of what is to be removed
+			}
 			letGo(killUntil(ended, func() error {
 				_, err := x.signal(syscall.SIGKILL) // one that has ended already is no matter
 				return err

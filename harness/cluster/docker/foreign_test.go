@@ -42,7 +42,7 @@ func TestAnEngineOfAnotherMachine(t *testing.T) {
 	})
 	c := up(t, unique(), serving("a", program(t)))
 	_, err := c.(cluster.Usager).Usage(t.Context())
-	require.ErrorContains(t, err, "another machine", "zeros are no measurements")
+	require.ErrorContains(t, err, "cannot be seen to be on this machine", "zeros are no measurements")
 	begin := time.Now()
 	require.NoError(t, c.Restart(t.Context(), "a", nil))
 	s, err := c.Status("a")

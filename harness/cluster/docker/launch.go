@@ -3,6 +3,7 @@ package docker
 import (
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,19 +27,12 @@ func (l *launch) copy(s *engine.Stream) {
 		return w
 	}
 	out, errs := writer(), writer()
-	_ = s.Copy(out, errs) // cut off with the engine, which ends the run
+	err := s.Copy(out, errs) // cut off with the engine, which ends the run, or with the topology
 	out.Close()
 	errs.Close()
 	copying.Wait()
-}
-
-// event takes what the engine says of the container's health.
-func (l *launch) event(e engine.Event) {
-	switch e.Kind {
-	case engine.Healthy:
-		l.to.Health(true, "")
-	case engine.Unhealthy:
-		l.to.Health(false, "the engine found its healthcheck failing")
+	if err != nil && l.c.streams.Err() != nil {
+		l.to.Log.CopyLines(strings.NewReader("gauntlet: what the program wrote is not all here: the engine did not give it in time\n"))
 	}
 }
 
@@ -71,7 +65,6 @@ func (l *launch) await(container *engine.Container) {
 			detail = "a process of it was killed for want of memory"
 		}
 	}
-	l.c.forget(container.ID(), l)
 	if l.c.lost() {
 		return // the program ended with the topology: told as a death, it would be the service's
 	}

@@ -146,9 +146,6 @@ func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec,
 	}
 	maps.Copy(spec.Env, s.Env)
 	maps.Copy(spec.Env, extra)
-	if s.Ready == nil {
-		spec.Health = s.Health // x-gauntlet.ready wins over the healthcheck
-	}
 	if s.Argv0 != "" {
 		spec.Entrypoint = nil // the executable is the image's
 		if err := identify(&spec, s.User); err != nil {
@@ -176,8 +173,8 @@ func (p *place) spec(ctx context.Context, extra map[string]string) (engine.Spec,
 	}
 	// The engine's own, which it makes where the image wants them and nobody says which, go with the container.
 	for i, at := range defaults.Volumes {
-		if slices.ContainsFunc(s.Volumes, func(m cluster.Mount) bool { return path.Clean(m.Target) == path.Clean(at) }) {
-			continue
+		if !path.IsAbs(at) || slices.ContainsFunc(spec.Mounts, func(m cluster.Mount) bool { return path.Clean(m.Target) == path.Clean(at) }) {
+			continue // the engine takes a relative one only from an image
 		}
 		name, err := p.c.run.UnnamedVolume(ctx, p.node.Info.Name, i)
 		if err != nil {
@@ -215,9 +212,6 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 		return time.Time{}, err
 	}
 	run := &launch{c: p.c, to: l}
-	p.c.mu.Lock()
-	p.c.programs[container.ID()] = run
-	p.c.mu.Unlock()
 	p.node.Topology().Go(func() {
 		defer context.AfterFunc(p.c.streams, func() { stream.Close() })()
 		run.copy(stream)
@@ -225,7 +219,6 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 		l.Written()
 	})
 	if err := container.Start(ctx); err != nil {
-		p.c.forget(container.ID(), run)
 		stream.Close()
 		if ctx.Err() != nil {
 			// It may have started all the same.
@@ -242,15 +235,6 @@ func (p *place) Start(ctx context.Context, l supervise.Launch) (time.Time, error
 	}
 	p.node.Topology().Go(func() { run.await(container) })
 	return at, nil
-}
-
-// forget ends the delivery of a container's events to a launch.
-func (c *carrier) forget(id string, l *launch) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.programs[id] == l {
-		delete(c.programs, id)
-	}
 }
 
 // present returns the program's container.
@@ -342,6 +326,9 @@ func (p *place) Signal(ctx context.Context, sig syscall.Signal, match string) (s
 		return got, err
 	}
 	one, err := p.signalFirst(ctx, sig)
+	if sig == syscall.SIGKILL && one.Count == 0 {
+		return one, err // the others were only counted: they end with it
+	}
 	return supervise.Signalled{Count: got.Count + one.Count, Program: one.Program}, err
 }
 

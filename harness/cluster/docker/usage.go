@@ -105,7 +105,7 @@ func count(ctx context.Context, container *engine.Container) (*counter, error) {
 // Usage implements supervise.Meter, where the engine's processes are this machine's.
 func (c *carrier) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
 	if c.foreign != nil {
-		return nil, fmt.Errorf("the engine is on another machine, and its own figures are a second old: %w", c.foreign)
+		return nil, fmt.Errorf("the engine cannot be seen to be on this machine, and its own figures are a second old: %w", c.foreign)
 	}
 	c.mu.Lock()
 	places := make([]*place, 0, len(c.places))

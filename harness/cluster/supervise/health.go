@@ -7,8 +7,8 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
-// startupProbe is the longest time between two probes before the first success; Compose's own interval, 30 s when not
-// given, would make every start last as long.
+// startupProbe is the time between two probes before the first success, unless the probes themselves take long: they are not to use up
+// what the program starts with. Compose's own interval, 30 s when not given, would make every start last as long.
 const startupProbe = 200 * time.Millisecond
 
 // watchHealth runs the healthcheck until ctx ends. Before the first success it probes often; the program is unhealthy
@@ -19,6 +19,7 @@ func (n *Node) watchHealth(ctx context.Context, r *run) {
 	giveUp := r.started.Add(h.StartPeriod + time.Duration(h.Retries)*h.Interval)
 	failures, healthy := 0, false
 	for {
+		begun := time.Now()
 		within, cancel := context.WithTimeout(ctx, h.Timeout)
 		err := n.t.probeExec(within, n.Info.Name, h.Argv)
 		cancel()
@@ -35,43 +36,12 @@ func (n *Node) watchHealth(ctx context.Context, r *run) {
 				n.setHealth(r, false, err.Error())
 			}
 		default:
-			wait = min(h.Interval, startupProbe)
+			wait = min(h.Interval, max(startupProbe, 4*time.Since(begun)))
 			if time.Now().After(giveUp) {
 				n.setHealth(r, false, err.Error())
 			}
 		}
 		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return
-		}
-	}
-}
-
-// awaitHealth runs the healthcheck often until it succeeds for the first time, or the carrier, which runs it at its interval, has found
-// something. From then on the carrier's findings hold.
-func (n *Node) awaitHealth(ctx context.Context, r *run) {
-	h := *n.Service.Health
-	defaults(&h)
-	for {
-		within, cancel := context.WithTimeout(ctx, h.Timeout)
-		err := n.t.probeExec(within, n.Info.Name, h.Argv)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		n.mu.Lock()
-		if err == nil && r.health == "" {
-			n.noteHealth(r, true, "")
-		}
-		known := r.health != ""
-		n.mu.Unlock()
-		if known {
-			return
-		}
-		t := time.NewTimer(min(h.Interval, startupProbe))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -98,11 +68,6 @@ func defaults(h *cluster.Healthcheck) {
 func (n *Node) setHealth(r *run, healthy bool, detail string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.noteHealth(r, healthy, detail)
-}
-
-// noteHealth is setHealth under mu.
-func (n *Node) noteHealth(r *run, healthy bool, detail string) {
 	is, kind := "healthy", cluster.NodeHealthy
 	if !healthy {
 		is, kind = "unhealthy", cluster.NodeUnhealthy

@@ -135,7 +135,6 @@ func (n *Node) start(ctx context.Context) error {
 		Log:     n.log,
 		Written: func() { close(r.written) },
 		Exited:  r.exited,
-		Health:  func(healthy bool, detail string) { n.setHealth(r, healthy, detail) },
 	})
 	if err != nil {
 		return fmt.Errorf("start node %s: %w", n.Info.Name, err)

@@ -56,10 +56,6 @@ func (n *Node) attend(r *run) {
 		}
 		return
 	}
-	if n.t.cfg.CarriesHealth {
-		n.awaitHealth(ctx, r)
-		return
-	}
 	n.watchHealth(ctx, r)
 }
 

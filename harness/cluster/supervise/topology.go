@@ -91,17 +91,12 @@ type Launch struct {
 	// Exited is to be called once, when the program has ended and, with it, every process of the node. It may come
 	// before Start has returned. detail says what the exit status does not, such as that memory ran out.
 	Exited func(x cluster.Exit, detail string)
-	// Health takes the findings of a healthcheck that the carrier runs (Config.CarriesHealth).
-	Health func(healthy bool, detail string)
 }
 
 // Config of a Topology.
 type Config struct {
 	Spec    *cluster.Spec
 	Options cluster.Options
-	// CarriesHealth says that the carrier runs the healthchecks and reports by Launch.Health. It runs them at their intervals, so that
-	// the first success is looked for here as well.
-	CarriesHealth bool
 	// Settle is how long Up waits for the end of a program that has no ready condition or healthcheck and ends at once;
 	// 0: no longer than such a program may live. A carrier that hears of an end late must allow for it.
 	Settle time.Duration

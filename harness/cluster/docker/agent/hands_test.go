@@ -85,6 +85,16 @@ func TestHands(t *testing.T) {
 			require.Equal(t, "0 false false\n", out)
 		}
 
+		// With it all end, so that nobody else is killed before, whom it would start again.
+		me := os.Args[len(os.Args)-1]
+		child, ended4 := sleeper(t, "A=1", "sh", "-c", "sleep 5000; :", me)
+		until(t, "the child runs", func() bool { return running(t, "sleep 5000 ") == 1 })
+		out, _, err = handsRun("signal", "9", "-cmdline", me)
+		require.NoError(t, err)
+		require.Equal(t, "1 false true\n", out)
+		require.NoError(t, child.Process.Signal(unix.SIGTERM), "it lives")
+		require.Equal(t, unix.SIGTERM, <-ended4)
+
 		for _, args := range [][]string{{"wave"}, {"signal"}, {"signal", "65"}, {"signal", "HUP"}, {"signal", "1", "-x"}, {"signal", "1", "-env", "A=1", "-cmdline", "b"}} {
 			out, stderr, err := handsRun(args...)
 			require.Error(t, err, "%q", args)

@@ -46,6 +46,15 @@ func runHands() error {
 	if err != nil {
 		return err
 	}
+	if first && h.signal == unix.SIGKILL {
+		// All end with process 1. To kill the others before would take no end where it starts them again.
+		all, err := h.meant()
+		if err != nil {
+			return err
+		}
+		fmt.Println(len(all), false, first)
+		return nil
+	}
 	n, program, err := h.send()
 	if err != nil {
 		return err
@@ -127,11 +136,7 @@ func (h hands) round() (signalled []process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	helpers := map[process]bool{}
-	if h.setting == "" {
-		helpers = beside(all)
-	}
-	all = slices.DeleteFunc(all, func(p process) bool { return h.spares(p) || helpers[p] })
+	all = h.open(all)
 	if h.signal == unix.SIGKILL && h.command == "" && h.setting == "" {
 		if err := unix.Kill(-1, h.signal); err != nil && err != unix.ESRCH { // no fork overtakes it
 			return nil, fmt.Errorf("killing every process (is KILL there?): %w", err)
@@ -158,6 +163,33 @@ func (h hands) round() (signalled []process, err error) {
 		signalled = append(signalled, p)
 	}
 	return signalled, nil
+}
+
+// open leaves those of all that may get the signal.
+func (h hands) open(all []process) []process {
+	helpers := map[process]bool{}
+	if h.setting == "" {
+		helpers = beside(all)
+	}
+	return slices.DeleteFunc(all, func(p process) bool { return h.spares(p) || helpers[p] })
+}
+
+// meant are the processes that the signal is for, as they are now.
+func (h hands) meant() (meant []process, err error) {
+	all, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range h.open(all) {
+		is, err := h.matches(p)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			meant = append(meant, p)
+		}
+	}
+	return meant, nil
 }
 
 // beside are the processes that came into the namespace from outside, as the engine's healthchecks and what the harness runs, with what

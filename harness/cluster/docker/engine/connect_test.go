@@ -288,30 +288,6 @@ func TestRemoveSaysWhatIsLeftOfAnEngineThatHangs(t *testing.T) {
 	require.Equal(t, []string{"container gauntlet-x"}, left)
 }
 
-// What comes while the engine subscribes comes twice, and it is asked by its own clock. At the end it breaks off.
-func TestEventsOfAnEngineThatGoes(t *testing.T) {
-	fake{api: "1.41", os: "linux", more: map[string]http.HandlerFunc{
-		"events": func(w http.ResponseWriter, r *http.Request) {
-			want, err := time.Parse(time.RFC3339Nano, "2030-01-02T03:04:05.678Z")
-			assert.NoError(t, err)
-			assert.Equal(t, fmt.Sprintf("%d.%09d", want.Unix(), want.Nanosecond()), r.URL.Query().Get("since"))
-			const start = `{"Type":"container","Action":"start","Actor":{"ID":"c"},"timeNano":5}`
-			_, err = io.WriteString(w, start+start+`{"Type":"container","Action":"die","Actor":{"ID":"c","Attributes":{"exitCode":"3"}},"timeNano":6}`)
-			assert.NoError(t, err)
-		},
-	}}.start(t, "unix")
-	e, err := Connect(t.Context())
-	require.NoError(t, err)
-	defer e.Close()
-	events, errs := e.NewRun("x").Events(t.Context())
-	var got []string
-	for ev := range events {
-		got = append(got, fmt.Sprint(ev.Kind, ev.Code))
-	}
-	assert.Equal(t, []string{"start0", "die3"}, got)
-	assert.ErrorIs(t, <-errs, ErrEngineGone)
-}
-
 // stub records what testcontainers asks for.
 type stub struct {
 	client.APIClient

@@ -191,7 +191,6 @@ type State struct {
 	ExitCode  int    // of the last program, when it is not running: 128 + n after signal n
 	OOMKilled bool   // a process of the last program was killed for want of memory
 	Pid       int    // of process 1, as the engine's machine numbers it; 0: not running
-	Health    string // healthy, unhealthy or starting; empty: no healthcheck
 	Error     string // why the last start failed
 	// By the engine's clock. Zero: never.
 	Started, Finished time.Time
@@ -204,14 +203,10 @@ func (c *Container) Inspect(ctx context.Context) (State, error) {
 		return State{}, c.did("look at", err)
 	}
 	in := res.Container.State
-	s := State{
+	return State{
 		Running: in.Running, Paused: in.Paused, ExitCode: in.ExitCode, OOMKilled: in.OOMKilled, Pid: in.Pid, Error: in.Error,
 		Started: engineTime(in.StartedAt), Finished: engineTime(in.FinishedAt),
-	}
-	if in.Health != nil && in.Health.Status != container.NoHealthcheck {
-		s.Health = string(in.Health.Status)
-	}
-	return s, nil
+	}, nil
 }
 
 // engineTime reads a time of the engine, whose zero is the year 1, as Go's.

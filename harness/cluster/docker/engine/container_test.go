@@ -363,3 +363,19 @@ func TestCreateOutlivesItsCaller(t *testing.T) {
 	}
 	create(t, r, Spec{Image: id})
 }
+
+func TestOutOfMemory(t *testing.T) {
+	e := connected(t)
+	if err := e.MemoryLimit(); err != nil {
+		t.Skip(err)
+	}
+	ctx := within(t, time.Minute)
+	c := create(t, newRun(t, e), Spec{Limits: cluster.Limits{Memory: 32 << 20}}, "eat", "100")
+	require.NoError(t, c.Start(ctx))
+	code, err := c.Wait(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 137, code)
+	s, err := c.Inspect(ctx)
+	require.NoError(t, err)
+	assert.True(t, s.OOMKilled)
+}

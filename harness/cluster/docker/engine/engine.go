@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
@@ -174,16 +173,3 @@ func (e *Engine) MemoryLimit() error {
 
 // Close ends the connection. What runs goes on.
 func (e *Engine) Close() error { return e.api.Close() }
-
-// now returns the time by the engine's clock, which need not be ours.
-func (e *Engine) now(ctx context.Context) (time.Time, error) {
-	info, err := e.api.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ask the engine for its time: %w", Plain(err))
-	}
-	t, err := time.Parse(time.RFC3339Nano, info.Info.SystemTime)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the engine's time: %w", err)
-	}
-	return t, nil
-}

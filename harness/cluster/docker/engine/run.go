@@ -53,6 +53,8 @@ func (r *Run) full(name string) string { return "gauntlet-" + r.id + "-" + name 
 func (r *Run) Volume(ctx context.Context, name string, labels map[string]string) error {
 	r.volumes.Lock()
 	defer r.volumes.Unlock()
+	ctx, cancel := lasting(ctx)
+	defer cancel()
 	for {
 		got, err := r.e.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: r.labels(labels)})
 		if err != nil {

@@ -42,8 +42,7 @@ type Spec struct {
 	Dirs     []string          // made, or given to the owner, before the first start: of a volume that is mounted there its root
 	UID, GID int               // the owner of Files and Dirs
 	Programs map[string]string // name -> executable of this machine, copied to /usr/local/bin
-	Health   *cluster.Healthcheck
-	Init     bool // the engine's init is process 1
+	Init     bool              // the engine's init is process 1
 	Limits   cluster.Limits
 	Stdin    bool // it has a standard input, which ends with the first Stream that is attached
 	ReadOnly bool // its root; not with Files or Programs, which the engine refuses then
@@ -64,13 +63,8 @@ func (s Spec) config(c *container.Config) {
 	c.AttachStdout, c.AttachStderr = true, true
 	// StdinOnce passes the end of the attached stream on: when the harness dies, the program reads the end of its input.
 	c.AttachStdin, c.OpenStdin, c.StdinOnce = s.Stdin, s.Stdin, s.Stdin
-	// Not the image's own, which the engine would take where nothing is said: a check that the file does not have decides nothing.
+	// Not the image's own, which the engine would take where nothing is said: who wants a check runs it by Exec.
 	c.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
-	if h := s.Health; h != nil {
-		c.Healthcheck = &container.HealthConfig{
-			Test: append([]string{"CMD"}, h.Argv...), Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, Retries: h.Retries,
-		}
-	}
 }
 
 // host puts what is about its surroundings into the engine's form.
@@ -137,7 +131,7 @@ func (s Spec) validate() error {
 
 // tmpfsOptions puts a tmpfs into the engine's older form: among the mounts, engines before API 1.46 know no exec.
 func tmpfsOptions(m cluster.Mount) string {
-	var options []string
+	options := []string{"mode=1777"} // older runtimes take that of a directory which is there already all the same
 	if m.Size > 0 {
 		options = append(options, fmt.Sprintf("size=%d", m.Size))
 	}

@@ -11,14 +11,11 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 )
 
-// TestAnImagesOwnHealthcheckDecidesNothing: where the file has none, or switches it off, there is none.
+// TestAnImagesOwnHealthcheckDecidesNothing: the engine runs none.
 func TestAnImagesOwnHealthcheckDecidesNothing(t *testing.T) {
 	var c container.Config
 	Spec{}.config(&c)
 	require.Equal(t, []string{"NONE"}, c.Healthcheck.Test)
-	Spec{Health: &cluster.Healthcheck{Argv: []string{"probe"}, Interval: time.Second}}.config(&c)
-	require.Equal(t, []string{"CMD", "probe"}, c.Healthcheck.Test)
-	require.Equal(t, time.Second, c.Healthcheck.Interval)
 }
 
 // TestStopTimeout: a grace of 0 is not the engine's 10 s, which holds where none is said.
@@ -38,6 +35,6 @@ func TestTmpfs(t *testing.T) {
 		{Kind: "tmpfs", Target: "/plain"}, {Kind: "tmpfs", Target: "/all", Size: 1 << 20, ReadOnly: true, Exec: true},
 		{Kind: "volume", Source: "v", Target: "/v", ReadOnly: true},
 	}}.host(&h)
-	require.Equal(t, map[string]string{"/plain": "", "/all": "size=1048576,ro,exec"}, h.Tmpfs)
+	require.Equal(t, map[string]string{"/plain": "mode=1777", "/all": "mode=1777,size=1048576,ro,exec"}, h.Tmpfs)
 	require.Equal(t, []mount.Mount{{Type: "volume", Source: "v", Target: "/v", ReadOnly: true}}, h.Mounts)
 }
