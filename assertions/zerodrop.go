@@ -48,7 +48,11 @@ func (a *ZeroDrop) Validate(s Scope) error {
 		if !b.bound.IsZero() && b.bound.Unit != plan.Count && b.bound.Unit != plan.Ratio {
 			errs = append(errs, fmt.Errorf("%s %q: write it as \"= 0\" or as a share such as \"<= 0.1%%\"", b.name, b.bound))
 		}
-		errs = append(errs, asks(b.name, b.bound))
+	}
+	// What is left out is not left unasked, so that whoever asks for one alone writes the other so that every value meets it. Duplicates
+	// are asked for without fail only where that is written.
+	if a.Lost.Always() && (a.Duplicated.IsZero() || a.Duplicated.Always()) {
+		errs = append(errs, asks("lost", a.Lost))
 	}
 	return errors.Join(errs...)
 }

@@ -1,13 +1,14 @@
 package scenarios
 
 import (
+	"cmp"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/hasvc/gauntlet/faults"
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
@@ -509,31 +510,32 @@ func (v *validator) aborts() {
 		v.bound(sub(at, "success"), a.SLO.Success, "a share such as \"< 10%\"", plan.Ratio)
 		if n := v.root.find(sub(at, "for")...); a.SLO.For <= 0 && (!v.has(sub(at, "for")...) || zeroTime(n.text)) {
 			v.at(sub(at, "for"), "for is the length of the window, such as 5s")
-		} else if least := v.abortWindow(a.SLO.Load); a.SLO.For > 0 && a.SLO.For.D() < least {
-			v.at(sub(at, "for"), "a window of %s never has the %d requests that it takes to say anything; %s at %s can fill one of %s",
-				short(a.SLO.For), plan.AbortSamples, a.SLO.Load, Rate(v.highest(a.SLO.Load)), short(plan.Duration(least)))
+		} else if a.SLO.For > 0 && a.SLO.For.D() < abortGrain {
+			v.at(sub(at, "for"), "a window of %s is shorter than what requests are counted by, %s", short(a.SLO.For), abortGrain)
+		} else if most, known := v.endIn(a.SLO.Load, a.SLO.For.D()); known && most < plan.AbortSamples {
+			v.at(sub(at, "for"), "in a window of %s at most %.3g requests of %s end, and it takes %d to say anything", short(a.SLO.For), most, a.SLO.Load, plan.AbortSamples)
 		}
 	}
 }
 
-// abortWindow is the shortest in which an abort rule can speak: one with enough requests at the highest rate of the load, and with room
-// for the grain of what is counted.
-func (v *validator) abortWindow(load string) time.Duration {
-	const grain = 100 * time.Millisecond
-	rate := v.highest(load)
-	if rate == 0 {
-		return grain // there is no such load, or it sends nothing, which is said elsewhere
-	}
-	return max(grain, time.Duration(math.Ceil(plan.AbortSamples/rate*10)*float64(100*time.Millisecond)))
-}
+// abortGrain is the shortest window in which an abort rule sees anything: two of the buckets that requests are counted in.
+const abortGrain = 100 * time.Millisecond
 
-// highest is the highest rate of a load.
-func (v *validator) highest(load string) float64 {
-	most := v.f.Load[load].Rate
-	for _, s := range v.f.Load[load].Stages {
-		most = max(most, s.Rate, s.From, s.To)
+// endIn is how many requests of a load may end within a time: those that are due in it, and those that are waiting for their timeout. It
+// is not known where there is no such load, or a fault changes its rate.
+func (v *validator) endIn(load string, within time.Duration) (most float64, known bool) {
+	l, ok := v.f.Load[load]
+	rate := l.Rate
+	for _, s := range l.Stages {
+		rate = max(rate, s.Rate, s.From, s.To)
 	}
-	return float64(most)
+	for _, f := range v.f.Faults {
+		if c, changes := f.partly.(faults.ChangesLoad); changes && c.ChangesLoad() == load {
+			return 0, false
+		}
+	}
+	timeout := cmp.Or(l.Timeout.D(), DefaultLoadTimeout)
+	return float64(rate) * (within + timeout).Seconds(), ok && rate > 0
 }
 
 func (v *validator) controls() {
