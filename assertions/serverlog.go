@@ -101,7 +101,7 @@ type serverLog struct {
 func (s *serverLog) tells() bool { return s.said[accepted]+s.said[done]+s.said[aborted] > 0 }
 
 // tellsOf says of which requests of a load the logs would have a line if a server had taken them: those whose connection went to a
-// service that logs requests, and to a node that was not killed meanwhile with lines that it had yet to write. Where the record does
+// service that logs requests, and to a node of which no process was killed meanwhile with lines that it had yet to write. Where the record does
 // not say which node that was, it must be so of each to which the load goes.
 func (s *serverLog) tellsOf(r *record.Round, to string) func(*record.Request) bool {
 	nodes := r.Run().Meta.Nodes
@@ -117,7 +117,7 @@ func (s *serverLog) tellsOf(r *record.Round, to string) func(*record.Request) bo
 	}
 	kills := map[string][]time.Duration{}
 	for _, e := range r.Events {
-		if e.Signal == "SIGKILL" && (e.Kind == record.NodeSignalled || e.Kind == record.NodeExited) {
+		if e.Signal == "SIGKILL" && slices.Contains([]record.EventKind{record.NodeSignalled, record.ProcessSignalled, record.NodeExited}, e.Kind) {
 			kills[e.Node] = append(kills[e.Node], e.T)
 		}
 	}

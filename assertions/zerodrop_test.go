@@ -243,6 +243,10 @@ func TestZeroDrop(t *testing.T) {
 			unlogged503(s)
 			s.event(record.Event{T: 3107 * ms, Kind: record.NodeExited, Node: "edge-1", Signal: "SIGKILL"})
 		}, Fail, []string{"1 lost"}},
+		"503 of a node whose process was killed, and not its program": {kill(), func(s *story) {
+			unlogged503(s)
+			s.event(record.Event{T: 3107 * ms, Kind: record.ProcessSignalled, Node: "edge-1", Signal: "SIGKILL"})
+		}, Fail, []string{"1 lost"}},
 		"503 of a node that was told to stop meanwhile": {kill(), func(s *story) {
 			unlogged503(s)
 			s.event(record.Event{T: 3107 * ms, Kind: record.NodeSignalled, Node: "edge-1", Signal: "SIGTERM"})

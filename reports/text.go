@@ -402,6 +402,8 @@ func sentence(e record.Event, phase string, lives []*life) (string, bool) {
 		return e.Node + " " + how + ", which nothing had announced", true
 	case record.NodeSignalled:
 		return e.Node + " is sent " + e.Signal, watched(phase)
+	case record.ProcessSignalled:
+		return "processes of " + e.Node + " are sent " + e.Signal, watched(phase)
 	case record.NodeStarted, record.NodePaused, record.NodeResumed, record.NodeRemoved, "node.ready", "node.healthy", "node.unhealthy":
 		word := map[record.EventKind]string{
 			record.NodeStarted: "is started", record.NodePaused: "is stopped by SIGSTOP", record.NodeResumed: "goes on",

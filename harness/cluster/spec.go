@@ -190,6 +190,8 @@ const (
 	// NodeSignalled tells that the harness sent a signal to the node's program itself; Detail is its name. Its time is just before
 	// the sending, and it comes before the death that may follow.
 	NodeSignalled EventKind = "node.signalled"
+	// ProcessSignalled is the same of other processes of the node, and not of its program.
+	ProcessSignalled EventKind = "node.process-signalled"
 )
 
 // Event is something that happened to a node.

@@ -412,7 +412,7 @@ func (rd *round) probed() map[string]bool {
 // observe writes what the driver reports about nodes.
 func (rd *round) observe(e cluster.Event) {
 	ev := record.Event{T: rd.w.At(e.At), Kind: record.EventKind(e.Kind), Node: e.Node, Announced: e.Announced, Evidence: e.Detail}
-	if e.Kind == cluster.NodeSignalled {
+	if e.Kind == cluster.NodeSignalled || e.Kind == cluster.ProcessSignalled {
 		ev.Signal, ev.Evidence = e.Detail, ""
 	}
 	if e.Exit != nil {

@@ -65,6 +65,8 @@ const (
 	// NodeSignalled tells that the harness sent Signal to the node's program itself, by a fault or when the topology goes down. Its
 	// time is just before the sending, and it stands before the death that may follow.
 	NodeSignalled EventKind = "node.signalled"
+	// ProcessSignalled is the same of other processes of the node, and not of its program.
+	ProcessSignalled EventKind = "node.process-signalled"
 
 	Bound       EventKind = "bound"        // a late binding was resolved: ID says which, Targets to what
 	Required    EventKind = "required"     // a precondition was tested: ID, OK, Evidence

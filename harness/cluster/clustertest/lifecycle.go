@@ -158,6 +158,7 @@ func lifecycle(t *testing.T, top *topology) {
 		})
 		require.False(t, exits[before].Announced, "it ended by itself")
 		require.Len(t, top.observed.of("life", cluster.NodeSignalled), signalled, "the program was not signalled")
+		require.NotEmpty(t, top.observed.of("life", cluster.ProcessSignalled))
 		require.Equal(t, "9", show(exits[before].Exit.Signal+fmt.Sprint(exits[before].Exit.Code)))
 		require.NoError(t, top.Start(ctx, "life"))
 		require.NoError(t, top.AwaitReady(ctx, "life"))

@@ -238,7 +238,8 @@ func (t *Topology) Signal(ctx context.Context, name, signal, process string) (in
 	}
 	sent := n.sending(sig)
 	got, err := place.Signal(ctx, sig, process)
-	sent(got.Program || err != nil && process == "") // an error may come after the signal
+	maybe := err != nil // it may have come after the signal
+	sent(got.Program || maybe && process == "", got.Count > 0 || maybe)
 	t.events.flush(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("signal node %s: %w", name, err)
@@ -252,22 +253,26 @@ func (t *Topology) Signal(ctx context.Context, name, signal, process string) (in
 	return got.Count, nil
 }
 
-// sending notes that a signal is on its way to processes of the node; sent, whether the program is one of them: only then was the node
-// signalled, at the time before the sending. The program's death is told after that, since it may be the signal's doing.
-func (n *Node) sending(sig syscall.Signal) (sent func(program bool)) {
+// sending notes that a signal is on its way to processes of the node; sent, whether the program is one of them, or any: only then was the
+// node signalled, or processes of it, at the time before the sending. The program's death is told after that, since it may be the
+// signal's doing.
+func (n *Node) sending(sig syscall.Signal) (sent func(program, any bool)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r, a := n.run, asked{sig, time.Now(), n.state == cluster.StatePaused}
 	if r == nil || !r.alive {
-		return func(bool) {}
+		return func(bool, bool) {}
 	}
 	r.sending++
-	return func(program bool) {
+	return func(program, any bool) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if program {
+		switch {
+		case program:
 			r.signals = append(r.signals, a)
 			n.emit(cluster.NodeSignalled, a.at, SignalName(sig))
+		case any:
+			n.emit(cluster.ProcessSignalled, a.at, SignalName(sig))
 		}
 		if r.sending--; r.sending == 0 && r.exit != nil {
 			n.finish(r)

@@ -99,7 +99,14 @@ func TestTheGraceOfAStop(t *testing.T) {
 
 // TestADeathBesideASignal: whether a death is the signal's doing is known when it is known who got the signal, whichever comes first.
 func TestADeathBesideASignal(t *testing.T) {
-	for name, program := range map[string]bool{"the program got it": true, "another process got it": false} {
+	for name, got := range map[string]struct {
+		program, any bool
+		told         []cluster.EventKind
+	}{
+		"the program got it":     {true, true, []cluster.EventKind{cluster.NodeSignalled}},
+		"another process got it": {false, true, []cluster.EventKind{cluster.ProcessSignalled}},
+		"nobody got it":          {false, false, nil},
+	} {
 		t.Run(name, func(t *testing.T) {
 			var seen []cluster.Event
 			top := &Topology{life: t.Context(), events: newEvents(func(e cluster.Event) { seen = append(seen, e) })}
@@ -108,19 +115,17 @@ func TestADeathBesideASignal(t *testing.T) {
 			sent := n.sending(syscall.SIGTERM)
 			n.run.exited(cluster.Exit{Code: 2, At: time.Now()}, "")
 			require.Equal(t, cluster.StateRunning, n.present(), "nobody knows yet")
-			sent(program)
+			sent(got.program, got.any)
 			require.Equal(t, cluster.StateExited, n.present())
 			top.events.close()
 			death := seen[len(seen)-1]
 			require.Equal(t, cluster.NodeExited, death.Kind)
-			require.Equal(t, program, death.Announced)
-			if !program {
-				require.Len(t, seen, 1, "the node was not signalled")
-				return
+			require.Equal(t, got.program, death.Announced)
+			require.Len(t, seen, len(got.told)+1)
+			for i, kind := range got.told {
+				require.Equal(t, []any{kind, "SIGTERM"}, []any{seen[i].Kind, seen[i].Detail})
+				require.True(t, seen[i].At.Before(death.At), "its time is before the sending")
 			}
-			require.Len(t, seen, 2)
-			require.Equal(t, []any{cluster.NodeSignalled, "SIGTERM"}, []any{seen[0].Kind, seen[0].Detail})
-			require.True(t, seen[0].At.Before(death.At), "its time is before the sending")
 		})
 	}
 }
