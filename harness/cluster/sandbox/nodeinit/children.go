@@ -11,7 +11,8 @@ import (
 )
 
 // children are the processes of the node: those the init started, and those that became its own when their parent
-// ended. One request is carried out at a time: none is started while all are killed or paused.
+// ended. None is started while all are killed or paused: one request is carried out at a time, and a start waits for the
+// end of what the death of the main program kills, which is no request.
 type children struct {
 	report func(Exit) // called in the order of the deaths
 
@@ -92,10 +93,9 @@ func (c *children) empty() {
 	c.idle.Broadcast()
 }
 
-// awaitDrained waits until all that ran with a main program that has ended is gone.
-func (c *children) awaitDrained() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// awaitDrainedLocked waits until all that ran with a main program that has ended is gone. Until mu is let go no other
+// can begin to be killed: what is forked by then ends with the rest.
+func (c *children) awaitDrainedLocked() {
 	for c.draining != nil {
 		c.idle.Wait()
 	}

@@ -112,14 +112,14 @@ func (s *spawner) start(p *Start, fds []int) (pid int, at int64, err error) {
 	attr := &syscall.ProcAttr{Dir: p.Dir, Env: p.Env, Files: files, Sys: s.attributes(p.User)}
 
 	c := s.children
-	c.awaitDrained()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.awaitDrainedLocked()
 	if p.Main {
 		if err := s.forget(); err != nil {
 			return 0, 0, err
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	s.do(func() { pid, err = syscall.ForkExec(path, p.Argv, attr) })
 	if err != nil {
 		return 0, 0, describe(err, path, p)
