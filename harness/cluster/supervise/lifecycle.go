@@ -133,11 +133,20 @@ func (n *Node) stop(ctx context.Context) (cluster.Exit, error) {
 	return n.killRest(ctx, r)
 }
 
-// killRest ends what did not end by itself, also when ctx has ended.
+// killRest ends what did not end by itself, also when ctx has ended. What ended as the grace did is not signalled: a signal after the
+// death would be told of.
 func (n *Node) killRest(ctx context.Context, r *run) (cluster.Exit, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), orderTime)
 	defer cancel()
-	n.emit(cluster.NodeSignalled, time.Now(), SignalName(unix.SIGKILL))
+	n.mu.Lock()
+	dead := r.exit != nil
+	if !dead {
+		n.emit(cluster.NodeSignalled, time.Now(), SignalName(unix.SIGKILL))
+	}
+	n.mu.Unlock()
+	if dead {
+		return n.awaitDeath(ctx, r)
+	}
 	if err := n.where().Kill(ctx); err != nil && !errors.Is(err, ErrGone) {
 		return cluster.Exit{}, fmt.Errorf("kill node %s after its grace: %w", n.Info.Name, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -93,6 +94,39 @@ func TestTheGraceOfAStop(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "SIGKILL", exit.Signal)
 			require.Equal(t, grace, time.Since(begin))
+		})
+	}
+}
+
+// TestWhatEndsWithTheGraceIsNotKilled: a death is not followed by the signal that is to bring it about, also when it is not told of yet.
+func TestWhatEndsWithTheGraceIsNotKilled(t *testing.T) {
+	for name, told := range map[string]bool{"told": true, "not told yet": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var seen []cluster.EventKind
+				top := &Topology{life: t.Context(), died: make(chan struct{}), events: newEvents(func(e cluster.Event) { seen = append(seen, e.Kind) })}
+				n := &Node{t: top, Service: &cluster.Service{}, state: cluster.StateRunning, place: deaf{}, changed: make(chan struct{})}
+				n.run = &run{node: n, alive: true, ended: make(chan struct{}), written: make(chan struct{})}
+				close(n.run.written)
+				sent := n.sending(syscall.SIGTERM)
+				n.run.exited(cluster.Exit{Code: 3, At: time.Now()}, "")
+				if told {
+					sent(false)
+				}
+				killed := make(chan cluster.Exit)
+				go func() {
+					exit, err := n.killRest(t.Context(), n.run)
+					assert.NoError(t, err)
+					killed <- exit
+				}()
+				synctest.Wait()
+				if !told {
+					sent(false)
+				}
+				require.Equal(t, 3, (<-killed).Code)
+				top.events.close()
+				require.Equal(t, []cluster.EventKind{cluster.NodeExited}, seen)
+			})
 		})
 	}
 }
