@@ -21,12 +21,12 @@ const outputGrace = 500 * time.Millisecond
 
 // execution is a program that was started beside a node's own.
 type execution struct {
-	node    *place
-	proc    uint64
-	ended   chan nodeinit.Exit // one
-	done    chan struct{}      // closed when the result is there
-	exit    cluster.Exit
-	copyErr error
+	node  *place
+	proc  uint64
+	ended chan nodeinit.Exit // one
+	done  chan struct{}      // closed when the result is there
+	exit  cluster.Exit
+	err   error
 }
 
 // Exec implements supervise.Place.
@@ -44,7 +44,9 @@ func (n *place) Exec(ctx context.Context, p cluster.Process) (cluster.Execution,
 	if _, err := n.control.call(ctx, nodeinit.Request{Op: nodeinit.OpStart, Start: start}, s.toSend()...); err != nil {
 		if ctx.Err() != nil {
 			// It may have started all the same.
-			e.kill()
+			killing, done := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+			defer done()
+			e.kill(killing)
 		}
 		n.control.unwatch(e.proc)
 		s.closeOurs()
@@ -62,22 +64,31 @@ func (e *execution) finish(ctx context.Context, s *streams) {
 	select {
 	case x = <-e.ended:
 	case <-ctx.Done():
-		e.kill()
-		x = <-e.ended // also when the node's init is gone
+		killing, done := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
+		defer done()
+		e.kill(killing)
+		select {
+		case x = <-e.ended: // also when the node's init is gone
+		case <-killing.Done():
+			e.node.control.unwatch(e.proc)
+			x = nodeinit.Exit{Code: -1}
+			e.err = fmt.Errorf("kill a program in node %s: it has not ended within %v; it is in a state that no signal ends, or what was asked of the node before is still being done",
+				e.node.node.Info.Name, removeTime)
+		}
 	}
 	e.exit = exitOf(x)
-	e.copyErr = s.finish()
+	e.err = errors.Join(e.err, s.finish())
 }
 
-func (e *execution) kill() {
-	_, _ = e.node.control.call(context.Background(), nodeinit.Request{Op: nodeinit.OpSignal,
+func (e *execution) kill(ctx context.Context) {
+	_, _ = e.node.control.call(ctx, nodeinit.Request{Op: nodeinit.OpSignal,
 		Signal: &nodeinit.Signal{Signal: unix.SIGKILL, Proc: e.proc}}) // an init that is gone took the program along
 }
 
 // Wait implements cluster.Execution.
 func (e *execution) Wait() (cluster.Exit, error) {
 	<-e.done
-	return e.exit, e.copyErr
+	return e.exit, e.err
 }
 
 // Signal implements cluster.Execution.
@@ -86,7 +97,9 @@ func (e *execution) Signal(sig string) error {
 	if err != nil {
 		return err
 	}
-	rep, err := e.node.control.call(context.Background(), nodeinit.Request{Op: nodeinit.OpSignal,
+	ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+	defer cancel()
+	rep, err := e.node.control.call(ctx, nodeinit.Request{Op: nodeinit.OpSignal,
 		Signal: &nodeinit.Signal{Signal: s, Proc: e.proc}})
 	if err != nil {
 		return fmt.Errorf("signal a program in node %s: %w", e.node.node.Info.Name, err)

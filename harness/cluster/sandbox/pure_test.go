@@ -17,6 +17,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
 	"github.com/hasvc/gauntlet/harness/cluster/sandbox/nodeinit"
+	"github.com/hasvc/gauntlet/harness/cluster/supervise"
 )
 
 // A call that was given up while it waited for the one before it does not sweep.
@@ -83,6 +84,31 @@ func TestAPlaneThatDoesNotEnd(t *testing.T) {
 		require.Equal(t, stopTime+auditTime, time.Since(begin))
 	})
 	require.ErrorContains(t, cmd.Wait(), "killed")
+}
+
+// TestAnExecEndsThoughTheInitDoesNotAnswer: what was asked of it before may take for ever, and so may a process.
+func TestAnExecEndsThoughTheInitDoesNotAnswer(t *testing.T) {
+	mine, theirs, err := plane.Pair()
+	require.NoError(t, err)
+	defer theirs.Close()
+	c, err := newControl(mine)
+	require.NoError(t, err)
+	defer c.close()
+	synctest.Test(t, func(t *testing.T) {
+		e := &execution{node: &place{node: &supervise.Node{Info: cluster.NodeInfo{Name: "a"}}, control: c},
+			ended: make(chan nodeinit.Exit, 1), done: make(chan struct{})}
+		e.proc = c.watch(func(x nodeinit.Exit) { e.ended <- x })
+		begin := time.Now()
+		require.ErrorIs(t, e.Signal("TERM"), context.DeadlineExceeded)
+		require.Equal(t, removeTime, time.Since(begin))
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		e.finish(over, &streams{})
+		require.Equal(t, 2*removeTime, time.Since(begin))
+		x, err := e.Wait()
+		require.ErrorContains(t, err, "kill a program in node a: it has not ended within 10s")
+		require.Equal(t, -1, x.Code)
+	})
 }
 
 // TestWhatIsTheMachinesIsNotGivenAway asks only: what would give it away would take this machine apart.
