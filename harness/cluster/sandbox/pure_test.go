@@ -130,6 +130,19 @@ func TestWhatIsTheMachinesIsNotGivenAway(t *testing.T) {
 			require.ErrorContains(t, err, want)
 		}
 	}
+	roots, err := os.Lstat(dir)
+	require.NoError(t, err)
+	for source, refused := range map[string]bool{
+		"/etc": true, "/etc/app/conf": true, "/usr/share/zoneinfo/Etc/UTC": true, "/run": true, "/run/lock": true, "/lib64": true, "/boot": true,
+		"/etcetera": false, "/srv/etc": false, "/var/lib/app": false, "/home/a/usr": false,
+	} {
+		if err := ofMachine(source, roots); refused {
+			require.ErrorContains(t, err, "give root's "+source+", of this machine's system", source)
+			require.ErrorContains(t, err, "bind it read-only", source)
+		} else {
+			require.NoError(t, err, source)
+		}
+	}
 	require.NoError(t, os.Lchown(socket, 1000, 1000))
 	st, err := os.Lstat(socket)
 	require.NoError(t, err)

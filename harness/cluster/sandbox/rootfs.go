@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -359,8 +360,12 @@ func (p *rootPlan) ownBind(m cluster.Mount) error {
 	return p.giveTree(source)
 }
 
-// ofMachine says why the source of a bind cannot be given to a service's user.
+// machineDirs are what a machine lives by, beside its root.
+var machineDirs = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/boot", "/dev", "/proc", "/sys", "/run"}
+
+// ofMachine says why the source of a bind, in which no link is left, cannot be given to a service's user.
 func ofMachine(source string, st fs.FileInfo) error {
+	inside := func(dir string) bool { return source == dir || strings.HasPrefix(source, dir+"/") }
 	switch {
 	case ownerOf(st) != 0:
 		return nil // it stays whose it is
@@ -370,6 +375,8 @@ func ofMachine(source string, st fs.FileInfo) error {
 		return errors.New("the sandbox does not give root's socket to a service: bind it read-only, or let it belong to another user")
 	case !givable(st.Mode()):
 		return errors.New("the sandbox does not give root's device to a service: bind it read-only, or let it belong to another user")
+	case slices.ContainsFunc(machineDirs, inside):
+		return fmt.Errorf("the sandbox does not give root's %s, of this machine's system, to a service: bind it read-only, or a copy that is elsewhere", source)
 	}
 	return nil
 }
