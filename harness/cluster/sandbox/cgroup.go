@@ -190,23 +190,16 @@ func enable(parent, dir, controller string) error {
 	return nil
 }
 
-// remove removes the cgroups of the topology; the nodes' were removed before.
+// remove removes the cgroups of the topology, and in them that of a node whose processes outlived its removal.
 func (g *runCgroup) remove() error {
 	if g == nil {
 		return nil
 	}
 	var errs []error
 	for _, dir := range g.dirs {
-		errs = append(errs, removeCgroup(filepath.Join(dir, initsCgroup)), removeCgroup(dir))
+		errs = append(errs, removeCgroups(dir))
 	}
 	return errors.Join(errs...)
-}
-
-func removeCgroup(dir string) error {
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // initsCgroup is where the inits of limited nodes are in version 2, beside the nodes' own. No node can have this name.
@@ -361,7 +354,7 @@ func (n *nodeCgroup) remove() error {
 	}
 	var errs []error
 	for _, dir := range n.dirs {
-		errs = append(errs, removeCgroup(dir))
+		errs = append(errs, removeCgroups(dir))
 	}
 	return errors.Join(errs...)
 }

@@ -182,7 +182,9 @@ func TestOneCgroupForAllLimits(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"memory": filepath.Join(all, "run"), "cpu": filepath.Join(all, "run")}, g.dirs)
 	require.NoDirExists(t, filepath.Join(some, "run"))
+	require.NoError(t, os.MkdirAll(filepath.Join(all, "run", "busy-when-it-was-removed"), 0o755))
 	require.NoError(t, g.remove())
+	require.NoDirExists(t, filepath.Join(all, "run"))
 
 	parents.dirs["memory"] = []string{some}
 	g, err = parents.make("run", []string{"memory", "cpu"}, noCPU)
