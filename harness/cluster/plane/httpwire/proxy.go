@@ -22,7 +22,8 @@ type Answer struct {
 	Message    string
 
 	// Given is told when it was given to a request, with the Proxy locked: HTTP/1.1 gives it once the request is whole, HTTP/2 between
-	// two frames of the server and after its first, if ever. nil: nobody asks.
+	// two frames of the server and after its first, if ever. To a stream that the client has reset by then it is not given, and after
+	// the end of what the client sends it is, but Given is not told: the client may have closed. nil: nobody asks.
 	Given func()
 	// Over says that who chose it is no more: it is given at once then, without the rest of the request. nil: never. After it has become
 	// true Up is to be called.

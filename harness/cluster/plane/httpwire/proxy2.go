@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,17 +38,23 @@ type proxy2 struct {
 	room   int    // what the client granted for all streams and the server does not know of
 	window uint32 // what it grants for each
 	credit uint32 // what is to be granted to the client again
-	own    []byte // frames of ours for the client
-	owed   []owed // the answers in own
-	partly bool   // a frame of the server is passed on in part: nothing of ours can come now
+
+	owed    []owed
+	waiting int  // bytes of owed
+	partly  bool // a frame of the server is passed on in part: nothing of ours can come now
 	// greeted: the server's SETTINGS went to the client, which are to be the first frame that it sees.
 	greeted bool
+	// upOver: the client has ended its stream. Whether it still reads cannot be told.
+	upOver bool
 }
 
 // owed is an answer that is not on its way to the client yet.
 type owed struct {
 	answer *Answer
 	call   Call
+	stream uint32
+	frames []byte
+	body   int // bytes of it, for which room was taken
 }
 
 func newProxy2(p *Proxy) *proxy2 {
@@ -60,7 +67,8 @@ func newProxy2(p *Proxy) *proxy2 {
 	return c
 }
 
-// encoder writes header blocks without a dynamic table, which every receiver allows.
+// encoder writes header blocks without a dynamic table, which every receiver allows. Each says so anew (RFC 7541 4.2): none depends
+// on another, and one that waits may go later than was thought, or never.
 type encoder struct {
 	buf bytes.Buffer
 	h   *hpack.Encoder
@@ -75,6 +83,7 @@ func (e *encoder) init() {
 func (e *encoder) block(out []byte, kind http2.FrameType, flags http2.Flags, stream uint32, prefix []byte, fields []hpack.HeaderField) []byte {
 	e.buf.Reset()
 	e.buf.Write(prefix)
+	e.h.SetMaxDynamicTableSize(e.h.MaxDynamicTableSize()) // has it written with the first field
 	for _, f := range fields {
 		_ = e.h.WriteField(f) // to memory
 	}
@@ -141,7 +150,7 @@ func (c *proxy2) up(b []byte) (why string) {
 		b = b[len(preface):]
 	}
 	why = c.fromClient.read(b, c.takeUp)
-	if why == "" && (len(c.own) > 0 || c.credit > 0) {
+	if why == "" && (len(c.owed) > 0 || c.credit > 0) {
 		c.flush()
 		c.p.wakeDown()
 	}
@@ -150,6 +159,7 @@ func (c *proxy2) up(b []byte) (why string) {
 
 // upEnd passes on a frame that was broken off.
 func (c *proxy2) upEnd() {
+	c.upOver = true
 	if f := &c.fromClient.frames; len(f.head) < frameHead || whole(f.at.kind) {
 		c.p.toServer = append(append(c.p.toServer, f.head...), f.body...)
 	}
@@ -175,6 +185,9 @@ func (c *proxy2) takeUp(p piece) (why string) {
 			return ""
 		}
 	case http2.FrameRSTStream:
+		if mine && p.ends {
+			c.withdraw(p.stream)
+		}
 		if mine {
 			return ""
 		}
@@ -242,7 +255,7 @@ func (c *proxy2) ask() (why string) {
 }
 
 func (c *proxy2) choose(id uint32, call *Call) *Answer {
-	if c.p.full() || len(c.own) > maxQueued || id > c.lastServed || call.Method == "CONNECT" {
+	if c.p.full() || c.waiting > maxQueued || id > c.lastServed || call.Method == "CONNECT" {
 		return nil
 	}
 	return c.p.cfg.Choose(Request{Proto: call.Proto, Method: call.Method, Path: call.Path})
@@ -282,14 +295,30 @@ func (c *proxy2) reply(id uint32, a *Answer, call Call, ended bool) {
 		flags = 0
 	}
 	// Written with the encoder of what the server says: it keeps no table, so their order does not matter.
-	c.own = c.toClient.block(c.own, http2.FrameHeaders, flags, id, nil, fields)
+	frames := c.toClient.block(nil, http2.FrameHeaders, flags, id, nil, fields)
 	if body != "" {
-		c.own = appendFrame(c.own, http2.FrameData, http2.FlagDataEndStream, id, []byte(body))
+		frames = appendFrame(frames, http2.FrameData, http2.FlagDataEndStream, id, []byte(body))
 	}
 	if !ended { // RFC 9113 8.1: the rest of the request is not wanted, and that is no error
-		c.own = appendFrame(c.own, http2.FrameRSTStream, 0, id, make([]byte, 4))
+		frames = appendFrame(frames, http2.FrameRSTStream, 0, id, make([]byte, 4))
 	}
-	c.owed = append(c.owed, owed{a, call})
+	c.owed = append(c.owed, owed{a, call, id, frames, len(body)})
+	c.waiting += len(frames)
+}
+
+// withdraw forgets the answer to a stream that the client has reset, if it has not gone: nobody would see it. The room for its body
+// is free again, as if the client had granted it.
+func (c *proxy2) withdraw(id uint32) {
+	i := slices.IndexFunc(c.owed, func(o owed) bool { return o.stream == id })
+	if i < 0 {
+		return
+	}
+	o := c.owed[i]
+	c.owed = slices.Delete(c.owed, i, i+1)
+	c.waiting -= len(o.frames)
+	if o.body > 0 {
+		c.grant(uint32(o.body))
+	}
 }
 
 // percent encodes a message as gRPC asks for.
@@ -306,7 +335,8 @@ func percent(s string) string {
 }
 
 // flush has frames of ours go to the client, where none of the server's is passed on in part and none was the last. Answers count
-// only then: what waits here may never go.
+// only then: what waits here may never go. They do not count once the client's stream has ended: who has ended its own half alone
+// gets its answer, but who has closed looks the same.
 func (c *proxy2) flush() {
 	if c.partly || !c.greeted || c.p.over {
 		return
@@ -315,12 +345,13 @@ func (c *proxy2) flush() {
 		c.p.toClient = appendFrame(c.p.toClient, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, c.credit))
 		c.credit = 0
 	}
-	c.p.toClient = append(c.p.toClient, c.own...)
-	c.own = c.own[:0]
 	for _, o := range c.owed {
-		c.p.given(o.answer, o.call)
+		c.p.toClient = append(c.p.toClient, o.frames...)
+		if !c.upOver {
+			c.p.given(o.answer, o.call)
+		}
 	}
-	c.owed = nil
+	c.owed, c.waiting = nil, 0
 }
 
 func (c *proxy2) down(b []byte) (why string) {

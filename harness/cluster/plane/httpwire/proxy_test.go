@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -237,55 +238,114 @@ func TestProxyOnHTTP1Details(t *testing.T) {
 	})
 }
 
-// TestProxyCountsAnswersThatGoOut has answers wait, over HTTP/2, for the server's first frame and for the rest of another.
-func TestProxyCountsAnswersThatGoOut(t *testing.T) {
-	var injected []Call
-	given := 0
-	p := NewProxy(Config{
-		Now: now, Choose: func(Request) *Answer { return &Answer{Status: 503, Given: func() { given++ }} },
-		Injected: func(c Call) { injected = append(injected, c) },
+// waiting is a Proxy of HTTP/2 that answers every request with a body of MaxBody, and how many answers were given. It must not reset.
+func waiting(t *testing.T) (p *Proxy, given *int) {
+	given = new(int)
+	injected := 0
+	t.Cleanup(func() { require.Equal(t, *given, injected) })
+	return NewProxy(Config{
+		Now: now, Choose: func(Request) *Answer {
+			return &Answer{Status: 503, Body: strings.Repeat("e", MaxBody), Given: func() { *given++ }}
+		},
+		Injected: func(Call) { injected++ },
 		WakeUp:   func() {}, WakeDown: func() {}, EndUp: func() {}, Reset: func() { require.Fail(t, "it is reset") },
-	})
+	}), given
+}
+
+// ask is a request of a stream.
+func ask(t *testing.T, id uint32) []byte {
 	var block bytes.Buffer
 	h := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":path", "/"}, {":authority", "h"}} {
 		require.NoError(t, h.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
 	}
-	ask := func(id uint32) []byte {
-		return appendFrame(nil, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, id, block.Bytes())
-	}
-	settings := appendFrame(nil, http2.FrameSettings, 0, 0, nil)
-	data := appendFrame(nil, http2.FrameData, 0, 99, []byte("data"))
-	answers := func(b []byte) (n int) {
-		fr := http2.NewFramer(nil, bytes.NewReader(b))
-		for {
-			f, err := fr.ReadFrame()
-			if err != nil {
-				return n
-			}
-			if f.Header().Type == http2.FrameHeaders {
-				n++
-			}
+	return appendFrame(nil, http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, id, block.Bytes())
+}
+
+// answersIn returns the streams of the answers, and how many bytes of bodies come with them.
+func answersIn(t *testing.T, b []byte) (streams []uint32, bodies int) {
+	fr := http2.NewFramer(nil, bytes.NewReader(b))
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return streams, bodies
+		}
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			streams = append(streams, f.StreamID)
+			require.Equal(t, byte(0x20), f.HeaderBlockFragment()[0], "a client that allows no table waits to hear that there is none")
+		case *http2.DataFrame:
+			bodies += len(f.Data())
 		}
 	}
+}
 
-	p.Up(slices.Concat([]byte(preface), settings, ask(1), ask(3)))
+// TestProxyCountsAnswersThatGoOut has answers wait, over HTTP/2, for the server's first frame and for the rest of another.
+func TestProxyCountsAnswersThatGoOut(t *testing.T) {
+	p, given := waiting(t)
+	settings := appendFrame(nil, http2.FrameSettings, 0, 0, nil)
+	data := appendFrame(nil, http2.FrameData, 0, 99, []byte("data"))
+	goes := func(b []byte, want ...uint32) {
+		got, _ := answersIn(t, b)
+		require.Equal(t, want, got)
+	}
+
+	p.Up(slices.Concat([]byte(preface), settings, ask(t, 1), ask(t, 3)))
 	require.Empty(t, p.Down(nil))
-	require.Zero(t, given, "the server's SETTINGS have not come")
-	require.Equal(t, 2, answers(p.Down(settings)))
-	require.Equal(t, 2, given)
+	require.Zero(t, *given, "the server's SETTINGS have not come")
+	goes(p.Down(settings), 1, 3)
+	require.Equal(t, 2, *given)
 	p.Down(data[:len(data)-1])
-	p.Up(ask(5))
+	p.Up(ask(t, 5))
 	require.Empty(t, p.Down(nil))
-	require.Equal(t, 2, given, "a frame of the server's has come in part")
-	require.Equal(t, 1, answers(p.Down(data[len(data)-1:])[1:]))
-	require.Equal(t, 3, given)
+	require.Equal(t, 2, *given, "a frame of the server's has come in part")
+	goes(p.Down(data[len(data)-1:])[1:], 5)
+	require.Equal(t, 3, *given)
 	p.Down(data[:len(data)-1])
-	p.Up(ask(7))
+	p.Up(ask(t, 7))
 	require.Empty(t, p.DownEnd())
 	p.Up(nil)
-	require.Equal(t, 3, given, "the server has ended before the rest of it")
-	require.Len(t, injected, 3)
+	require.Equal(t, 3, *given, "the server has ended before the rest of it")
+}
+
+// TestProxyCountsNoAnswerThatNobodyWaitsFor has clients lose patience, over HTTP/2, before their answers can go.
+func TestProxyCountsNoAnswerThatNobodyWaitsFor(t *testing.T) {
+	settings := appendFrame(nil, http2.FrameSettings, 0, 0, nil)
+	grant := func(n uint32) []byte {
+		return appendFrame(nil, http2.FrameWindowUpdate, 0, 0, binary.BigEndian.AppendUint32(nil, n))
+	}
+	reset := func(id uint32) []byte { return appendFrame(nil, http2.FrameRSTStream, 0, id, make([]byte, 4)) }
+	t.Run("a stream that is reset", func(t *testing.T) {
+		p, given := waiting(t)
+		require.Equal(t, slices.Concat([]byte(preface), settings),
+			p.Up(slices.Concat([]byte(preface), settings, grant(reserve), ask(t, 1), ask(t, 3), ask(t, 5))))
+		require.Empty(t, p.Up(reset(1)), "the server does not know of it")
+		streams, bodies := answersIn(t, p.Down(settings))
+		require.Equal(t, []uint32{3, 5}, streams)
+		require.Equal(t, MaxBody, bodies, "there was room for two, the first of which had one that never went")
+		require.Equal(t, 2, *given)
+		require.Empty(t, p.Up(slices.Concat(reset(3), ask(t, 7))), "an answer that has gone has gone")
+		streams, bodies = answersIn(t, p.Down(nil))
+		require.Equal(t, []uint32{7}, streams)
+		require.Equal(t, MaxBody, bodies, "the room of the first")
+		require.Equal(t, 3, *given)
+	})
+	t.Run("whose room was filled up meanwhile", func(t *testing.T) {
+		p, given := waiting(t)
+		p.Up(slices.Concat([]byte(preface), settings, grant(reserve), ask(t, 1)))
+		require.Empty(t, p.Up(grant(MaxBody)))
+		require.Equal(t, grant(MaxBody), p.Up(reset(1)), "the server has what is not needed")
+		require.Equal(t, settings, p.Down(settings))
+		require.Zero(t, *given)
+	})
+	t.Run("a client that has ended its stream", func(t *testing.T) {
+		p, given := waiting(t)
+		p.Up(slices.Concat([]byte(preface), settings, ask(t, 1)))
+		p.UpEnd()
+		streams, _ := answersIn(t, p.Down(settings))
+		require.Equal(t, []uint32{1}, streams, "it may have ended its own half alone")
+		require.Zero(t, *given, "or have closed")
+	})
 }
 
 // answersNothing is a Proxy that answers nothing, and how often it wanted Up to be called. It must not reset.
