@@ -39,7 +39,7 @@ type core struct {
 
 	names  sync.Map // of the nodes, by address
 	probes sync.Map // where the harness listens for probes
-	delays sync.Map // the longest that rules hold a packet back, by link
+	delays sync.Map // linkDelay, by link
 
 	mu    sync.Mutex
 	taps  func(tapConn) tap // the tap of a new connection, or nil
@@ -257,11 +257,33 @@ func wasReset(fd int) bool {
 	return err != nil || why != 0
 }
 
-// unanswered says that the first SYN to the server of a connection was lost, or the answer to it.
+// linkDelay is how long rules hold packets of a link back.
+type linkDelay struct {
+	longest time.Duration
+	shrank  time.Time // what was held for longer came after it
+}
+
+func (c *core) delayOf(l AddrLink) linkDelay {
+	d, _ := c.delays.Load(l)
+	was, _ := d.(linkDelay)
+	return was
+}
+
+// setDelay says how long rules hold a packet of a link back at the longest. One goroutine at a time may call it.
+func (c *core) setDelay(l AddrLink, longest time.Duration) {
+	d := c.delayOf(l)
+	if longest < d.longest {
+		d.shrank = time.Now()
+	}
+	d.longest = longest
+	c.delays.Store(l, d)
+}
+
+// unanswered says that the first SYN to the server of a connection was lost, or the answer to it. One that a longer delay held is on
+// its way for a while when that is over.
 func (c *core) unanswered(cc *coreConn) bool {
-	held, _ := c.delays.Load(AddrLink{From: cc.link.To, To: cc.link.From}) // the core's own packets pass by the rules
-	delay, _ := held.(time.Duration)
-	return time.Since(cc.began) > firstAnswer+delay
+	d := c.delayOf(AddrLink{From: cc.link.To, To: cc.link.From}) // the core's own packets pass by the rules
+	return time.Since(cc.began) > firstAnswer+d.longest && time.Since(d.shrank) > firstAnswer
 }
 
 // changeTimeout is how long a change waits for the connections that exist. They take it within microseconds, except on

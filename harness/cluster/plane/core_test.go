@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
@@ -260,6 +261,41 @@ func TestWhatAClientGaveUpNeverArrives(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "request", string(got))
 		s.remove(id)
+	})
+}
+
+// TestAnAnswerThatADelayHeldIsNotLost has delays of the server's answers come and go while one is on its way.
+func TestAnAnswerThatADelayHeldIsNotLost(t *testing.T) {
+	x, y := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	there, back := AddrLink{From: x, To: y}, AddrLink{From: y, To: x}
+	const moment = time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		c := &core{}
+		cc := &coreConn{connInfo: connInfo{link: there, began: time.Now()}}
+		lost := func(want bool, why string) {
+			t.Helper()
+			require.Equal(t, want, c.unanswered(cc), why)
+		}
+		lost(false, "it may come")
+		time.Sleep(firstAnswer + moment)
+		lost(true, "no rule holds it")
+		c.setDelay(there, time.Minute)
+		lost(true, "what goes to the server passes by the rules")
+		c.setDelay(back, 10*time.Second)
+		time.Sleep(5 * time.Second)
+		lost(false, "it is held")
+		c.setDelay(back, 8*time.Second)
+		time.Sleep(firstAnswer + moment)
+		lost(false, "it is held, not so long")
+		c.setDelay(back, 0)
+		lost(false, "it is let go")
+		c.setDelay(back, 0)
+		time.Sleep(firstAnswer - moment)
+		lost(false, "it is on its way")
+		time.Sleep(2 * moment)
+		lost(true, "it would have come")
+		c.setDelay(back, time.Second)
+		lost(true, "a delay that came later held nothing of it")
 	})
 }
 

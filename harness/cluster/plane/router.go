@@ -455,7 +455,7 @@ func (r *Router) setDelays(links []AddrLink) {
 				most += longestOf(*ru.what.Delay)
 			}
 		}
-		r.core.delays.Store(l, most)
+		r.core.setDelay(l, most)
 	}
 	r.queue.set(change)
 }
