@@ -111,7 +111,7 @@ func TestWhatEndsWithTheGraceIsNotKilled(t *testing.T) {
 				sent := n.sending(syscall.SIGTERM)
 				n.run.exited(cluster.Exit{Code: 3, At: time.Now()}, "")
 				if told {
-					sent(false)
+					sent(false, false)
 				}
 				killed := make(chan cluster.Exit)
 				go func() {
@@ -121,7 +121,7 @@ func TestWhatEndsWithTheGraceIsNotKilled(t *testing.T) {
 				}()
 				synctest.Wait()
 				if !told {
-					sent(false)
+					sent(false, false)
 				}
 				require.Equal(t, 3, (<-killed).Code)
 				top.events.close()
