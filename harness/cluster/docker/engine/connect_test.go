@@ -226,7 +226,7 @@ func TestStreamsOfAnEngineThatHangs(t *testing.T) {
 		}
 		defer conn.Close()
 		_, _ = io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
-		_, err = conn.Read(make([]byte, 1))
+		_, err = io.Copy(io.Discard, conn) // up to its end; the rest of the request may come first
 		closed <- err
 	}
 	fake{api: "1.41", os: "linux", more: map[string]http.HandlerFunc{
@@ -259,7 +259,7 @@ func TestStreamsOfAnEngineThatHangs(t *testing.T) {
 	}
 	close(answer)
 	for range 2 {
-		require.ErrorIs(t, <-closed, io.EOF)
+		require.NoError(t, <-closed, "it was closed")
 	}
 }
 
