@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine/enginetest"
 )
 
 // TestAnEngineOfAnotherMachine is reached by a socket of this one: its clock is slow, and its processes are none of ours.
 func TestAnEngineOfAnotherMachine(t *testing.T) {
 	e := connected(t)
-	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+	enginetest.Between(t, e.Host(), func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		if !strings.Contains(r.URL.Path, "/containers/") || !strings.HasSuffix(r.URL.Path, "/json") || r.Method != http.MethodGet {
 			engine.ServeHTTP(w, r)
 			return

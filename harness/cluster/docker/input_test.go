@@ -22,6 +22,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/docker"
 	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine/enginetest"
 	"github.com/hasvc/gauntlet/harness/plan"
 )
 
@@ -160,7 +161,7 @@ func foreign(t *testing.T) string {
 func TestNodeThatCouldNotBeMade(t *testing.T) {
 	e := connected(t)
 	var failing atomic.Bool
-	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+	enginetest.Between(t, e.Host(), func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		if strings.HasSuffix(r.URL.Path, "/attach") && failing.Load() {
 			http.Error(w, `{"message": "not today"}`, http.StatusInternalServerError)
 			return

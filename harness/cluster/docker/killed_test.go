@@ -23,6 +23,7 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster"
 	"github.com/hasvc/gauntlet/harness/cluster/docker"
 	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine/enginetest"
 	"github.com/hasvc/gauntlet/harness/cluster/docker/images"
 )
 
@@ -171,7 +172,7 @@ func TestCleanLeavesImagesToARunThatStarts(t *testing.T) {
 func TestTheNetworkComesBeforeTheImages(t *testing.T) {
 	e := connected(t)
 	asked := make(chan string, 100)
-	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+	enginetest.Between(t, e.Host(), func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		switch {
 		case strings.Contains(r.URL.Path, "/images/"):
 			asked <- r.URL.Path
@@ -280,7 +281,7 @@ func TestDownWhenStreamsDoNotEnd(t *testing.T) {
 func TestExecIsKilledUntilItEnds(t *testing.T) {
 	e := connected(t)
 	var refused atomic.Bool
-	between(t, e, func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
+	enginetest.Between(t, e.Host(), func(w http.ResponseWriter, r *http.Request, engine http.Handler) {
 		if strings.Contains(r.URL.Query().Get("name"), "-beside-") && refused.CompareAndSwap(false, true) {
 			http.Error(w, `{"message": "not today"}`, http.StatusInternalServerError)
 			return

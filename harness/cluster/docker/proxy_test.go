@@ -1,48 +1,18 @@
 package docker_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/hasvc/gauntlet/harness/cluster/docker/engine"
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine/enginetest"
 )
-
-// between has what connects from now on see the engine through a handler, which has its answers.
-func between(t *testing.T, e *engine.Engine, handle func(w http.ResponseWriter, r *http.Request, engine http.Handler)) {
-	t.Helper()
-	socket, local := strings.CutPrefix(e.Host(), "unix://")
-	if !local {
-		t.Skipf("the engine at %s has no socket to stand before", e.Host())
-	}
-	to := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}},
-		FlushInterval: -1,
-	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, to) }))
-	path := filepath.Join(t.TempDir(), "engine.sock")
-	var err error
-	s.Listener.Close()
-	s.Listener, err = net.Listen("unix", path)
-	require.NoError(t, err)
-	s.Start()
-	t.Cleanup(s.Close)
-	t.Setenv("DOCKER_HOST", "unix://"+path)
-}
 
 // proxy stands before the engine's socket, and can go.
 type proxy struct {
@@ -59,11 +29,7 @@ type proxy struct {
 
 func newProxy(t *testing.T, e *engine.Engine) *proxy {
 	t.Helper()
-	socket, local := strings.CutPrefix(e.Host(), "unix://")
-	if !local {
-		t.Skipf("the engine at %s has no socket to stand before", e.Host())
-	}
-	p := &proxy{t: t, engine: socket, path: filepath.Join(t.TempDir(), "engine.sock"), open: map[net.Conn]bool{}, ends: make(chan struct{})}
+	p := &proxy{t: t, engine: enginetest.SocketOf(t, e.Host()), path: filepath.Join(t.TempDir(), "engine.sock"), open: map[net.Conn]bool{}, ends: make(chan struct{})}
 	close(p.ends)
 	p.restore()
 	t.Cleanup(p.cut)

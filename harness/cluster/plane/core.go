@@ -351,15 +351,11 @@ func (c *core) end(match func(AddrLink) bool) {
 // refuse resets the connections of links, those too that wait in the kernel to be taken, until release.
 func (c *core) refuse(links []AddrLink) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	for _, l := range links {
 		c.refused[l]++
 	}
-	for cc := range c.conns {
-		if c.refused[cc.link] > 0 {
-			cc.cancel()
-		}
-	}
+	c.mu.Unlock()
+	c.end(func(l AddrLink) bool { return slices.Contains(links, l) }) // what comes meanwhile is given up as it enters
 }
 
 func (c *core) release(links []AddrLink) {

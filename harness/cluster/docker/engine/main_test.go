@@ -8,21 +8,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster/docker/engine/enginetest"
 )
 
 // patient is the path of testdata/patient in its image.
@@ -57,26 +54,7 @@ func connected(t *testing.T) *Engine {
 // behind returns the engine as it is seen through a handler, which has its answers.
 func behind(t *testing.T, between func(w http.ResponseWriter, r *http.Request, engine http.Handler)) *Engine {
 	t.Helper()
-	socket, local := strings.CutPrefix(connected(t).Host(), "unix://")
-	if !local {
-		t.Skip("the engine has no socket to stand before")
-	}
-	to := &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}},
-		FlushInterval: -1,
-	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { between(w, r, to) }))
-	path := filepath.Join(t.TempDir(), "s")
-	var err error
-	s.Listener.Close()
-	s.Listener, err = net.Listen("unix", path)
-	require.NoError(t, err)
-	s.Start()
-	t.Cleanup(s.Close)
-	t.Setenv("DOCKER_HOST", "unix://"+path)
+	enginetest.Between(t, connected(t).Host(), between)
 	return connected(t)
 }
 
