@@ -57,6 +57,7 @@ var meanings = []meaning{
 	{"no such image", ErrNoImage, ""},
 	{"pool overlaps", nil, "another network has these addresses: remove networks that are not used (docker network prune)"},
 	{"non-overlapping ipv4 address pool", nil, "the engine has no addresses left for networks: remove some (docker network prune)"},
+	{"has active endpoints", nil, "a container is on the network; if there is none (docker network inspect), the engine counts one that is gone: start the engine again"},
 	{"port is already allocated", nil, "a port is taken by another container"},
 	{"address already in use", nil, "an address or port is taken by another container"},
 	{"exec format error", ErrNoProgram, "the program is for another kind of machine, or is no executable: build it for the engine's (GOOS=linux, its GOARCH)"},

@@ -110,7 +110,7 @@ func (e *Engine) listVolumes(ctx context.Context, f client.Filters) (volumes []t
 		return nil, fmt.Errorf("list volumes: %w", Plain(err))
 	}
 	for _, v := range found.Items {
-		volumes = append(volumes, thing{"volume", v.Name, v.Name, v.Labels})
+		volumes = append(volumes, thing{kind: "volume", id: v.Name, name: v.Name, labels: v.Labels})
 	}
 	return volumes, nil
 }
@@ -157,6 +157,7 @@ func (r *Run) Remove(ctx context.Context) (left []string, err error) {
 type thing struct {
 	kind, id, name string
 	labels         map[string]string
+	guest          bool // a container that shares another's network
 }
 
 func (t thing) String() string { return t.kind + " " + t.name }
@@ -172,27 +173,39 @@ func (e *Engine) list(ctx context.Context, f client.Filters) (containers, networ
 		if len(c.Names) > 0 {
 			name = strings.TrimPrefix(c.Names[0], "/")
 		}
-		containers = append(containers, thing{"container", c.ID, name, c.Labels})
+		guest := strings.HasPrefix(c.HostConfig.NetworkMode, "container:")
+		containers = append(containers, thing{kind: "container", id: c.ID, name: name, labels: c.Labels, guest: guest})
 	}
 	ns, err := e.api.NetworkList(ctx, client.NetworkListOptions{Filters: f})
 	if err != nil {
 		return nil, nil, fmt.Errorf("list networks: %w", Plain(err))
 	}
 	for _, n := range ns.Items {
-		networks = append(networks, thing{"network", n.ID, n.Name, n.Labels})
+		networks = append(networks, thing{kind: "network", id: n.ID, name: n.Name, labels: n.Labels})
 	}
 	return containers, networks, nil
 }
 
-// remove removes containers, several at a time, and then networks, which go only when nothing is on them.
+// remove removes containers and then networks, which go only when nothing is on them.
+//
+// Those that share another's network go first, several at a time; those on a network after them, one by one. Docker before 28.1 counts
+// what is on a network without a lock that holds from reading to writing: of three that leave it at once one may not be counted, and
+// then the network stays until the engine is started again. Of 24 at once one was not in 3 rounds of 40, one by one in none of 80.
 func (e *Engine) remove(ctx context.Context, containers, networks []thing) error {
 	errs := make([]error, len(containers)+len(networks))
 	var g errgroup.Group
 	g.SetLimit(8) // the engine does them one by one beyond this
 	for i, c := range containers {
-		g.Go(func() error { errs[i] = e.removeContainer(ctx, c.id, c.name); return nil })
+		if c.guest {
+			g.Go(func() error { errs[i] = e.removeContainer(ctx, c.id, c.name); return nil })
+		}
 	}
 	_ = g.Wait() // errors are in errs: one that fails must not hinder the rest
+	for i, c := range containers {
+		if !c.guest {
+			errs[i] = e.removeContainer(ctx, c.id, c.name)
+		}
+	}
 	for i, n := range networks {
 		if _, err := e.api.NetworkRemove(ctx, n.id, client.NetworkRemoveOptions{}); err != nil && !notThere(err) {
 			errs[len(containers)+i] = fmt.Errorf("remove the network %s: %w", n.name, Plain(err))
