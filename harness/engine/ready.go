@@ -30,6 +30,10 @@ type readiness struct {
 // probeEvery is the interval of readiness probes.
 const probeEvery = 100 * time.Millisecond
 
+// probeTimeout bounds a readiness probe: Kubernetes' default. A replica that answers slowly, as one may that asks its own dependencies
+// first, is ready.
+const probeTimeout = time.Second
+
 func newReadiness(c cluster.Cluster, w *record.Writer, services map[string]bool) *readiness {
 	return &readiness{c: c, w: w, services: services, state: map[string]bool{}, http: planeClient(c)}
 }
@@ -111,7 +115,7 @@ func (r *readiness) note(node string, err error) {
 // probe asks the service's own ready condition where it is one that can be asked over the network; otherwise the
 // driver knows.
 func (r *readiness) probe(ctx context.Context, n cluster.NodeInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	switch c := readyCondition(r.c.Spec(), n.Service); {
 	case c != nil && c.HTTP != "":

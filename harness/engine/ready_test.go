@@ -117,3 +117,31 @@ func TestAProbeEndsAlsoWhenItIsAnsweredWithAnotherProtocol(t *testing.T) {
 		t.Fatal("the probe did not end")
 	}
 }
+
+// A service that asks its dependencies before it answers takes its time when one of them is slow, and is ready.
+func TestASlowAnswerIsAnAnswer(t *testing.T) {
+	spec := three()
+	for i := range spec.Services {
+		if spec.Services[i].Name == "api" {
+			spec.Services[i].Ready = &plan.Condition{HTTP: "http://:8080/ready"}
+		}
+	}
+	d := newFake()
+	c, err := d.Up(t.Context(), spec, cluster.Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	takes := 2 * pollTimeout
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(takes):
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(s.Close)
+	d.c.members["api-1"] = strings.TrimPrefix(s.URL, "http://")
+	r := newReadiness(c, nil, nil)
+	t.Cleanup(r.http.CloseIdleConnections)
+	node := cluster.NodeInfo{Name: "api-1", Service: "api"}
+	require.NoError(t, r.probe(t.Context(), node))
+	takes = time.Minute
+	require.ErrorIs(t, r.probe(t.Context(), node), context.DeadlineExceeded)
+}
