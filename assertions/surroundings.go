@@ -17,7 +17,7 @@ import (
 // two runs side by side wait 1.2 to 4.1 s behind each other, and most of their verdicts are wrong.
 //
 // Others that took no more than foreignShare of the machine are not what starved it: a run that fills the machine waits 7 to 9 times as long
-// as it runs for itself, and the engine of its containers, which is not of the run, takes 20 % of the machine for it.
+// as it runs for itself. The engine of its containers is of the run: it takes 10 to 20 % of a machine of two cores for it.
 const (
 	starvedWait  = 1.2
 	foreignShare = 0.25

@@ -9,6 +9,10 @@ import (
 // programs. No node can have this name, for a host name has no parentheses.
 const Plane = "(plane)"
 
+// Engine names, in the answer of a Usager, what carries the nodes where that is a program of its own, as a container engine is: its CPU
+// alone, whoever it was for.
+const Engine = "(engine)"
+
 // Usage is what a node uses of the machine, seen from outside.
 type Usage struct {
 	// CPU is the user and system time of all processes of the node since the topology started, those that ended
@@ -28,7 +32,7 @@ type Usage struct {
 
 // Usager is a Cluster that knows what its nodes use.
 type Usager interface {
-	// Usage returns the present figures of every node, of Client and of Plane. A node that was removed stays, with the
+	// Usage returns the present figures of every node, of Client, of Plane and, where there is one, of Engine. A node that was removed stays, with the
 	// processor time that it had used and no more. An error says why there are no figures; then there are none.
 	Usage(ctx context.Context) (map[string]Usage, error)
 }

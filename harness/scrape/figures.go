@@ -15,8 +15,8 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// nodeFigures exposes what nodes use, read from outside. cluster.Client is a node among them, and cluster.Plane stands
-// for what the driver itself runs. A reading that fails makes the scrape fail, so that it is a gap.
+// nodeFigures exposes what nodes use, read from outside. cluster.Client is a node among them, and cluster.Plane and cluster.Engine stand
+// for what carries them. A reading that fails makes the scrape fail, so that it is a gap.
 type nodeFigures struct {
 	cluster cluster.Cluster
 
@@ -68,7 +68,7 @@ func (f *nodeFigures) Collect(ch chan<- prometheus.Metric) {
 	for _, n := range f.cluster.Nodes() {
 		infos[n.Name] = n
 	}
-	for _, name := range []string{cluster.Client, cluster.Plane} {
+	for _, name := range []string{cluster.Client, cluster.Plane, cluster.Engine} {
 		infos[name] = cluster.NodeInfo{Name: name}
 	}
 	for name, u := range usage {

@@ -53,6 +53,7 @@ type carrier struct {
 	network  engine.Network
 	plane    *peer
 	plain    plane.RemoteRouter // the plane's own part of its Router
+	daemons  *engineTime        // nil where foreign says why
 	foreign  error              // why the engine is taken for another machine's, with processes and a clock of its own; nil: it is this one's
 
 	life     context.Context // ends when all containers are gone
@@ -142,7 +143,11 @@ func (c *carrier) startPlane(ctx context.Context) (err error) {
 	}
 	c.plain = c.plane.Router()
 	// Not the kind of its socket: that may be forwarded, or lead out of a container or into a virtual machine.
-	_, c.foreign = procs.FindCgroup(c.plane.used.pid, c.plane.used.id)
+	if _, c.foreign = procs.FindCgroup(c.plane.used.pid, c.plane.used.id); c.foreign == nil {
+		if c.daemons, err = newEngineTime(); err != nil {
+			return err
+		}
+	}
 	if err := c.plane.SetUpPlane(ctx, agent.PlaneSetup{Addr: c.network.Plane}); err != nil {
 		return c.explain(err)
 	}

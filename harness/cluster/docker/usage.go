@@ -82,6 +82,13 @@ func (c *counter) usage() (u cluster.Usage, err error) {
 	return u, nil
 }
 
+// first is the id of the container's first process, 0 when it does not run.
+func (c *counter) first() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pid
+}
+
 // ended tells a container that has ended, whose control group went with it, from one that cannot be read.
 func (c *counter) ended(u cluster.Usage, err error) (cluster.Usage, error) {
 	if _, ok := procs.Read(c.pid); ok {
@@ -147,6 +154,11 @@ func (c *carrier) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
 	}
 	own.CPU += all[cluster.Plane].CPU // of the pods of removed nodes
 	all[cluster.Plane] = own
+	first := []int{c.plane.used.first()}
+	for _, p := range places {
+		first = append(first, p.used.first(), p.pod.used.first())
+	}
+	all[cluster.Engine] = cluster.Usage{CPU: c.daemons.used(first)}
 	return all, nil
 }
 

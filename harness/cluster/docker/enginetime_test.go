@@ -1,0 +1,84 @@
+package docker
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hasvc/gauntlet/harness/cluster/procs"
+)
+
+// worker is a shell under another name that works when it is told to.
+type worker struct {
+	*exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// startWorker starts one with a child, whose process id it says.
+func startWorker(t *testing.T, name string) (w worker, child int) {
+	t.Helper()
+	sh, err := os.ReadFile("/bin/sh")
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, sh, 0o755))
+	// What the subshell uses is the shell's to be waited for, as a container's process is.
+	w.Cmd = exec.Command(path, "-c", `work() { i=0; while [ $i -lt $1 ]; do i=$((i+1)); done; }
+		sleep 1000 & echo $!; while read n; do (work $n); work $n; echo done; done; kill $!`)
+	w.in, err = w.StdinPipe()
+	require.NoError(t, err)
+	out, err := w.StdoutPipe()
+	require.NoError(t, err)
+	w.out = bufio.NewReader(out)
+	require.NoError(t, w.Start())
+	t.Cleanup(func() {
+		_ = w.in.Close()
+		_ = w.Wait() // ended by the test, where it has not failed
+	})
+	_, err = fmt.Fscan(w.out, &child)
+	require.NoError(t, err)
+	return w, child
+}
+
+// works has it use a processor, and returns what it has used since its start.
+func (w worker) works(t *testing.T) time.Duration {
+	t.Helper()
+	_, err := fmt.Fprintln(w.in, 500_000)
+	require.NoError(t, err)
+	var done string
+	_, err = fmt.Fscan(w.out, &done)
+	require.NoError(t, err)
+	p, ok := procs.Read(w.Process.Pid)
+	require.True(t, ok)
+	require.Greater(t, p.CPU, 50*time.Millisecond)
+	return p.CPU
+}
+
+func TestEngineTime(t *testing.T) {
+	daemon, _ := startWorker(t, "podman") // there is hardly another on this machine that works meanwhile
+	before := daemon.works(t)
+	engine, err := newEngineTime()
+	require.NoError(t, err)
+	other := engine.used(nil) // by daemons of this machine
+	require.Less(t, other, before, "what it used before is not counted")
+
+	after := daemon.works(t)
+	shim, first := startWorker(t, "shim")
+	above := shim.works(t)
+	stranger, _ := startWorker(t, "stranger")
+	stranger.works(t)
+	sum := engine.used([]int{first, 0})
+	require.GreaterOrEqual(t, sum, after-before+above)
+	require.Less(t, sum, after-before+above+stranger.works(t)/4, "nothing of the stranger, and of what they have waited for")
+
+	require.NoError(t, shim.in.Close())
+	require.NoError(t, shim.Wait())
+	require.GreaterOrEqual(t, engine.used(nil), sum, "it does not fall when a container ends")
+}
