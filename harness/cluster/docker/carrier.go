@@ -144,7 +144,7 @@ func (c *carrier) startPlane(ctx context.Context) (err error) {
 	c.plain = c.plane.Router()
 	// Not the kind of its socket: that may be forwarded, or lead out of a container or into a virtual machine.
 	if _, c.foreign = procs.FindCgroup(c.plane.used.pid, c.plane.used.id); c.foreign == nil {
-		if c.daemons, err = newEngineTime(); err != nil {
+		if c.daemons, err = newEngineTime(daemons...); err != nil {
 			return err
 		}
 	}

@@ -22,8 +22,8 @@ type engineTime struct {
 	idle time.Duration         // what the daemons had used before
 }
 
-// newEngineTime begins to count.
-func newEngineTime() (*engineTime, error) {
+// newEngineTime begins to count, with daemons of these names.
+func newEngineTime(daemons ...string) (*engineTime, error) {
 	all, err := procs.All()
 	if err != nil {
 		return nil, err

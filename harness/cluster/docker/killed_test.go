@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -365,4 +366,29 @@ func leaks(before goleak.Option, e *engine.Engine) error {
 		return errors.Join(errors.New("close the engine"), err)
 	}
 	return goleak.Find(before)
+}
+
+// TestPodsAreRemovedWhileTheyRun: pods that end by themselves leave their network at once, and engines may miscount that.
+func TestPodsAreRemovedWhileTheyRun(t *testing.T) {
+	e := connected(t)
+	var pods, ran atomic.Int32
+	enginetest.Between(t, e.Host(), func(w http.ResponseWriter, r *http.Request, to http.Handler) {
+		if id := path.Base(r.URL.Path); r.Method == http.MethodDelete && path.Base(path.Dir(r.URL.Path)) == "containers" {
+			c, err := e.API().ContainerInspect(r.Context(), id, client.ContainerInspectOptions{})
+			if err == nil && c.Container.Config.Labels[engine.LabelRole] == "pod" {
+				pods.Add(1)
+				time.Sleep(200 * time.Millisecond) // one whose input has ended has ended by then
+				if c, err = e.API().ContainerInspect(r.Context(), id, client.ContainerInspectOptions{}); err == nil && c.Container.State.Running {
+					ran.Add(1)
+				}
+			}
+		}
+		to.ServeHTTP(w, r)
+	})
+	s := serving("a", program(t))
+	s.Scaled, s.Replicas = true, 3
+	c := up(t, unique(), s)
+	require.NoError(t, c.Scale(t.Context(), "a", 1))
+	require.Equal(t, int32(2), pods.Load())
+	require.Equal(t, int32(2), ran.Load())
 }

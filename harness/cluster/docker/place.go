@@ -374,8 +374,9 @@ func (p *place) Remove(ctx context.Context) error {
 	}
 	errs = append(errs, p.c.plane.RemoveNode(ctx, p.node.Info.Name))
 	p.pod.dismissed.Store(true)
-	p.pod.close()
-	return errors.Join(append(errs, p.pod.container.Remove(ctx))...)
+	errs = append(errs, p.pod.container.Remove(ctx))
+	p.pod.close() // after that: it would end by itself, and leave the network beside others that do
+	return errors.Join(errs...)
 }
 
 // exitOf translates a container's exit status. The engine adds 128 to the number of the signal that ended a program,

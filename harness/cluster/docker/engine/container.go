@@ -18,6 +18,7 @@ type Container struct {
 	e     *Engine
 	id    string
 	name  string
+	guest bool // it shares another's network
 	stdin bool
 }
 
@@ -47,7 +48,7 @@ func (r *Run) Create(ctx context.Context, s Spec) (*Container, error) {
 	if s.Node != "" {
 		labels[LabelNode] = s.Node
 	}
-	c := &Container{e: r.e, name: r.full(s.Name), stdin: s.Stdin}
+	c := &Container{e: r.e, name: r.full(s.Name), guest: s.NetworkOf != "", stdin: s.Stdin}
 	within, cancel := lasting(ctx)
 	defer cancel()
 	made, err := provider.CreateContainer(within, testcontainers.ContainerRequest{
@@ -172,7 +173,9 @@ func (c *Container) Limit(ctx context.Context, l cluster.Limits) error {
 }
 
 // Remove kills and removes the container and its unnamed volumes. One that is gone is no error.
-func (c *Container) Remove(ctx context.Context) error { return c.e.removeContainer(ctx, c.id, c.name) }
+func (c *Container) Remove(ctx context.Context) error {
+	return c.e.removeContainer(ctx, thing{kind: "container", id: c.id, name: c.name, guest: c.guest})
+}
 
 // discardTime bounds the removal of a container that came to nothing: what is left of it goes with its run.
 const discardTime = 20 * time.Second

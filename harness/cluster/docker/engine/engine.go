@@ -30,6 +30,7 @@ type Engine struct {
 	kind     string
 	info     system.Info
 	provider func() (*testcontainers.DockerProvider, error)
+	leaving  sync.Mutex // held while a container that is on a network is removed
 }
 
 // ErrNoEngine: nobody configured an engine, and none is where one usually is.

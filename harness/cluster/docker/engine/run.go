@@ -186,25 +186,19 @@ func (e *Engine) list(ctx context.Context, f client.Filters) (containers, networ
 	return containers, networks, nil
 }
 
-// remove removes containers and then networks, which go only when nothing is on them.
-//
-// Those that share another's network go first, several at a time; those on a network after them, one by one. Docker before 28.1 counts
-// what is on a network without a lock that holds from reading to writing: of three that leave it at once one may not be counted, and
-// then the network stays until the engine is started again. Of 24 at once one was not in 3 rounds of 40, one by one in none of 80.
+// remove removes containers, several at a time, and then networks, which go only when nothing is on them. Containers that share
+// another's network go first.
 func (e *Engine) remove(ctx context.Context, containers, networks []thing) error {
 	errs := make([]error, len(containers)+len(networks))
-	var g errgroup.Group
-	g.SetLimit(8) // the engine does them one by one beyond this
-	for i, c := range containers {
-		if c.guest {
-			g.Go(func() error { errs[i] = e.removeContainer(ctx, c.id, c.name); return nil })
+	for _, guest := range []bool{true, false} {
+		var g errgroup.Group
+		g.SetLimit(8) // the engine does them one by one beyond this
+		for i, c := range containers {
+			if c.guest == guest {
+				g.Go(func() error { errs[i] = e.removeContainer(ctx, c); return nil })
+			}
 		}
-	}
-	_ = g.Wait() // errors are in errs: one that fails must not hinder the rest
-	for i, c := range containers {
-		if !c.guest {
-			errs[i] = e.removeContainer(ctx, c.id, c.name)
-		}
+		_ = g.Wait() // errors are in errs: one that fails must not hinder the rest
 	}
 	for i, n := range networks {
 		if _, err := e.api.NetworkRemove(ctx, n.id, client.NetworkRemoveOptions{}); err != nil && !notThere(err) {
@@ -215,13 +209,21 @@ func (e *Engine) remove(ctx context.Context, containers, networks []thing) error
 }
 
 // removeContainer kills and removes a container that may be gone already, with its unnamed volumes.
-func (e *Engine) removeContainer(ctx context.Context, id, name string) error {
-	_, err := e.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+//
+// Those that are on a network go one by one. Docker before 28.1 counts what is on a network without a lock that holds from reading to
+// writing: of three that leave it at once one may not be counted, and then the network stays until the engine is started again. Of 24 at
+// once one was not in 3 rounds of 40, one by one in none of 80.
+func (e *Engine) removeContainer(ctx context.Context, c thing) error {
+	if !c.guest {
+		e.leaving.Lock()
+		defer e.leaving.Unlock()
+	}
+	_, err := e.api.ContainerRemove(ctx, c.id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && strings.Contains(err.Error(), "is already in progress") {
-		return e.awaitGone(ctx, id, name) // another removes it: a list would still show it
+		return e.awaitGone(ctx, c.id, c.name) // another removes it: a list would still show it
 	}
 	if err != nil && !notThere(err) {
-		return fmt.Errorf("remove the container %s: %w", name, Plain(err))
+		return fmt.Errorf("remove the container %s: %w", c.name, Plain(err))
 	}
 	return nil
 }

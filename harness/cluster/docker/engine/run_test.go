@@ -195,7 +195,8 @@ func TestRemoveLeavesTheNetworkCounted(t *testing.T) {
 	r := newRun(t, e)
 	n, err := r.Network(t.Context())
 	require.NoError(t, err)
-	for i := range 3 {
+	var removed []*Container // by themselves, as those of replicas are
+	for i := range 6 {
 		addr, err := n.NodeAddr(i)
 		require.NoError(t, err)
 		pod := started(t, r, Spec{Name: fmt.Sprint("pod", i), Image: id, Network: &n, Addr: addr})
@@ -203,11 +204,21 @@ func TestRemoveLeavesTheNetworkCounted(t *testing.T) {
 		mu.Lock()
 		pods[pod.ID()], pods[program.ID()] = true, false
 		mu.Unlock()
+		if i%2 == 0 {
+			removed = append(removed, pod)
+		}
 	}
+	var g errgroup.Group
+	for _, c := range removed {
+		g.Go(func() error { return c.Remove(t.Context()) })
+	}
+	require.NoError(t, g.Wait())
+	assert.Equal(t, []string{"pod", "pod", "pod"}, order)
+	order = nil
 	left, err := r.Remove(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, left)
-	assert.Equal(t, []string{"program", "program", "program", "pod", "pod", "pod"}, order)
+	assert.Equal(t, []string{"program", "program", "program", "program", "program", "program", "pod", "pod", "pod"}, order)
 }
 
 // What cannot be removed is named: here a network that another's container is on.
