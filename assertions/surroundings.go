@@ -17,7 +17,8 @@ import (
 // two runs side by side wait 1.2 to 4.1 s behind each other, and most of their verdicts are wrong.
 //
 // Others that took no more than foreignShare of the machine are not what starved it: a run that fills the machine waits 7 to 9 times as long
-// as it runs for itself. The engine of its containers is of the run: it takes 10 to 20 % of a machine of two cores for it.
+// as it runs for itself. What the engine of its containers takes, 10 to 20 % of a machine of two cores, is neither the run's nor others':
+// whom it works for is not known.
 const (
 	starvedWait  = 1.2
 	foreignShare = 0.25

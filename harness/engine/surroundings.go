@@ -61,7 +61,7 @@ type machine struct {
 
 // since is what happened from an earlier moment on.
 func (m machine) since(e machine, t time.Duration) record.Surroundings {
-	return record.Surroundings{T: t, For: m.at.Sub(e.at), Cores: runtime.NumCPU(), Busy: m.busy - e.busy,
+	return record.Surroundings{T: t, For: m.at.Sub(e.at), Cores: runtime.NumCPU(), Busy: max(0, m.busy-e.busy),
 		// A node that was removed takes what it had waited with it.
 		Own: max(0, m.own-e.own), Waited: max(0, m.waited-e.waited)}
 }
@@ -77,6 +77,10 @@ func readMachine(ctx context.Context, u cluster.Usager) (machine, error) {
 		return m, err
 	}
 	for name, n := range usage {
+		if name == cluster.Engine { // whom it worked for is not known
+			m.busy -= n.CPU
+			continue
+		}
 		m.own += n.CPU
 		if name != cluster.Plane && name != cluster.Client {
 			m.waited += n.Waited

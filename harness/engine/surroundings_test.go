@@ -29,7 +29,8 @@ func (m *metered) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
 	if m.fails[m.n] {
 		return nil, errors.New("one of them cannot be read")
 	}
-	return map[string]cluster.Usage{"a-1": {Waited: time.Duration(m.n) * time.Second}}, nil
+	return map[string]cluster.Usage{"a-1": {CPU: time.Duration(m.n) * time.Minute, Waited: time.Duration(m.n) * time.Second},
+		cluster.Engine: {CPU: time.Duration(m.n) * time.Hour}}, nil
 }
 
 // Moments at which nothing could be read take none of the time between away: the sample after them goes back to the one before.
@@ -53,6 +54,8 @@ func TestTheWatchGoesOnAfterAnError(t *testing.T) {
 	require.Equal(t, 2*time.Second, rows[0].Waited, "from the second reading to the fourth")
 	require.Greater(t, rows[0].For, surroundEvery)
 	require.Equal(t, time.Second, rows[1].Waited)
+	require.InDelta(t, time.Minute, rows[1].Own, float64(30*time.Second), "the engine's time is not the run's")
+	require.Zero(t, rows[1].Busy, "nor that of others")
 	require.Equal(t, "what the machine did beside the run could not be read at 2 of 5 moments: one of them cannot be read", has(run, record.Warning).Evidence)
 }
 

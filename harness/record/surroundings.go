@@ -13,7 +13,7 @@ type Surroundings struct {
 	Round int           `json:"round"`
 	For   time.Duration `json:"for"`   // the stretch that it is about, up to T
 	Cores int           `json:"cores"` // of the machine
-	Busy  time.Duration `json:"busy"`  // processor time that the machine's cores spent, on whatever, and what a hypervisor kept from them
+	Busy  time.Duration `json:"busy"`  // processor time that the machine's cores spent, on whatever, and what a hypervisor kept from them; not what a container engine used
 	Own   time.Duration `json:"own"`   // of that, the run's: its nodes, its plane, the harness
 	// Waited is how long the threads of the nodes were ready to run and had no processor, all of them added up: 1 s in a second is one
 	// thread that waited all the time.

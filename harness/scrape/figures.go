@@ -30,13 +30,15 @@ func newNodeFigures(c cluster.Cluster) *nodeFigures { return &nodeFigures{cluste
 // Describe implements prometheus.Collector: as an unchecked one, for which labels a node has depends on the topology.
 func (f *nodeFigures) Describe(chan<- *prometheus.Desc) {}
 
+const cpuSeconds = "gauntlet_node_cpu_seconds_total"
+
 // figures of a node, by the names of their metrics.
 var figures = []struct {
 	name, help string
 	kind       prometheus.ValueType
 	of         func(u cluster.Usage) float64
 }{
-	{"gauntlet_node_cpu_seconds_total", "Processor time of all processes of the node, those that ended included.", prometheus.CounterValue,
+	{cpuSeconds, "Processor time of all processes of the node, those that ended included.", prometheus.CounterValue,
 		func(u cluster.Usage) float64 { return u.CPU.Seconds() }},
 	{"gauntlet_node_memory_bytes", "Resident memory of all processes of the node.", prometheus.GaugeValue,
 		func(u cluster.Usage) float64 { return float64(u.RSS) }},
@@ -83,6 +85,9 @@ func (f *nodeFigures) Collect(ch chan<- prometheus.Metric) {
 			values[i] = set[k]
 		}
 		for _, g := range figures {
+			if name == cluster.Engine && g.name != cpuSeconds {
+				continue // not known
+			}
 			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.name, g.help, keys, nil), g.kind, g.of(u), values...)
 		}
 	}

@@ -119,7 +119,7 @@ func (f *fake) Usage(context.Context) (map[string]cluster.Usage, error) {
 	f.cpu += time.Second
 	return map[string]cluster.Usage{
 		"api-1": {CPU: f.cpu, RSS: 1 << 20, Threads: 3, FDs: 4, Sockets: 5, Restarts: 6}, "mute": {Threads: 7},
-		cluster.Client: {Sockets: 8}, cluster.Plane: {Threads: 9}, "api-9": {CPU: time.Hour},
+		cluster.Client: {Sockets: 8}, cluster.Plane: {Threads: 9}, cluster.Engine: {CPU: f.cpu}, "api-9": {CPU: time.Hour},
 	}, nil
 }
 
@@ -190,7 +190,8 @@ func TestRecord(t *testing.T) {
 		`gauntlet_node_sockets{node="api-1"}`: 5, `gauntlet_node_restarts_total{node="api-1"}`: 6,
 		`gauntlet_node_threads{node="mute"}`: 7, `gauntlet_node_sockets{node="client"}`: 8,
 		`gauntlet_node_threads{node="(plane)"}`:                         9,
-		`count(gauntlet_node_cpu_seconds_total)`:                        4,
+		`count(gauntlet_node_cpu_seconds_total)`:                        5,
+		`count(gauntlet_node_memory_bytes)`:                             4,
 		`gauntlet_process_open_fds > bool 0`:                            1,
 		`histogram_count(gauntlet_load_request_seconds{load="orders"})`: 11,
 	} {

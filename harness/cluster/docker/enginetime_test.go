@@ -47,8 +47,8 @@ func startWorker(t *testing.T, name string) (w worker, child int) {
 	return w, child
 }
 
-// works has it use a processor, and returns what it has used since its start.
-func (w worker) works(t *testing.T) time.Duration {
+// works has it use a processor, and returns what it has used since its start: itself, and what it has waited for.
+func (w worker) works(t *testing.T) (own, reaped time.Duration) {
 	t.Helper()
 	_, err := fmt.Fprintln(w.in, 1_000_000)
 	require.NoError(t, err)
@@ -58,24 +58,28 @@ func (w worker) works(t *testing.T) time.Duration {
 	p, ok := procs.Read(w.Process.Pid)
 	require.True(t, ok)
 	require.Greater(t, p.CPU, 100*time.Millisecond)
-	return p.CPU
+	require.Greater(t, p.Reaped, 100*time.Millisecond)
+	return p.CPU, p.Reaped
 }
 
 func TestEngineTime(t *testing.T) {
 	daemon, _ := startWorker(t, "gauntlet-tested") // no other has this name
-	before := daemon.works(t)
+	own, reaped := daemon.works(t)
+	before := own + reaped
 	engine, err := newEngineTime("none", "gauntlet-tested")
 	require.NoError(t, err)
 	const ticks = 0.03 // what is between two readings may pass a tick or two
 	require.InDelta(t, 0, engine.used(nil).Seconds(), ticks, "what it used before is not counted")
 
-	after := daemon.works(t)
+	own, reaped = daemon.works(t)
+	after := own + reaped
 	shim, first := startWorker(t, "shim")
-	above := shim.works(t)
+	engine.used([]int{first, 0})
+	above, _ := shim.works(t)
 	stranger, _ := startWorker(t, "stranger")
 	stranger.works(t)
-	sum := engine.used([]int{first, 0})
-	require.InDelta(t, (after - before + above).Seconds(), sum.Seconds(), ticks, "nothing of the stranger, and of what they have waited for")
+	sum := engine.used([]int{first})
+	require.InDelta(t, (after - before + above).Seconds(), sum.Seconds(), ticks, "nothing of the stranger, and of what the shim has waited for")
 
 	require.NoError(t, shim.in.Close())
 	require.NoError(t, shim.Wait())

@@ -50,3 +50,20 @@ func TestAnEngineOfAnotherMachine(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, s.Started.After(begin), "%v", s.Started.Sub(begin))
 }
+
+// TestTheEngineIsCounted has it do something.
+func TestTheEngineIsCounted(t *testing.T) {
+	needEngine(t)
+	c := up(t, unique(), serving("a", program(t)))
+	before, err := c.(cluster.Usager).Usage(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, before, cluster.Engine)
+	for range 5 {
+		require.NoError(t, c.Restart(t.Context(), "a", nil))
+	}
+	after, err := c.(cluster.Usager).Usage(t.Context())
+	require.NoError(t, err)
+	used := after[cluster.Engine].CPU - before[cluster.Engine].CPU
+	require.Greater(t, used, 20*time.Millisecond)
+	require.Equal(t, cluster.Usage{CPU: after[cluster.Engine].CPU}, after[cluster.Engine], "no more of it is known")
+}

@@ -377,9 +377,13 @@ func TestPodsAreRemovedWhileTheyRun(t *testing.T) {
 			c, err := e.API().ContainerInspect(r.Context(), id, client.ContainerInspectOptions{})
 			if err == nil && c.Container.Config.Labels[engine.LabelRole] == "pod" {
 				pods.Add(1)
-				time.Sleep(200 * time.Millisecond) // one whose input has ended has ended by then
-				if c, err = e.API().ContainerInspect(r.Context(), id, client.ContainerInspectOptions{}); err == nil && c.Container.State.Running {
-					ran.Add(1)
+				for begin := time.Now(); err == nil && c.Container.State.Running; { // one whose input has ended is said to have ended by then
+					if time.Since(begin) > time.Second {
+						ran.Add(1)
+						break
+					}
+					time.Sleep(50 * time.Millisecond)
+					c, err = e.API().ContainerInspect(r.Context(), id, client.ContainerInspectOptions{})
 				}
 			}
 		}

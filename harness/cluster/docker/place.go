@@ -367,6 +367,8 @@ func (p *place) Pids() []int { return nil }
 
 // Remove implements supervise.Place.
 func (p *place) Remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTime) // others wait for it
+	defer cancel()
 	p.c.retire(p)
 	var errs []error
 	if container, err := p.present(); err == nil {

@@ -126,7 +126,7 @@ func (c *carrier) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the plane: %w", err)
 	}
-	if own.Sockets, err = procs.Sockets(c.plane.used.pid); err != nil {
+	if own.Sockets, err = procs.Sockets(c.plane.used.first()); err != nil {
 		return nil, err
 	}
 	for _, p := range places {
@@ -141,7 +141,7 @@ func (c *carrier) Usage(ctx context.Context) (map[string]cluster.Usage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the pod of node %s: %w", p.node.Info.Name, err)
 		}
-		if u.Sockets, err = procs.Sockets(p.pod.used.pid); err != nil { // the pod's network is the node's
+		if u.Sockets, err = procs.Sockets(p.pod.used.first()); err != nil { // the pod's network is the node's
 			return nil, err
 		}
 		own.CPU += pod.CPU

@@ -18,8 +18,9 @@ type Container struct {
 	e     *Engine
 	id    string
 	name  string
-	guest bool // it shares another's network
 	stdin bool
+
+	joined bool // it is on a network
 }
 
 // createTime bounds the making of one container or network.
@@ -48,7 +49,7 @@ func (r *Run) Create(ctx context.Context, s Spec) (*Container, error) {
 	if s.Node != "" {
 		labels[LabelNode] = s.Node
 	}
-	c := &Container{e: r.e, name: r.full(s.Name), guest: s.NetworkOf != "", stdin: s.Stdin}
+	c := &Container{e: r.e, name: r.full(s.Name), stdin: s.Stdin, joined: s.Network != nil}
 	within, cancel := lasting(ctx)
 	defer cancel()
 	made, err := provider.CreateContainer(within, testcontainers.ContainerRequest{
@@ -174,7 +175,7 @@ func (c *Container) Limit(ctx context.Context, l cluster.Limits) error {
 
 // Remove kills and removes the container and its unnamed volumes. One that is gone is no error.
 func (c *Container) Remove(ctx context.Context) error {
-	return c.e.removeContainer(ctx, thing{kind: "container", id: c.id, name: c.name, guest: c.guest})
+	return c.e.removeContainer(ctx, thing{kind: "container", id: c.id, name: c.name, joined: c.joined})
 }
 
 // discardTime bounds the removal of a container that came to nothing: what is left of it goes with its run.

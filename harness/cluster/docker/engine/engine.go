@@ -30,7 +30,7 @@ type Engine struct {
 	kind     string
 	info     system.Info
 	provider func() (*testcontainers.DockerProvider, error)
-	leaving  sync.Mutex // held while a container that is on a network is removed
+	leaving  chan struct{} // holds one while a container that is on a network is removed
 }
 
 // ErrNoEngine: nobody configured an engine, and none is where one usually is.
@@ -84,7 +84,7 @@ func connect(ctx context.Context, p place) (*Engine, error) {
 	if err != nil {
 		return nil, &ConnectError{Stage: "socket", Host: p.host, Err: err, Remedy: "correct DOCKER_HOST, DOCKER_CERT_PATH or the docker context"}
 	}
-	e := &Engine{api: api, place: p}
+	e := &Engine{api: api, place: p, leaving: make(chan struct{}, 1)}
 	if err := e.meet(ctx); err != nil {
 		api.Close()
 		return nil, err

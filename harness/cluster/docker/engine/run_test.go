@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -182,20 +183,27 @@ func TestRemoveLeavesTheNetworkCounted(t *testing.T) {
 			assert.Equal(t, 1, going, "containers that leave the network at once")
 		}
 		mu.Unlock()
-		engine.ServeHTTP(w, r)
+		if !ours {
+			engine.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder() // what is noted comes before it
+		engine.ServeHTTP(answer, r)
 		mu.Lock()
 		defer mu.Unlock()
-		if ours && pod {
+		if pod {
 			going--
 			order = append(order, "pod")
-		} else if ours {
+		} else {
 			order = append(order, "program")
 		}
+		w.WriteHeader(answer.Code)
 	})
 	r := newRun(t, e)
 	n, err := r.Network(t.Context())
 	require.NoError(t, err)
 	var removed []*Container // by themselves, as those of replicas are
+	var stays *Container
 	for i := range 6 {
 		addr, err := n.NodeAddr(i)
 		require.NoError(t, err)
@@ -206,6 +214,8 @@ func TestRemoveLeavesTheNetworkCounted(t *testing.T) {
 		mu.Unlock()
 		if i%2 == 0 {
 			removed = append(removed, pod)
+		} else {
+			stays = pod
 		}
 	}
 	var g errgroup.Group
@@ -213,8 +223,16 @@ func TestRemoveLeavesTheNetworkCounted(t *testing.T) {
 		g.Go(func() error { return c.Remove(t.Context()) })
 	}
 	require.NoError(t, g.Wait())
+	mu.Lock()
 	assert.Equal(t, []string{"pod", "pod", "pod"}, order)
 	order = nil
+	mu.Unlock()
+
+	// Who waits does not wait longer than it may.
+	e.leaving <- struct{}{}
+	err = stays.Remove(within(t, 100*time.Millisecond))
+	<-e.leaving
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 	left, err := r.Remove(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, left)
