@@ -27,8 +27,8 @@ func queryCommand(*int) *cobra.Command {
 moment with --at. Times are offsets from the start of the run, as in its events. Without an expression, the names of the metrics.
 
 Series carry the labels node, service, group and zone. Beside what the services expose there are gauntlet_node_* (what
-each node uses; (plane) is what joins them, and (engine), of which only the processor time is known, that of the containers),
-gauntlet_load_* (what the loads sent and got) and gauntlet_process_* (the harness itself).
+each node uses), gauntlet_load_* (what the loads sent and got) and gauntlet_process_* (the harness itself). The node (plane) is
+what joins the nodes, and (engine) the container engine, of which only the processor time is known.
 
 The directory metrics/ of a run is a Prometheus TSDB: a Prometheus that is given a copy of it as --storage.tsdb.path shows
 the same.`,

@@ -32,7 +32,8 @@ type Usage struct {
 
 // Usager is a Cluster that knows what its nodes use.
 type Usager interface {
-	// Usage returns the present figures of every node, of Client, of Plane and, where there is one, of Engine. A node that was removed stays, with the
-	// processor time that it had used and no more. An error says why there are no figures; then there are none.
+	// Usage returns the present figures of every node, of Client, of Plane and, where there is one, of Engine. A node that was
+	// removed stays, with the processor time that it had used and no more. An error says why there are no figures; then there
+	// are none.
 	Usage(ctx context.Context) (map[string]Usage, error)
 }

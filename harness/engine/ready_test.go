@@ -18,13 +18,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestReadinessIsProbedAndItsChangesRecorded(t *testing.T) {
+// probed is three with a ready condition of api that is asked over the network.
+func probed() *cluster.Spec {
 	spec := three()
 	for i := range spec.Services {
 		if spec.Services[i].Name == "api" {
 			spec.Services[i].Ready = &plan.Condition{HTTP: "http://:8080/ready"}
 		}
 	}
+	return spec
+}
+
+func TestReadinessIsProbedAndItsChangesRecorded(t *testing.T) {
+	spec := probed()
 	d := newFake()
 	one, two := d.c.serve(t, "api-1", doc{}), d.c.serve(t, "api-2", doc{})
 	two.says(http.StatusServiceUnavailable, doc{})
@@ -120,12 +126,7 @@ func TestAProbeEndsAlsoWhenItIsAnsweredWithAnotherProtocol(t *testing.T) {
 
 // A service that asks its dependencies before it answers takes its time when one of them is slow, and is ready.
 func TestASlowAnswerIsAnAnswer(t *testing.T) {
-	spec := three()
-	for i := range spec.Services {
-		if spec.Services[i].Name == "api" {
-			spec.Services[i].Ready = &plan.Condition{HTTP: "http://:8080/ready"}
-		}
-	}
+	spec := probed()
 	d := newFake()
 	c, err := d.Up(t.Context(), spec, cluster.Options{Dir: t.TempDir()})
 	require.NoError(t, err)
