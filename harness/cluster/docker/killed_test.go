@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,10 +31,12 @@ import (
 	"github.com/hasvc/gauntlet/harness/cluster/docker/images"
 )
 
-// The environment that makes the test binary a harness of its own: the name of its topology, and its program.
+// The environment that makes the test binary a harness of its own: the name of its topology, its program, and how many replicas of it
+// there are, if not one.
 const (
-	harnessEnv = "GAUNTLET_TEST_HARNESS"
-	programEnv = "GAUNTLET_TEST_PROGRAM"
+	harnessEnv  = "GAUNTLET_TEST_HARNESS"
+	programEnv  = "GAUNTLET_TEST_PROGRAM"
+	replicasEnv = "GAUNTLET_TEST_REPLICAS"
 )
 
 // aftermath is what a harness says when its topology has ended by itself.
@@ -53,6 +58,12 @@ func runHarness(name string) error {
 	defer os.RemoveAll(dir)
 	before := goleak.IgnoreCurrent()
 	s := serving("a", os.Getenv(programEnv))
+	if n := os.Getenv(replicasEnv); n != "" {
+		if s.Replicas, err = strconv.Atoi(n); err != nil {
+			return err
+		}
+		s.Scaled = true // they have numbers
+	}
 	s.Volumes = []cluster.Mount{{Kind: "volume", Source: "data", Target: "/data"}}
 	c, err := docker.New().Up(context.Background(), &cluster.Spec{Name: name, Services: []cluster.Service{s}, Volumes: []string{"data"}}, cluster.Options{Dir: dir})
 	if err != nil {
@@ -141,6 +152,37 @@ func TestHarnessKilled(t *testing.T) {
 	_, err = living.Kill(t.Context(), "b")
 	require.NoError(t, err)
 	require.NoError(t, living.Start(t.Context(), "b"))
+}
+
+// TestPodsOfAKilledHarnessLeaveOneByOne: all see its end at once, and an engine may lose count of a network that several leave at once.
+func TestPodsOfAKilledHarnessLeaveOneByOne(t *testing.T) {
+	e := connected(t)
+	name := unique()
+	h := startHarness(t, name, replicasEnv+"=6")
+	pods := slices.DeleteFunc(running(t, e, name, "pod"), func(pod string) bool { return strings.HasSuffix(pod, "-client-pod") })
+	require.Len(t, pods, 6)
+	require.NoError(t, h.Process.Kill())
+	require.ErrorContains(t, h.Wait(), "killed")
+
+	poll(t, 10*time.Second, "the pods end by themselves", func() error {
+		if still := running(t, e, name, "pod"); len(still) > 0 {
+			return fmt.Errorf("%v run", still)
+		}
+		return nil
+	})
+	ended := map[string]time.Time{}
+	for _, pod := range pods {
+		got, err := e.API().ContainerInspect(t.Context(), pod, client.ContainerInspectOptions{})
+		require.NoError(t, err)
+		ended[pod], err = time.Parse(time.RFC3339Nano, got.Container.State.FinishedAt)
+		require.NoError(t, err)
+	}
+	byEnd := slices.SortedFunc(maps.Keys(ended), func(a, b string) int { return ended[a].Compare(ended[b]) })
+	slices.Sort(pods) // by the replica's number, as their addresses
+	require.Equal(t, pods, byEnd)
+	_, err := docker.Clean(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, of(t, e, name))
 }
 
 // TestCleanLeavesImagesToARunThatStarts: they are made, or found, before a container uses them.

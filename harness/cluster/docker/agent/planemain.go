@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -13,7 +14,9 @@ import (
 )
 
 // runPlane is the plane's process. Rules and routes end with the network namespace, that is, with the container.
-func runPlane() error { return serveHarness((&planeServer{}).handlers()) }
+func runPlane() error {
+	return serveHarness((&planeServer{}).handlers(), func() time.Duration { return 0 })
+}
 
 // planeServer is the plane at work.
 type planeServer struct {

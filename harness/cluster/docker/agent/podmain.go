@@ -2,21 +2,48 @@ package agent
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
 )
 
 // runPod is the process of a pod: it holds the node's network namespace, so that the address survives the program and a
 // connection to a killed one is refused, as on a real host.
-func runPod() error { return serveHarness(podHandlers("/etc")) }
+func runPod() error {
+	var wait atomic.Int64
+	hs := podHandlers("/etc", func(s PodSetup) { wait.Store(int64(lingers(s))) })
+	return serveHarness(hs, func() time.Duration { return time.Duration(wait.Load()) })
+}
 
-// podHandlers returns the handlers of a pod whose files are in the directory etc.
-func podHandlers(etc string) map[string]plane.Handler {
+// turns is how long after one pod the next ends when the harness is gone: a few times what an engine takes to let one leave its network.
+const turns = 150 * time.Millisecond
+
+// lingers is how long a pod stays when its harness is gone. All pods see it at the same moment, and some engines lose count of a network that
+// several leave at once: such a network cannot be removed any more (see the engine's removeContainer). Addresses count from the plane's.
+func lingers(s PodSetup) time.Duration {
+	last := func(a netip.Addr) uint16 {
+		b := a.As4()
+		return binary.BigEndian.Uint16(b[2:])
+	}
+	return time.Duration(last(s.Addr)-last(s.Plane)) * turns
+}
+
+// podHandlers returns the handlers of a pod whose files are in the directory etc. It tells what it was set up with.
+func podHandlers(etc string, isSet func(PodSetup)) map[string]plane.Handler {
 	return map[string]plane.Handler{
-		methodPod: plane.Method(func(_ context.Context, s PodSetup) (any, error) { return nil, setUpPod(etc, s) }),
+		methodPod: plane.Method(func(_ context.Context, s PodSetup) (any, error) {
+			err := setUpPod(etc, s)
+			if err == nil {
+				isSet(s)
+			}
+			return nil, err
+		}),
 		methodSockets: plane.Method(func(_ context.Context, b socketsBody) (any, error) {
 			return plane.LiveSockets(b.Addr, b.Peers)
 		}),

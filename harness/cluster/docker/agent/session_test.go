@@ -33,7 +33,7 @@ func newSession(t testing.TB) (s *Session, end func()) {
 	myIn, theirOut, err := os.Pipe()
 	require.NoError(t, err)
 	served := make(chan error, 1)
-	go func() { served <- serve(theirIn, theirOut, podHandlers(t.TempDir())) }()
+	go func() { served <- serve(theirIn, theirOut, podHandlers(t.TempDir(), func(PodSetup) {})) }()
 	s, err = NewSession(myOut, myIn)
 	require.NoError(t, err)
 	t.Cleanup(func() {

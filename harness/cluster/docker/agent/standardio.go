@@ -4,15 +4,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hasvc/gauntlet/harness/cluster/plane"
 )
 
-// serveHarness serves the harness on the standard streams until it is gone, or until the engine asks the container to
-// stop.
-func serveHarness(handlers map[string]plane.Handler) error {
+// serveHarness serves the harness on the standard streams until it is gone and then for as long as linger says, or until the engine asks
+// the container to stop.
+func serveHarness(handlers map[string]plane.Handler, linger func() time.Duration) error {
 	// What anything in this process prints to the standard output would break the session: from here on it goes to
 	// the standard error.
 	fd, err := unix.FcntlInt(uintptr(unix.Stdout), unix.F_DUPFD_CLOEXEC, 3)
@@ -29,8 +30,15 @@ func serveHarness(handlers map[string]plane.Handler) error {
 	signal.Notify(stop, unix.SIGTERM, unix.SIGINT)
 	select {
 	case err := <-served:
-		return err
+		if err != nil {
+			return err
+		}
 	case <-stop:
 		return nil // the kernel closes the streams, by which the harness hears of it
 	}
+	select {
+	case <-time.After(linger()):
+	case <-stop:
+	}
+	return nil
 }
