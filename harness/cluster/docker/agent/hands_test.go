@@ -123,7 +123,11 @@ func TestHandsKillWhatForks(t *testing.T) {
 				var program, first bool
 				_, err = fmt.Sscan(out, &n, &program, &first)
 				require.NoError(t, err)
-				require.GreaterOrEqual(t, n, runaways)
+				if len(args) > 0 {
+					require.GreaterOrEqual(t, n, runaways)
+				} else { // all get one signal, and are counted by a list from just before it: one may have gone on to its child between
+					require.Positive(t, n)
+				}
 				require.Zero(t, running(t, "runaway"))
 			})
 		})
