@@ -18,7 +18,8 @@ import (
 
 const (
 	confirmEvery = 250 * time.Millisecond
-	confirmBatch = 50
+	confirmAmong = 50 // the oldest
+	confirmBatch = 10
 	confirmTime  = 2 * time.Second // of one round
 )
 
@@ -47,11 +48,14 @@ var settled = map[codes.Code]string{codes.OK: store.Accepted, codes.FailedPrecon
 func (s *Service) confirmSome(ctx context.Context, log *zap.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmTime)
 	defer cancel()
-	pending, err := s.Store.PendingOrders(ctx, confirmBatch)
+	pending, err := s.Store.PendingOrders(ctx, confirmAmong)
 	if err != nil {
 		return err
 	}
-	for _, o := range pending {
+	// Some of them, drawn: replicas that went through them in one order would all take the stock of the same ones, and an inventory that
+	// has just come back is not to be run over by what has waited for it.
+	rand.Shuffle(len(pending), func(i, j int) { pending[i], pending[j] = pending[j], pending[i] })
+	for _, o := range pending[:min(len(pending), confirmBatch)] {
 		// The lines are of the request that made the order. The call is none of its attempts: it was answered long ago, and every
 		// replica makes one.
 		log := logs.Access{Log: log, Defects: s.Config.Defects}.Of(trace.WithRequest(trace.With(ctx, o.TraceID), o.RequestID))

@@ -2,6 +2,7 @@ package orders
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"sync"
 	"testing"
@@ -142,12 +143,11 @@ func TestPendingOrderHasItsTrace(t *testing.T) {
 	inventory.goAway(false)
 	core, seen := observer.New(zap.InfoLevel)
 	require.NoError(t, s.confirmSome(ctx, zap.New(core)))
-	lines := seen.FilterMessage("pending order settled").All()
-	require.Len(t, lines, 2)
-	for i, name := range []string{"a", "b"} {
-		assert.Equal(t, "trace-"+name, lines[i].ContextMap()["traceId"])
-		assert.Equal(t, "request-"+name, lines[i].ContextMap()["requestId"])
+	ids := map[any]any{}
+	for _, line := range seen.FilterMessage("pending order settled").All() {
+		ids[line.ContextMap()["traceId"]] = line.ContextMap()["requestId"]
 	}
+	assert.Equal(t, map[any]any{"trace-a": "request-a", "trace-b": "request-b"}, ids)
 }
 
 // Two that use one key at the same time, one while inventory is away: whose stock was taken is settled, and nobody behind it waits.
@@ -163,6 +163,33 @@ func TestPendingOrderWhoseStockIsTaken(t *testing.T) {
 	require.NoError(t, s.confirmSome(ctx, zap.NewNop()))
 	areNow(ctx, t, s, ids, map[string]string{"k": store.Rejected, "behind": store.Accepted})
 	assert.Equal(t, map[string]int64{ids["k"]: 3, ids["behind"]: 2}, inventory.has())
+}
+
+// A round settles some of those that wait and not always the same, so that replicas share them and inventory is not run over.
+func TestPendingOrdersAreShared(t *testing.T) {
+	t.Parallel()
+	s, inventory, ctx := service(t)
+	inventory.goAway(true)
+	var keys []string
+	for i := range 4 * confirmBatch {
+		keys = append(keys, fmt.Sprint("k", i))
+	}
+	ids := orderEach(ctx, t, s, keys...)
+	inventory.goAway(false)
+	require.NoError(t, s.confirmSome(ctx, zap.NewNop()))
+	first := inventory.has()
+	require.Len(t, first, confirmBatch)
+	oldest := 0
+	for _, key := range keys[:confirmBatch] {
+		if _, ok := first[ids[key]]; ok {
+			oldest++
+		}
+	}
+	assert.Less(t, oldest, confirmBatch, "by chance, once in 800 million times")
+	for range 3 {
+		require.NoError(t, s.confirmSome(ctx, zap.NewNop()))
+	}
+	assert.Len(t, inventory.has(), len(keys), "what is settled does not wait any more")
 }
 
 // An order at which inventory has an accident waits on, and nobody behind it does.
