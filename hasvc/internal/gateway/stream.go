@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -51,27 +52,24 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lines := &lines{to: w, control: http.NewResponseController(w), after: after, late: late}
+	// It is no deadline: orders would have it too, and an end that it makes looks like a break from here.
+	over := time.AfterFunc(math.MaxInt64, func() { cancel(errOver) })
+	defer over.Stop()
+	lines := &lines{to: w, control: http.NewResponseController(w), after: after, late: late, over: over, lasts: lasts}
 	if s.Streams != nil {
 		defer context.AfterFunc(s.Streams, func() { cancel(nil) })()
-	}
-	if lasts > 0 {
-		// It is no deadline: orders would have it too, and an end that it makes looks like a break from here.
-		defer time.AfterFunc(lasts, func() { cancel(errOver) }).Stop()
 	}
 	err = rpc.Resume(ctx, s.cfg, func(ctx context.Context, taken func()) (bool, error) {
 		return s.followStock(ctx, taken, r.PathValue("sku"), lines)
 	})
-	switch over := errors.Is(context.Cause(ctx), errOver); {
+	switch {
 	case r.Context().Err() != nil:
 		return nil // nobody is left to tell
 	case s.Streams != nil && s.Streams.Err() != nil:
 		return lines.write(streamEnd{End: "this replica is about to stop; go on at another one", After: lines.after})
 	case errors.Is(context.Cause(ctx), requests.ErrLate):
 		return requests.ErrLate
-	case over && !lines.begun:
-		return problem(http.StatusGatewayTimeout, "orders did not begin in the time that the stream was to last")
-	case over:
+	case errors.Is(context.Cause(ctx), errOver):
 		return lines.write(streamEnd{End: errOver.Error(), After: lines.after})
 	case !lines.begun:
 		return err
@@ -80,7 +78,8 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 	panic(http.ErrAbortHandler) // the only way to tell the client, who would take a proper end for the end
 }
 
-// streamed is what is asked of a stream: the revision that it goes on behind, and how long it lasts; 0: until its client leaves.
+// streamed is what is asked of a stream: the revision that it goes on behind, and how long it lasts from its beginning on; 0: until its
+// client leaves.
 func streamed(q url.Values) (after int64, lasts time.Duration, err error) {
 	if v := q.Get("after"); v != "" {
 		if after, err = strconv.ParseInt(v, 10, 64); err != nil || after < 0 {
@@ -126,8 +125,10 @@ func (s *Server) followStock(ctx context.Context, taken func(), sku string, out 
 type lines struct {
 	to      http.ResponseWriter
 	control *http.ResponseController
-	after   int64       // the last revision that was sent
-	late    *time.Timer // until they have begun
+	after   int64         // the last revision that was sent
+	late    *time.Timer   // until they have begun
+	over    *time.Timer   // ends them
+	lasts   time.Duration // from their beginning to that; 0: until the client leaves
 	begun   bool
 }
 
@@ -140,6 +141,9 @@ func (l *lines) begin() error {
 		return requests.ErrLate
 	}
 	l.begun = true
+	if l.lasts > 0 {
+		l.over.Reset(l.lasts)
+	}
 	l.to.Header().Set("Content-Type", "application/x-ndjson")
 	l.to.WriteHeader(http.StatusOK)
 	return l.control.Flush()
