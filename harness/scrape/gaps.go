@@ -16,8 +16,8 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// maxGap is how long a stretch without a scrape may be that is none: two intervals.
-const maxGap = 2 * Interval
+// maxGap is how long a stretch without a scrape may be that is none: one may be missed, and the next may be late by half an interval.
+const maxGap = 5 * Interval / 2
 
 // Gaps implements record.Metrics. What the harness itself exposes has gaps too, by the names of record.OfHarness and
 // record.OfNodes. A node that never exposed metrics has none.
