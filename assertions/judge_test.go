@@ -242,6 +242,17 @@ func TestPremisesAtTheirBounds(t *testing.T) {
 		require.Equal(t, "success was 95 % and 100 % in the two halves of the baseline", fs["steady orders"].Summary)
 		require.Equal(t, map[string]float64{"success, first half": 0.95, "success, second half": 1}, fs["steady orders"].Evidence[0].Values)
 	})
+	t.Run("one of ten is no share", func(t *testing.T) {
+		s := newStory()
+		s.ask(t, "slo", fullSLO(t))
+		s.few(29)
+		s.each(0, 10*ms, broken)
+		fs, _ := s.judge(t)
+		require.Equal(t, Pass, fs["steady orders"].Verdict)
+		require.Equal(t, "success was 90 % and 100 % in the two halves of the baseline", fs["steady orders"].Summary)
+		s.each(0, 200*ms, broken)
+		s.want(t, Invalid, "success was 80 % in its first half")
+	})
 	t.Run("nine answers in a half", func(t *testing.T) {
 		s := newStory()
 		s.ask(t, "slo", fullSLO(t))

@@ -16,7 +16,7 @@ const (
 	// maxLag is how late the generator may be at p99. Latency counts from the due time, so that lag never makes a service look
 	// better than it is; beyond this it makes one look worse. A stall that this does not show is found where it broke a bound (lateness).
 	maxLag = 50 * time.Millisecond
-	// steadySuccess is the least success of each half of a steady baseline.
+	// steadySuccess is the least success of each half of a steady baseline. One that failed is no share of those that there are.
 	steadySuccess = 0.95
 	// steadyRatio is the most that the medians of the two halves of a steady baseline may differ by, unless they differ by no
 	// more than steadySlack, which a busy machine may do by itself. It is asked only where a bound is relative to the
@@ -409,7 +409,7 @@ func steady(src Source, r *record.Round) Finding {
 	for i, h := range hs {
 		shares[i] = float64(h.good) / float64(h.n())
 		ev.Values["success, "+nth[i]+" half"] = shares[i]
-		if shares[i] < steadySuccess {
+		if shares[i] < steadySuccess && h.n()-h.good > 1 {
 			why = append(why, fmt.Sprintf("the baseline of %s was not steady: success was %s in its %s half, and it takes %s", name, percent(shares[i]), nth[i], percent(steadySuccess)))
 		}
 	}
