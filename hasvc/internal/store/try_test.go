@@ -34,4 +34,24 @@ func TestHurried(t *testing.T) {
 			})
 		})
 	}
+
+	t.Run("the timer is late", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := &Store{attempt: 250 * time.Millisecond}
+			err := s.try(late{within(t, 150*time.Millisecond), time.Now().Add(100 * time.Millisecond)}, func(ctx context.Context) error {
+				end, _ := ctx.Deadline()
+				time.Sleep(time.Until(end) + time.Millisecond)
+				return status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL")
+			})
+			assert.Equal(t, codes.DeadlineExceeded, Code(err), "%v", err)
+		})
+	})
 }
+
+// late is a context that ends later than it says, as one whose timer a full machine has not come to yet.
+type late struct {
+	context.Context
+	end time.Time
+}
+
+func (l late) Deadline() (time.Time, bool) { return l.end, true }
