@@ -24,8 +24,9 @@ const (
 	peak = 5 * time.Second
 	// lowShare is the part of the limit that requests of low priority may fill.
 	lowShare = 0.7
-	// highWait is how long one of high priority waits for a place. Places come free all the time, and who waits is first.
-	highWait = 100 * time.Millisecond
+	// highWait is how long one of high priority waits for a place. Places come free all the time, and who waits is first: where five are
+	// let in at a time and each takes 200 ms, one in ten finds none within 100 ms.
+	highWait = 250 * time.Millisecond
 )
 
 // failsafe's own priorities need a queue in front of the limit, which all share, and react in steps. Without a queue the
