@@ -342,7 +342,7 @@ func withGaps(f Finding, m record.Metrics, ws []Window) Finding {
 			lines = append(lines, fmt.Sprintf("%s was not scraped from %s to %s", g.Node, seconds(g.From), seconds(g.To)))
 		}
 	}
-	f.Evidence = append(f.Evidence, Evidence{What: "gaps between scrapes longer than two intervals", File: record.MetricsDir, Count: len(all), Nodes: nodes,
+	f.Evidence = append(f.Evidence, Evidence{What: "gaps between scrapes longer than two and a half intervals", File: record.MetricsDir, Count: len(all), Nodes: nodes,
 		Values: map[string]float64{"longest": longest.Seconds()}, Detail: strings.Join(lines, "\n")})
 	f.Summary += fmt.Sprintf("; %s without a scrape, %s at most", plural(len(all), "gap"), seconds(longest))
 	return f

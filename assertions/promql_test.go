@@ -252,7 +252,7 @@ func TestTheEvidenceOfPromQL(t *testing.T) {
 		"at the end":      {PromQL{AtEnd: true}, nodes{"a": always(1)}, nil, nil, Pass, []Evidence{with(end, 1, map[string]float64{"series": 1, "least": 1, "greatest": 1})}},
 		"none at the end": {PromQL{AtEnd: true}, nodes{}, nil, nil, Invalid, []Evidence{with(end, 0, map[string]float64{"series": 0})}},
 		"many gaps": {PromQL{During: "recovery"}, two, gaps, nil, Fail, []Evidence{within,
-			{What: "gaps between scrapes longer than two intervals", File: "metrics", Count: 11, Nodes: []string{"b", "a"}, Values: map[string]float64{"longest": 0.7}, Detail: strings.Join(lines[:10], "\n")}}},
+			{What: "gaps between scrapes longer than two and a half intervals", File: "metrics", Count: 11, Nodes: []string{"b", "a"}, Values: map[string]float64{"longest": 0.7}, Detail: strings.Join(lines[:10], "\n")}}},
 		"gaps that cannot be read": {PromQL{AtEnd: true}, nodes{"a": always(1)}, nil, errors.New("torn"), Pass, []Evidence{
 			with(end, 1, map[string]float64{"series": 1, "least": 1, "greatest": 1}), {What: "gaps between scrapes", Detail: "torn"}}},
 	} {

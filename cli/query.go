@@ -103,7 +103,7 @@ func (q *query) ask(w io.Writer, run *record.Run, expr string) error {
 		if err != nil {
 			return err
 		}
-		gaps, err := run.Metrics.Gaps(q.at-run.Metrics.Interval(), q.at)
+		gaps, err := run.Metrics.Gaps(q.at-3*run.Metrics.Interval(), q.at) // within which one at q.at is long enough to be one
 		if err != nil {
 			return err
 		}

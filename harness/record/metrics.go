@@ -13,7 +13,7 @@ type Metrics interface {
 	Names() ([]string, error)
 	// Interval between two scrapes, as planned.
 	Interval() time.Duration
-	// Gaps are the stretches longer than two intervals in which a node that ran was not scraped.
+	// Gaps are the stretches longer than two and a half intervals in which a node that ran was not scraped.
 	Gaps(from, to time.Duration) ([]Gap, error)
 }
 

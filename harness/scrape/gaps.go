@@ -17,6 +17,7 @@ import (
 )
 
 // maxGap is how long a stretch without a scrape may be that is none: one may be missed, and the next may be late by half an interval.
+// The assertions' longestStep is the same.
 const maxGap = 5 * Interval / 2
 
 // Gaps implements record.Metrics. What the harness itself exposes has gaps too, by the names of record.OfHarness and

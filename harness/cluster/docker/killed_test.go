@@ -410,7 +410,8 @@ func leaks(before goleak.Option, e *engine.Engine) error {
 	return goleak.Find(before)
 }
 
-// TestPodsAreRemovedWhileTheyRun: pods that end by themselves leave their network at once, and engines may miscount that.
+// TestPodsAreRemovedWhileTheyRun: one that ended by itself would leave its network beside another that is removed, and engines may miscount
+// that.
 func TestPodsAreRemovedWhileTheyRun(t *testing.T) {
 	e := connected(t)
 	var pods, ran atomic.Int32
@@ -420,7 +421,7 @@ func TestPodsAreRemovedWhileTheyRun(t *testing.T) {
 			if err == nil && c.Container.Config.Labels[engine.LabelRole] == "pod" {
 				pods.Add(1)
 				for begin := time.Now(); err == nil && c.Container.State.Running; { // one whose input has ended is said to have ended by then
-					if time.Since(begin) > time.Second {
+					if time.Since(begin) > 2*time.Second {
 						ran.Add(1)
 						break
 					}

@@ -18,8 +18,9 @@ PUT  /registers/{key}       {"value", "expectRevision"} -> 200, or 409: the comp
                             expectRevision 0: it must not exist; none: write in any case
 GET  /stock/{sku}           200 {"sku", "level", "revision", "stale"}; 501 with HASVC_INVENTORY=off
 GET  /stream/stock/{sku}    200, such a line for each change; ?after=REVISION goes on behind a line that was read.
-                            ?for=30s ends it after that time; Request-Timeout is for its beginning. A last line {"end", "after"}
-                            says that it is over, or that the replica stops: go on elsewhere. Without that line it broke off.
+                            ?for=30s ends it that long after its beginning, which Request-Timeout is for. A last line
+                            {"end", "after"} says that it is over, or that the replica stops: go on elsewhere. Without that
+                            line it broke off.
 GET  /healthz /readyz       200 or 503, JSON with a latency for each dependency
 GET  /metrics               Prometheus
 

@@ -6,8 +6,8 @@
 //	PUT  /registers/{key}       {"value", "expectRevision"} -> 200, or 409: the comparison failed, certainly not applied
 //	GET  /stock/{sku}           200 {"sku", "level", "revision", "stale"}; 501 without inventory
 //	GET  /stream/stock/{sku}    200, a JSON line like that for each change; ?after=REVISION goes on behind the last line that was read,
-//	                            ?for=30s ends it that long after its beginning, which Request-Timeout is for. A last line {"end", "after"} says
-//	                            that it is over, or that the replica stops
+//	                            ?for=30s ends it that long after its beginning, which Request-Timeout is for. A last line
+//	                            {"end", "after"} says that it is over, or that the replica stops
 //
 // An error is JSON with error and traceId. 503 (with Retry-After) and 504 leave open whether a write took effect; 408: the body
 // did not arrive within the request's time.

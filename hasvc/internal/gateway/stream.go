@@ -53,7 +53,7 @@ func (s *Server) streamStock(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// It is no deadline: orders would have it too, and an end that it makes looks like a break from here.
-	over := time.AfterFunc(math.MaxInt64, func() { cancel(errOver) })
+	over := time.AfterFunc(math.MaxInt64, func() { cancel(errOver) }) // it is set when the stream begins
 	defer over.Stop()
 	lines := &lines{to: w, control: http.NewResponseController(w), after: after, late: late, over: over, lasts: lasts}
 	if s.Streams != nil {

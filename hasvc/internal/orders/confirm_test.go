@@ -144,7 +144,9 @@ func TestPendingOrderHasItsTrace(t *testing.T) {
 	core, seen := observer.New(zap.InfoLevel)
 	require.NoError(t, s.confirmSome(ctx, zap.New(core)))
 	ids := map[any]any{}
-	for _, line := range seen.FilterMessage("pending order settled").All() {
+	lines := seen.FilterMessage("pending order settled").All()
+	require.Len(t, lines, 2)
+	for _, line := range lines {
 		ids[line.ContextMap()["traceId"]] = line.ContextMap()["requestId"]
 	}
 	assert.Equal(t, map[any]any{"trace-a": "request-a", "trace-b": "request-b"}, ids)

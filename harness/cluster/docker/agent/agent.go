@@ -4,7 +4,7 @@
 // Nothing listens on a port for it. The harness is attached to the standard streams of each of these containers, and
 // over the two of them runs a yamux session. Its first stream carries calls (package plane's protocol); each further
 // one carries one connection that the harness dials from the container's network, or that came to a listener there. So
-// an engine on another machine works, and when the harness dies its streams end, and the agents with them.
+// an engine on another machine works, and when the harness dies its streams end, and the agents with them, the pods one after the other.
 package agent
 
 // The names under which the running executable, as the first word of a container's command and without arguments,

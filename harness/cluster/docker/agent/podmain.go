@@ -24,8 +24,8 @@ func runPod() error {
 // turns is how long after one pod the next ends when the harness is gone: a few times what an engine takes to let one leave its network.
 const turns = 150 * time.Millisecond
 
-// lingers is how long a pod stays when its harness is gone. All pods see it at the same moment, and some engines lose count of a network that
-// several leave at once: such a network cannot be removed any more (see the engine's removeContainer). Addresses count from the plane's.
+// lingers is how long a pod stays when its harness is gone. All pods see it at the same moment, and some engines lose count of a network
+// that several leave at once: such a network cannot be removed any more (see the engine's removeContainer). Addresses count from the plane's.
 func lingers(s PodSetup) time.Duration {
 	last := func(a netip.Addr) uint16 {
 		b := a.As4()

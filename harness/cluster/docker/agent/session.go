@@ -65,7 +65,8 @@ func (s *Session) Err() error {
 	}
 }
 
-// Close ends the session, every connection and listener of it, and the agent. It returns when all have ended.
+// Close ends the session, with every connection and listener of it, and returns when all have ended. The agent ends by itself then, a pod
+// when it is its turn.
 func (s *Session) Close() error {
 	err := s.mux.Close() // before anything that would have to send
 	s.running.Wait()

@@ -106,6 +106,7 @@ func (b *bench) start(argv0 string, addr netip.Addr, sysctls map[string]string) 
 	require.NoError(err)
 	b.t.Cleanup(func() {
 		_ = c.Close()
+		_ = c.cmd.Process.Signal(unix.SIGTERM) // it may have ended; a pod would wait for its turn
 		if err := <-c.ended; err != nil && !b.t.Failed() {
 			b.t.Errorf("%s: %v\n%s", argv0, err, c.stderr)
 		}
@@ -448,13 +449,23 @@ func TestSetUpSaysWhatIsMissing(t *testing.T) {
 	})
 }
 
-// TestAgentsEnd: with the harness, which the end of their standard input tells, and when the engine stops them.
+// TestAgentsEnd: with the harness, which the end of their standard input tells, a pod when it is its turn, and when the engine stops them.
 func TestAgentsEnd(t *testing.T) {
 	inside(t, func() {
-		b := newTopology(t, 2)
+		b := newTopology(t, 3)
 		require.NoError(t, b.plane.Close())
 		require.NoError(t, <-b.plane.ended)
 		b.plane.ended <- nil
+		waits := b.pods[2]
+		require.NoError(t, waits.Close())
+		select {
+		case err := <-waits.ended:
+			t.Errorf("it did not wait for its turn: %v", err)
+		case <-time.After(lingers(PodSetup{Addr: waits.addr, Plane: planeAddr}) / 2):
+			require.NoError(t, waits.cmd.Process.Signal(unix.SIGTERM))
+			require.NoError(t, <-waits.ended, "stopped, it waits no longer")
+		}
+		waits.ended <- nil
 		asked, killed := b.pods[0], b.pods[1]
 		start := time.Now()
 		require.NoError(t, asked.cmd.Process.Signal(unix.SIGTERM))

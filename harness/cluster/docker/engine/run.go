@@ -213,8 +213,8 @@ func (e *Engine) remove(ctx context.Context, containers, networks []thing) error
 //
 // Those that are on a network go one by one. Docker before 28.1 counts what is on a network without a lock that holds from reading to
 // writing: of three that leave it at once one may not be counted, and then the network stays until the engine is started again. Of 24 at
-// once one was not in 3 rounds of 40, one by one in none of 80. Pods whose harness was killed end by themselves, and one by one too: see
-// the agent's lingers.
+// once one was not in 3 rounds of 40, one by one in none of 80. Pods whose harness was killed end by themselves, and one by one too (see
+// the agent's lingers), but not beside a sweep that begins meanwhile.
 func (e *Engine) removeContainer(ctx context.Context, c thing) error {
 	if c.joined {
 		select {
