@@ -54,8 +54,9 @@ func Start(t testing.TB, n int) *Cluster {
 	var initial []string
 	// An address of its own for each cluster: the port of a member that was killed must not become another test's.
 	ip := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254))).String()
+	addrs := freeAddrs(t, ip, 2*n)
 	for i := range n {
-		m := &Member{URL: "http://" + freeAddr(t, ip), peer: "http://" + freeAddr(t, ip), t: t, dir: filepath.Join(t.TempDir(), fmt.Sprint(i))}
+		m := &Member{URL: "http://" + addrs[2*i], peer: "http://" + addrs[2*i+1], t: t, dir: filepath.Join(t.TempDir(), fmt.Sprint(i))}
 		initial = append(initial, fmt.Sprintf("m%d=%s", i, m.peer))
 		c.Members = append(c.Members, m)
 	}
@@ -161,12 +162,16 @@ func (m *Member) Wait() {
 	}
 }
 
-func freeAddr(t testing.TB, ip string) string {
+// freeAddrs returns n addresses with different ports: each is held until all are there, for a port that is let go may be the next one's.
+func freeAddrs(t testing.TB, ip string, n int) (addrs []string) {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
-	if err != nil {
-		t.Fatal(err)
+	for range n {
+		l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs = append(addrs, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs
 }
