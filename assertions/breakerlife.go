@@ -118,7 +118,7 @@ func (a *Breaker) watch(r *record.Round) (*watch, error) {
 		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(byNode)) {
-		l := &life{calls: byNode[node], step: time.Duration(longestStep * float64(w.interval))}
+		l := &life{calls: byNode[node], step: time.Duration(record.LongestStep * float64(w.interval))}
 		for _, s := range states[node] {
 			at := stateAt{at: s.at, state: halfOpen}
 			switch s.value {

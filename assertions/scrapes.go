@@ -17,10 +17,6 @@ type scrape struct {
 	value float64
 }
 
-// longestStep is how far apart two scrapes may be, in intervals, for the time between to count as watched: as
-// record.Metrics has it of gaps.
-const longestStep = 2.5
-
 // nodeLabel is the label by which the metrics of a run say whose they are.
 const nodeLabel = "node"
 

@@ -2,6 +2,10 @@ package record
 
 import "time"
 
+// LongestStep is how far apart two scrapes may be, in intervals, for the time between to count as watched: one may be missed, and the next
+// may be late by half an interval.
+const LongestStep = 2.5
+
 // Metrics answers PromQL from the time series of a run. Package scrape implements it on the directory metrics/ of a run; times are
 // offsets from the start of the run.
 type Metrics interface {
@@ -13,7 +17,7 @@ type Metrics interface {
 	Names() ([]string, error)
 	// Interval between two scrapes, as planned.
 	Interval() time.Duration
-	// Gaps are the stretches longer than two and a half intervals in which a node that ran was not scraped.
+	// Gaps are the stretches longer than LongestStep intervals in which a node that ran was not scraped.
 	Gaps(from, to time.Duration) ([]Gap, error)
 }
 

@@ -16,9 +16,8 @@ import (
 	"github.com/hasvc/gauntlet/harness/record"
 )
 
-// maxGap is how long a stretch without a scrape may be that is none: one may be missed, and the next may be late by half an interval.
-// The assertions' longestStep is the same.
-const maxGap = 5 * Interval / 2
+// maxGap is how long a stretch without a scrape may be that is none.
+const maxGap = time.Duration(record.LongestStep * float64(Interval))
 
 // Gaps implements record.Metrics. What the harness itself exposes has gaps too, by the names of record.OfHarness and
 // record.OfNodes. A node that never exposed metrics has none.
